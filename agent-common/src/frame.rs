@@ -1,0 +1,82 @@
+//! The ABI of a ring record: a [`FrameHeader`], then `caplen` bytes of the frame.
+
+use bytemuck::{Pod, Zeroable};
+
+/// Version of this layout. The agent refuses records of another one.
+pub const VERSION: u8 = 1;
+
+/// Most bytes of one frame that reach userspace: BIG TCP's largest skb (`GSO_MAX_SIZE`, 8 * 65,535) and its headers
+/// fit into 512 KiB + 512.
+pub const CAPLEN_MAX: u32 = 512 * 1024 + 512;
+
+/// What the kernel says about one frame. Native byte order; lengths in octets.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+#[repr(C)]
+pub struct FrameHeader {
+    /// [`VERSION`], first, so that a reader knows what follows.
+    pub version: u8,
+    /// Octets from the start of the record to the frame's first octet.
+    pub header_len: u8,
+    /// How `bytes` begins: see [`LinkType`].
+    pub link_type: LinkType,
+    /// [`flags`].
+    pub flags: u16,
+    /// The agent's number of the interface (its place among the `-i` flags), not the ifindex.
+    pub interface: u16,
+    /// `CLOCK_BOOTTIME` nanoseconds.
+    pub timestamp: u64,
+    /// Length of the frame where it was tapped (pcap `len`). Of a merged frame, all of it.
+    pub len: u32,
+    /// Octets that follow (pcap `caplen`).
+    pub caplen: u32,
+    /// Segments the frame was merged from or will be cut into (`gso_segs`); 1 where the kernel does not say.
+    pub wire_segments: u16,
+    /// Outer VLAN tag (TCI) that the NIC or the stack had taken out of the frame; valid with [`flags::VLAN`].
+    pub vlan: u16,
+    /// Processor that ran the program.
+    pub cpu: u32,
+    /// Generation of the filter that let the frame through.
+    pub generation: u32,
+    /// Hash that picked the shard.
+    pub hash: u32,
+    /// Records this ring had refused for want of room before this one, ever: a hole that opens while it grows may be
+    /// our own doing.
+    pub refused: u64,
+    /// Octets of this flow that a full ring has cost so far; 0 until the kernel keeps flows.
+    pub flow_lost: u64,
+    /// Zero; room for the next version's needs.
+    pub reserved: u64,
+}
+
+const _: () = assert!(size_of::<FrameHeader>() == 64);
+
+/// Bits of [`FrameHeader::flags`].
+pub mod flags {
+    /// Sent by this host (tc egress); clear: received.
+    pub const TX: u16 = 1 << 0;
+    /// `caplen < len` because of the snaplen or of `CAPLEN_MAX`.
+    pub const CUT: u16 = 1 << 1;
+    /// [`FrameHeader::vlan`](super::FrameHeader::vlan) holds a tag that is not in the frame's bytes.
+    pub const VLAN: u16 = 1 << 2;
+    /// The TCP checksum is partial (offload): it must not be verified.
+    pub const CHECKSUM_PARTIAL: u16 = 1 << 3;
+    /// An IP fragment: ports are unknown, so it matched by address alone.
+    pub const FRAGMENT: u16 = 1 << 4;
+}
+
+/// A LINKTYPE_ value of the pcap registry.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
+#[repr(transparent)]
+pub struct LinkType(pub u16);
+
+impl LinkType {
+    pub const NULL: Self = Self(0);
+    pub const ETHERNET: Self = Self(1);
+    pub const PPP: Self = Self(9);
+    pub const RAW: Self = Self(101);
+    pub const LOOP: Self = Self(108);
+    pub const LINUX_SLL: Self = Self(113);
+    pub const IPV4: Self = Self(228);
+    pub const IPV6: Self = Self(229);
+    pub const LINUX_SLL2: Self = Self(276);
+}

@@ -1,0 +1,1 @@
+//! Frame bytes to [`Segment`](crate::segment::Segment).

@@ -1,0 +1,150 @@
+//! One TCP segment, and the three types that must not be mixed up with plain integers.
+
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
+
+use agent_common::filter::Head;
+
+/// One TCP segment as it was captured.
+#[derive(Clone, Copy, Debug)]
+pub struct Segment<'a> {
+    pub timestamp: Timestamp,
+    pub src: Endpoint,
+    pub dst: Endpoint,
+    pub seq: SeqNum,
+    /// Meaningful only with [`Flags::ACK`].
+    pub ack: SeqNum,
+    pub flags: Flags,
+    /// As in the header: not scaled.
+    pub window: u16,
+    /// Shift of the window scale option (RFC 7323), which only a SYN carries.
+    pub window_scale: Option<u8>,
+    pub payload: &'a [u8],
+    /// Payload octets that were on the wire behind `payload` and that the snaplen cut off.
+    pub missing: u32,
+    pub origin: Origin,
+}
+
+/// Where a frame was seen.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Origin {
+    /// Place of the interface among the `-i` flags, or of the interface in a capture file.
+    pub interface: u16,
+    /// Outermost VLAN id.
+    pub vlan: Option<u16>,
+    /// Generation of the filter that let the frame through; 0 in replay.
+    pub generation: u32,
+    /// Records that the frame's ring had refused before this frame, ever; 0 in replay.
+    pub refused: u64,
+}
+
+/// An address and a port. IPv4 addresses are kept as `::ffff:a.b.c.d`, so that all are of one size and one kind.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Endpoint {
+    /// As on the wire, in two words.
+    pub address: [u64; 2],
+    /// Host byte order.
+    pub port: u16,
+}
+
+impl Endpoint {
+    pub fn new(ip: IpAddr, port: u16) -> Self {
+        let octets = match ip {
+            IpAddr::V4(ip) => ip.to_ipv6_mapped().octets(),
+            IpAddr::V6(ip) => ip.octets(),
+        };
+        Self { address: bytemuck::cast(octets), port }
+    }
+
+    pub fn ip(&self) -> IpAddr {
+        Ipv6Addr::from(bytemuck::cast::<_, [u8; 16]>(self.address)).to_canonical()
+    }
+
+    pub fn v4(octets: [u8; 4], port: u16) -> Self {
+        Self::new(IpAddr::V4(Ipv4Addr::from(octets)), port)
+    }
+}
+
+impl From<SocketAddr> for Endpoint {
+    fn from(address: SocketAddr) -> Self {
+        Self::new(address.ip(), address.port())
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        SocketAddr::new(self.ip(), self.port).fmt(f)
+    }
+}
+
+/// Nanoseconds on the capture clock: `CLOCK_BOOTTIME` in a live capture, the file's time in a replay.
+#[derive(Clone, Copy, Debug, Default, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Timestamp(pub u64);
+
+impl Timestamp {
+    pub const fn after(self, nanoseconds: u64) -> Self {
+        Self(self.0.saturating_add(nanoseconds))
+    }
+
+    /// Nanoseconds since `earlier`; 0 when that is later.
+    pub const fn since(self, earlier: Self) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// A TCP sequence number: arithmetic is modulo 2^32 (RFC 9293 section 3.4). Deliberately neither `Ord` nor `Sub`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct SeqNum(pub u32);
+
+impl SeqNum {
+    /// Signed distance from `base`: positive when `self` comes after it. A wrap between the two does not matter.
+    pub const fn distance_from(self, base: Self) -> i32 {
+        self.0.wrapping_sub(base.0).cast_signed()
+    }
+
+    /// The sequence number `octets` further on.
+    pub const fn advance(self, octets: u64) -> Self {
+        Self(self.0.wrapping_add(octets as u32))
+    }
+}
+
+/// The control bits of a TCP header, in the order of its 14th octet.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Flags(pub u8);
+
+impl Flags {
+    pub const FIN: Self = Self(0x01);
+    pub const SYN: Self = Self(0x02);
+    pub const RST: Self = Self(0x04);
+    pub const PSH: Self = Self(0x08);
+    pub const ACK: Self = Self(0x10);
+    pub const URG: Self = Self(0x20);
+
+    /// Whether all bits of `other` are set.
+    pub const fn contains(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+impl std::ops::BitOr for Flags {
+    type Output = Self;
+
+    fn bitor(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+}
+
+impl Segment<'_> {
+    /// What the filter and the shard hash look at.
+    pub fn head(&self) -> Head {
+        Head {
+            src: self.src.address,
+            dst: self.dst.address,
+            src_port: self.src.port,
+            dst_port: self.dst.port,
+            fragment: false,
+        }
+    }
+}

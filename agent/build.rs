@@ -16,7 +16,8 @@ fn main() -> io::Result<()> {
     let installed = workspace.join("target/bpf");
     // A folder that exists can be watched for the linker's arrival; a file that does not would make every build rerun.
     fs::create_dir_all(&installed)?;
-    for path in ["agent-ebpf", "agent-common/src", "agent-common/Cargo.toml", "Cargo.toml", "Cargo.lock", "target/bpf"] {
+    for path in ["agent-ebpf", "agent-common/src", "agent-common/Cargo.toml", "Cargo.toml", "Cargo.lock", "target/bpf"]
+    {
         println!("cargo:rerun-if-changed={}", workspace.join(path).display());
     }
     println!("cargo:rerun-if-changed=build.rs");

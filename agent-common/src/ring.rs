@@ -5,6 +5,9 @@ use bytemuck::{Pod, Zeroable};
 /// Most rings, and so shards, of one capture.
 pub const RINGS_MAX: usize = 64;
 
+/// A slot behind those of the shards, see `Kernel::set_filter`.
+pub const BARRIER: u32 = RINGS_MAX as u32;
+
 /// Written by the programs of all processors.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
 #[repr(C)]

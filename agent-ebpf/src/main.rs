@@ -34,7 +34,7 @@ type Ring = btf_maps::RingBuf<u8, 4096>;
 
 /// One ring per shard, so that no two threads read one.
 #[btf_map]
-static RINGS: btf_maps::ArrayOfMaps<Ring, RINGS_MAX> = btf_maps::ArrayOfMaps::new();
+static RINGS: btf_maps::ArrayOfMaps<Ring, { RINGS_MAX + 1 }> = btf_maps::ArrayOfMaps::new();
 
 /// Index: the shard.
 #[map]

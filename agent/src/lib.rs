@@ -2,6 +2,9 @@
 
 pub mod decode;
 pub mod frame;
+pub mod interface;
+pub mod kernel;
+mod netlink;
 pub mod pcap;
 pub mod reassembly;
 pub mod segment;

@@ -721,7 +721,8 @@ fn a_disk_that_hangs_costs_streams_and_not_time() {
         feed.data(slot, C2S, 1_000);
         feed.close(slot);
     }
-    done.send(()).unwrap();
+    // The watchdog is gone if it had to act.
+    let _ = done.send(());
     watchdog.join().unwrap();
     assert!(!waited.load(Ordering::Relaxed), "the shard waited for the disk");
 

@@ -157,7 +157,8 @@ fn malformed_frames_pass_and_are_counted() {
     let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 0);
     let mut runs = 0;
     for program in ETHERNET {
-        for len in 14..frame.len() {
+        // The kernel makes no skb that ends inside the IP header.
+        for len in if XDP.contains(&program) { 14 } else { 34 }..frame.len() {
             assert_eq!(run(&mut kernel, program, &frame[..len]), passing(program), "{program} {len}");
             runs += 1;
         }

@@ -16,6 +16,7 @@ use etherparse::{
 const FRAMES: u64 = 5_000_000;
 
 #[test]
+#[expect(clippy::print_stdout, reason = "the census, with --nocapture")]
 fn finds_every_segment_that_etherparse_finds() {
     let mut census = BTreeMap::<&str, u64>::new();
     for seed in 0..FRAMES {

@@ -89,8 +89,10 @@ impl Packet for XdpContext {
         let rest = bounded(len - PART as u64, (N - PART) as u64);
         // SAFETY: `PART` is less than `N`.
         let second = unsafe { to.add(PART) };
-        // SAFETY: both parts lie inside the `N` octets.
-        unsafe { self.load_part(0, to, PART as u64) && self.load_part(PART as u32, second, rest) }
+        // SAFETY: the first part ends where the second begins.
+        let loaded = unsafe { self.load_part(0, to, PART as u64) };
+        // SAFETY: the second part ends at `N` at the latest.
+        loaded && unsafe { self.load_part(PART as u32, second, rest) }
     }
 
     #[inline(always)]

@@ -1,5 +1,7 @@
 //! The programs themselves, run by the kernel on frames of ours (`BPF_PROG_TEST_RUN`): no interface is involved. They
 //! need root; without it each test says that it was skipped, in a line that `cargo xtask test` reads.
+#![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
+#![expect(clippy::print_stdout, reason = "xtask reads what was skipped, people read what a frame costs")]
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -174,13 +176,48 @@ fn malformed_frames_pass_and_are_counted() {
 }
 
 #[test]
+fn headers_outside_the_linear_part_are_found() {
+    let Some((mut kernel, mut rings)) = load("headers_outside_the_linear_part_are_found", Filter::zeroed()) else {
+        return;
+    };
+    // Destination options of 2,048 octets each: the TCP header lies beyond the first page, and so in a fragment of the
+    // multi-buffer frame.
+    let options = |next| [&[next, 255][..], &[0; 2046]].concat();
+    let chain = [options(60), options(60), options(60), options(6)].concat();
+    let frame = insert_extensions(&tcp6("2001:db8::1", "2001:db8::2", 443, 5, 100), 60, &chain);
+    for (program, frame) in [("xdpflow_xdp", &frame[..]), ("xdpflow_xdp_ip", &frame[14..])] {
+        assert_eq!(run(&mut kernel, program, frame), XDP_PASS);
+        let (header, bytes) = only_record(&mut rings);
+        assert_eq!(bytes, frame, "{program}");
+        assert_eq!(header.hash, KEY.hash(&head(frame, program)), "{program}");
+        assert_eq!(run(&mut kernel, program, &frame[..frame.len() - 101]), XDP_PASS);
+        assert!(records(&mut rings).is_empty(), "{program}: it ends inside its TCP header");
+    }
+    assert_counters(&kernel, &[(Counter::Seen, 4), (Counter::Matched, 2), (Counter::Malformed, 2)]);
+}
+
+#[test]
+fn programs_that_outlive_the_agent_fall_silent_five_seconds_after_its_last_heartbeat() {
+    let name = "programs_that_outlive_the_agent_fall_silent_five_seconds_after_its_last_heartbeat";
+    let options = Options { clsact: true, ..options(Filter::zeroed()) };
+    let Some((mut kernel, mut rings)) = load_with(name, &options) else { return };
+    let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 10);
+    for (age, heard) in [(0, 1), (4_000_000_000, 1), (5_100_000_000, 0), (0, 1)] {
+        kernel.heartbeat(boot_clock() - age).unwrap();
+        assert_eq!(run(&mut kernel, "xdpflow_tx", &frame), TCX_NEXT);
+        assert_eq!(records(&mut rings).len(), heard, "{age} ns old");
+    }
+    assert_counters(&kernel, &[(Counter::Seen, 3), (Counter::Matched, 3)]);
+}
+
+#[test]
 fn every_size_is_whole() {
     let Some((mut kernel, mut rings)) = load("every_size_is_whole", Filter::zeroed()) else { return };
     let edges = [96, 256, 576, 1024, 1536, 3072, 5120, 9216, 17408, 33792, 65535, 66048];
     for edge in edges {
         for len in [edge - 1, edge, edge + 1, edge + 13] {
             let mut frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 0);
-            frame.extend((frame.len()..len).map(|i| (i * 31 >> 3) as u8));
+            frame.extend((frame.len()..len).map(|i| (i * 31 / 8) as u8));
             for program in XDP.into_iter().take(1).chain(TC_OF_A_PAGE.into_iter().filter(|_| len < 3000)) {
                 assert_eq!(run(&mut kernel, program, &frame), passing(program), "{program} {len}");
                 let (header, bytes) = only_record(&mut rings);

@@ -13,7 +13,6 @@ use aya::{
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, qdisc_add_clsact, qdisc_detach_program},
     },
 };
-
 use rustix::io::Errno;
 
 use super::{HEARTBEAT_AGE_MAX, Kernel, errno, reason};

@@ -10,6 +10,12 @@ use crate::frame::LinkType;
 pub trait ReadAt {
     /// The `T` at `offset`, unless it does not lie wholly inside the frame.
     fn read_at<T: Pod>(&self, offset: usize) -> Option<T>;
+
+    /// `offset`, which is at most [`NETWORK_OFFSET_MAX`]. The verifier walks the rest of the parser once for every value
+    /// of it that it can tell apart; the kernel's reader makes it forget which one this is.
+    fn network_offset(&self, offset: usize) -> usize {
+        offset
+    }
 }
 
 impl ReadAt for [u8] {
@@ -56,7 +62,7 @@ pub fn parse(frame: &(impl ReadAt + ?Sized), link_type: LinkType) -> Parsed {
         _ => Some(None),
     };
     match network {
-        Some(Some(offset)) => internet(frame, offset).unwrap_or(Parsed::Malformed),
+        Some(Some(offset)) => internet(frame, frame.network_offset(offset)).unwrap_or(Parsed::Malformed),
         Some(None) => Parsed::Other,
         None => Parsed::Malformed,
     }
@@ -68,6 +74,11 @@ pub const PORTS_MAX: usize = 16;
 
 /// Most VLAN and MACsec tags before the network header. etherparse stops at 3; 802.1ad means 2.
 pub const TAGS_MAX: usize = 4;
+
+/// Where the network header begins at most: behind an Ethernet header and tags of 16 octets. One less than a power of
+/// two, for a mask.
+pub const NETWORK_OFFSET_MAX: usize = 127;
+const _: () = assert!(14 + 16 * TAGS_MAX <= NETWORK_OFFSET_MAX);
 
 /// Most IPv6 extension headers that are followed. The header behind a longer chain is unknown, so such a frame is
 /// judged by its addresses, like a fragment.

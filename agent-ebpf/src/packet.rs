@@ -2,7 +2,7 @@
 
 use core::{arch::asm, mem::MaybeUninit, ptr};
 
-use agent_common::filter::ReadAt;
+use agent_common::filter::{NETWORK_OFFSET_MAX, ReadAt};
 use aya_ebpf::{
     EbpfContext,
     bindings::__sk_buff,
@@ -168,6 +168,18 @@ impl<P: Packet> ReadAt for Linear<'_, P> {
         }
         // SAFETY: the verifier proves that `start..end` lies inside the frame.
         Some(unsafe { ptr::read_unaligned(start as *const T) })
+    }
+
+    #[inline(always)]
+    fn network_offset(&self, mut offset: usize) -> usize {
+        let (start, _) = self.0.linear();
+        // The difference of two packet pointers is a number that the verifier knows nothing about, until the mask.
+        // SAFETY: the result is the offset that came in.
+        unsafe {
+            asm!("{0} += {1}", "{0} -= {1}", "{0} &= {2}", inout(reg) offset, in(reg) start, const NETWORK_OFFSET_MAX,
+                options(pure, nomem, nostack));
+        }
+        offset
     }
 }
 

@@ -511,7 +511,13 @@ impl Stream {
         }
         let cut = end.saturating_sub(offset + octets.len() as u64);
 
-        self.settle_cut(offset, cx);
+        if !octets.is_empty() {
+            self.settle_cut(offset, cx);
+        } else if cut > 0 && offset <= self.edge() {
+            let edge = self.edge();
+            self.extra.get_or_insert_default().cut_until = edge.max(end);
+            return;
+        }
         let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
         if self.start == Start::Pickup || offset > self.next {
             self.queue(offset, octets, cx);

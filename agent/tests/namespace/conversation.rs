@@ -133,6 +133,30 @@ pub(crate) fn talk(namespace: &Namespace, server: &Server, sizes: &[(usize, usiz
     said.into_inner().unwrap()
 }
 
+/// Does `work` while one connection for each of `sizes` is made, again and again.
+pub(crate) fn talk_during<T>(
+    namespace: &Namespace,
+    server: &Server,
+    sizes: &[(usize, usize)],
+    work: impl FnOnce() -> T,
+) -> (T, Vec<Conversation>) {
+    let done = AtomicBool::default();
+    thread::scope(|scope| {
+        let talking = scope.spawn(|| {
+            let mut said = Vec::new();
+            while !done.load(Ordering::Relaxed) {
+                said.extend(talk(namespace, server, sizes));
+            }
+            said
+        });
+        let result = {
+            let _done = Finish(&done);
+            work()
+        };
+        (result, talking.join().unwrap())
+    })
+}
+
 /// `count` small connections of sizes from one segment to some hundred kilobytes.
 pub(crate) fn short(count: usize) -> Vec<(usize, usize)> {
     (0..count).map(|i| (16 + i * 97 % 5_000, i * i * 131 % 300_000)).collect()
@@ -152,6 +176,15 @@ struct Log(Mutex<HashMap<SocketAddr, Arc<Mutex<Vec<u8>>>>>);
 impl Log {
     fn sent(&self, client: SocketAddr) -> Arc<Mutex<Vec<u8>>> {
         Arc::clone(self.0.lock().unwrap().entry(client).or_default())
+    }
+}
+
+/// Done when dropped, so that a test that panics ends its traffic too.
+struct Finish<'a>(&'a AtomicBool);
+
+impl Drop for Finish<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 

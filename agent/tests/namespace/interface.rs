@@ -122,6 +122,8 @@ fn stacked() {
         namespace.ip(&format!("link add link {below} name top type {kind}"));
         namespace.ip(&format!("addr add {address} dev top"));
         namespace.ip("link set top up");
+        // An interface answers ARP for its own addresses only, or frames for this one would go past it.
+        namespace.sysctl("net/ipv4/conf/all/arp_ignore", "1");
     }
     let captures = ["-i top", "-i s0 --net 10.9.5.0/24"].map(|args| Capture::start(&pair.server, args));
     let server = pair.serve(server_v4(5));

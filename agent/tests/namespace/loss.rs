@@ -1,13 +1,12 @@
 //! Octets that are missing, and what is said about them.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{scope, sleep};
+use std::thread::sleep;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
 use crate::capture::{Capture, Scratch};
-use crate::conversation::{Client, Conversation, noise, talk};
+use crate::conversation::{Client, noise, talk, talk_during};
 use crate::deadline::eventually;
 use crate::disk::Disk;
 use crate::handmade::{CLIENT, Handmade, SERVER};
@@ -103,26 +102,13 @@ fn stalled_disk() {
     let out = disk.path().join("out");
     let capture = Capture::start_into(&pair.server, "-i s0", &out);
     let server = pair.serve(server_v4(0));
-    let done = AtomicBool::new(false);
-    let said: Vec<Conversation> = scope(|scope| {
-        let talkers: Vec<_> = (0..2)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut said = Vec::new();
-                    while !done.load(Ordering::Relaxed) {
-                        said.extend(talk(&pair.client, &server, &[(100, 16 << 20), (16 << 20, 100)]));
-                    }
-                    said
-                })
-            })
-            .collect();
+    let sizes = [(100, 16 << 20), (16 << 20, 100)];
+    let ((), said) = talk_during(&pair.client, &server, &sizes, || {
         sleep(Duration::from_millis(500));
         let frozen = disk.freeze();
         sleep(Duration::from_secs(5));
         drop(frozen);
         sleep(Duration::from_millis(500));
-        done.store(true, Ordering::Relaxed);
-        talkers.into_iter().flat_map(|talker| talker.join().unwrap()).collect()
     });
     // Once the disk is back, everything is.
     sleep(Duration::from_secs(1));

@@ -56,6 +56,11 @@ impl Namespace {
         String::from_utf8(output.stdout).unwrap()
     }
 
+    /// A file below /proc/sys/net, which shows the namespace of whoever looks.
+    pub(crate) fn sysctl(&self, name: &str, value: &str) {
+        self.run(|| std::fs::write(format!("/proc/sys/{name}"), value)).unwrap();
+    }
+
     /// What `ip link` takes for a namespace.
     pub(crate) fn path(&self) -> String {
         format!("/proc/{}/fd/{}", id(), self.0.as_raw_fd())

@@ -96,7 +96,9 @@ impl Output {
             expected += 1;
         }
         assert_eq!(self.closed.len(), expected, "records");
-        assert_eq!(self.stream_files(), files, "files and records differ");
+        let found = self.stream_files();
+        let stray: Vec<_> = found.symmetric_difference(&files).collect();
+        assert!(stray.is_empty(), "files without a record, or records without their file: {stray:?}");
     }
 
     /// `stream` is what was `sent`, without gaps.

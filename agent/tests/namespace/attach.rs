@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use crate::capture::{Capture, Outcome, xdpflow};
+use crate::capture::{Capture, Outcome, Scratch, xdpflow};
 use crate::conversation::{Conversation, short, talk};
 use crate::foreign::{self, Foreign};
 use crate::link::{Pair, attached};
+use crate::namespace::Namespace;
 use crate::runner::Test;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -20,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("attach::native_shards_5", || shards(5)),
     Test::new("attach::shards_agree", shards_agree),
     Test::new("attach::foreign_program", foreign_program),
+    Test::new("attach::driver_without_xdp", driver_without_xdp),
 ];
 
 /// Many short connections and some long ones, in both families.
@@ -82,6 +84,25 @@ fn shards_agree() {
     pair.assert_untouched();
 }
 
+/// The message says what to try.
+fn driver_without_xdp() {
+    let namespace = Namespace::new();
+    let stderr = refused(&namespace, "-i lo --attach native");
+    assert!(stderr.contains("lo") && stderr.contains("--attach generic"), "{stderr}");
+    assert!(attached(&namespace, "lo").is_empty());
+}
+
+/// What a capture that cannot attach says, in one line.
+fn refused(namespace: &Namespace, args: &str) -> String {
+    let scratch = Scratch::new();
+    let mut command = xdpflow(&format!("capture {args} -o"));
+    command.arg(scratch.path());
+    let output = namespace.run(|| command.output()).unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), stderr.lines().count()), (Some(1), 1), "{stderr}");
+    stderr
+}
+
 /// Everything in the records that the capture does not choose.
 fn described(outcome: &Outcome) -> BTreeSet<(SocketAddr, SocketAddr, String)> {
     let records = outcome.output.closed.iter();
@@ -94,10 +115,7 @@ fn foreign_program() {
     let foreign = Foreign::attach(&pair.server, "s0");
     let before = attached(&pair.server, "s0");
     for mode in ["native", "generic"] {
-        let mut command = xdpflow(&format!("capture -i s0 --attach {mode} -o /nonexistent/never-made"));
-        let refused = pair.server.run(|| command.output()).unwrap();
-        let stderr = String::from_utf8(refused.stderr).unwrap();
-        assert_eq!(refused.status.code(), Some(1), "{stderr}");
+        let stderr = refused(&pair.server, &format!("-i s0 --attach {mode}"));
         assert!(stderr.contains(foreign::NAME) && stderr.contains("--attach tc"), "{stderr}");
         assert_eq!(attached(&pair.server, "s0"), before, "{mode}");
     }

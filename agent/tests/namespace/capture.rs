@@ -22,9 +22,17 @@ pub(crate) struct Scratch(PathBuf);
 
 impl Scratch {
     pub(crate) fn new() -> Self {
+        Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")))
+    }
+
+    /// In a file system that lives in memory.
+    pub(crate) fn in_memory() -> Self {
+        Self::below(Path::new("/dev/shm"))
+    }
+
+    fn below(folder: &Path) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let name = format!("namespace-{}-{}", id(), MADE.fetch_add(1, Ordering::Relaxed));
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+        let path = folder.join(format!("namespace-{}-{}", id(), MADE.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }

@@ -7,7 +7,7 @@ use nix::mount::{MntFlags, umount2};
 
 use crate::capture::Scratch;
 
-/// An ext4 file system in a file.
+/// An ext4 file system in a file in memory.
 pub(crate) struct Disk {
     mount: PathBuf,
     _scratch: Scratch,
@@ -16,7 +16,8 @@ pub(crate) struct Disk {
 impl Disk {
     /// Sparse, so `size` costs what is written.
     pub(crate) fn new(size: &str) -> Self {
-        let scratch = Scratch::new();
+        // Its only stalls are those asked for.
+        let scratch = Scratch::in_memory();
         let image = scratch.path().join("image");
         let mount = scratch.path().join("disk");
         std::fs::create_dir(&mount).unwrap();

@@ -160,7 +160,7 @@ fn two_at_once() {
 
 /// A tunnel: packets begin with the IP header.
 fn without_ethernet_header() {
-    over_cable(Layer::Packets, "auto");
+    ["auto", "generic", "tc"].into_iter().for_each(|mode| over_cable(Layer::Packets, mode));
 }
 
 /// The same driver with Ethernet headers, and the second one here that has native XDP.

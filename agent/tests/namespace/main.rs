@@ -1,5 +1,5 @@
 //! The real binary between real sockets, in network namespaces. Needs root, and touches nothing outside its own
-//! namespaces and its own folder below target/tmp.
+//! namespaces and its own folders below target/tmp and /dev/shm.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its world fails there")]
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a program that reports to a person")]

@@ -2,7 +2,7 @@
 
 /// Counted over all connections. Octets of payload unless said otherwise; each is incremented at its own place, and none
 /// is derived from another, so that [`Stats::balance`] can fail.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Stats {
     /// Segments taken.
     pub segments: u64,

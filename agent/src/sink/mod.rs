@@ -104,7 +104,7 @@ pub enum OnFull {
 
 /// What became of everything handed to a sink. `handed = written + disk_slow + disk_full + write_error`, each term
 /// counted at its own place.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Stats {
     /// Stream octets handed in.
     pub handed: u64,

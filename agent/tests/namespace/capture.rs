@@ -73,18 +73,13 @@ impl Capture {
 
     /// As [`start`](Self::start), into a folder the caller keeps.
     pub(crate) fn start_into(namespace: &Namespace, args: &str, dir: &Path) -> Self {
-        let capture = Self::spawn(namespace, args, dir);
-        eventually(&format!("\"listening on\" from xdpflow capture {args}"), Duration::from_secs(20), || {
-            capture.said("listening on") || capture.ended()
-        });
-        assert!(capture.said("listening on"), "xdpflow capture {args}: {}", capture.stderr.lock().unwrap());
-        capture
+        Self::spawn(namespace, xdpflow(&format!("capture {args}")), dir).attached()
     }
 
-    /// Does not wait until it is attached.
-    pub(crate) fn spawn(namespace: &Namespace, args: &str, dir: &Path) -> Self {
-        let mut command = xdpflow(&format!("capture --json {args} -o"));
-        command.arg(dir).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    /// Starts `command`, to which the output is added, and does not wait until it is attached.
+    pub(crate) fn spawn(namespace: &Namespace, mut command: Command, dir: &Path) -> Self {
+        command.arg("--json").arg("-o").arg(dir);
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = namespace.run(|| command.spawn()).unwrap();
         let mut stdout = child.stdout.take().unwrap();
         let stdout = thread::spawn(move || {
@@ -100,9 +95,12 @@ impl Capture {
         Self { child, stdout: Some(stdout), stderr, stderr_reader: Some(stderr_reader), dir, scratch: None }
     }
 
-    /// Whether a line of stderr begins with `words`.
-    pub(crate) fn said(&self, words: &str) -> bool {
-        self.stderr.lock().unwrap().lines().any(|line| line.starts_with(words))
+    /// Waits until everything is attached.
+    pub(crate) fn attached(self) -> Self {
+        let listening = || self.stderr().lines().any(|line| line.starts_with("listening on"));
+        eventually("listening", Duration::from_secs(20), || listening() || self.ended());
+        assert!(listening(), "ended before it listened: {}", self.stderr());
+        self
     }
 
     /// All of stderr so far.

@@ -133,9 +133,9 @@ fn stacked() {
         outcome.assert_success();
         outcome.output.assert_complete(&said);
     }
-    assert!(top.output.closed.iter().all(|record| record.interface == "top" && record.vlan.is_none()));
+    assert!(top.output.closed.iter().all(|record| record.vlan.is_none()));
     let tag = vlan.then_some(5);
-    assert!(below.output.closed.iter().all(|record| record.interface == "s0" && record.vlan == tag));
+    assert!(below.output.closed.iter().all(|record| record.vlan == tag));
     assert!(attached(&pair.server, "top").is_empty());
     pair.assert_untouched();
 }
@@ -151,7 +151,7 @@ fn two_at_once() {
     let outcome = capture.stop();
     outcome.assert_success();
     outcome.output.assert_complete(said.iter().flatten());
-    for (said, interface) in said.iter().zip(["s0", "s1"]) {
+    for (said, interface) in said.iter().zip([0, 1]) {
         assert!(said.iter().all(|c| outcome.output.record(c.client, c.server).interface == interface));
     }
     assert!(attached(&pair.server, "s1").is_empty());

@@ -6,8 +6,9 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use nix::sys::socket::{setsockopt, sockopt};
 
-use crate::capture::{Capture, Scratch};
+use crate::capture::{Capture, Scratch, xdpflow};
 use crate::conversation::{Client, short, talk, talk_during};
+use crate::deadline::timed;
 use crate::link::{Pair, attached, server_v4, server_v6};
 use crate::runner::Test;
 
@@ -89,6 +90,8 @@ fn open_at_start() {
     let capture = Capture::start(&pair.server, "-i s0");
     client.exchange(50_000, 60_000);
     let said = client.finish();
+    // The start of what is picked up is held for a moment, in case an earlier segment is still on its way.
+    sleep(Duration::from_millis(300));
     let outcome = capture.stop();
     outcome.assert_success();
     let record = outcome.output.record(said.client, said.server);
@@ -113,10 +116,14 @@ fn terminated() {
 fn killed_at_start() {
     let pair = Pair::new();
     for mode in ["native", "generic", "tc"] {
-        for wait in [0, 5, 10, 20, 30, 50, 80, 120] {
+        let args = format!("-i s0 --attach {mode}");
+        let (capture, start) = timed(|| Capture::start(&pair.server, &args));
+        drop(capture);
+        let moments = (0..8).map(|sixths| start * sixths / 6);
+        for moment in moments.chain([Duration::from_millis(50)]) {
             let scratch = Scratch::new();
-            let capture = Capture::spawn(&pair.server, &format!("-i s0 --attach {mode}"), scratch.path());
-            sleep(Duration::from_millis(wait));
+            let capture = Capture::spawn(&pair.server, xdpflow(&format!("capture {args}")), scratch.path());
+            sleep(moment);
             capture.signal(Signal::SIGKILL);
             drop(capture);
             pair.assert_untouched();

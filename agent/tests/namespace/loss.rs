@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::capture::{Capture, Scratch};
-use crate::conversation::{Client, noise, talk, talk_during};
+use crate::capture::{Capture, Scratch, xdpflow};
+use crate::conversation::{Client, noise, short, talk, talk_during};
 use crate::deadline::eventually;
 use crate::disk::Disk;
 use crate::handmade::{CLIENT, Handmade, SERVER};
@@ -18,6 +18,7 @@ use crate::runner::Test;
 pub(crate) const TESTS: &[Test] = &[
     Test::new("loss::hole_on_a_silent_link", hole_on_a_silent_link),
     Test::new("loss::acknowledged_hole", acknowledged_hole),
+    Test::new("loss::planted", planted),
     Test::new("loss::ring_full", ring_full).alone(),
     Test::new("loss::stalled_disk", stalled_disk).alone(),
 ];
@@ -64,6 +65,19 @@ fn acknowledged_hole() {
     assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
     assert_eq!(record.c2s.gaps, [Gap::new(100, 1_000, "not-captured")]);
     outcome.output.assert_explained(record, &record.c2s, &sent);
+}
+
+/// A debug build loses one record on request without counting it; the ledger must notice.
+fn planted() {
+    let pair = Pair::new();
+    let scratch = Scratch::new();
+    let mut command = xdpflow("capture -i s0");
+    command.env("XDPFLOW_PLANT", "lost-record");
+    let capture = Capture::spawn(&pair.server, command, scratch.path()).attached();
+    talk(&pair.client, &pair.serve(server_v4(0)), &short(5));
+    let outcome = capture.stop();
+    assert_eq!(outcome.status.code(), Some(1), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("does not balance: frames"), "{}", outcome.stderr);
 }
 
 /// The agent sleeps while more passes than the ring holds. Every frame lost is counted, every octet explained.

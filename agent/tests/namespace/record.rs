@@ -23,7 +23,8 @@ pub(crate) struct Record {
     pub server: SocketAddr,
     pub started: String,
     pub ended: String,
-    pub interface: String,
+    /// Its place among the `-i` flags.
+    pub interface: u64,
     pub vlan: Option<u64>,
     pub c2s: Stream,
     pub s2c: Stream,
@@ -140,7 +141,7 @@ impl Record {
             server: endpoint("server"),
             started: text_at(line, "/started").to_owned(),
             ended: text_at(line, "/ended").to_owned(),
-            interface: text_at(line, "/interface").to_owned(),
+            interface: number_at(line, "/interface"),
             vlan: line.pointer("/vlan").and_then(Value::as_u64),
             c2s: Stream::parse(line.pointer("/c2s").unwrap()),
             s2c: Stream::parse(line.pointer("/s2c").unwrap()),

@@ -84,7 +84,7 @@ fn not_root() {
     let (code, stderr) = namespace.run(|| told(command));
     let _ = std::fs::remove_dir_all(&folder);
     assert_eq!(code, Some(1), "{stderr}");
-    assert_one_line(&stderr, "root");
+    assert_one_line(&stderr, "sudo");
 }
 
 /// The table names every interface here with what matters for a capture.

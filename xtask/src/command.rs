@@ -4,9 +4,12 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use anyhow::{Context, Result, bail};
+
+use crate::interrupt::Running;
 
 /// The workspace's folder.
 pub(crate) fn root() -> &'static Path {
@@ -47,7 +50,7 @@ pub(crate) fn find(program: &str) -> Option<PathBuf> {
 
 /// Runs with the terminal's own input and output.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let status = command.status().with_context(|| format!("run {}", line(command)))?;
+    let status = Running::start(command)?.wait(Duration::MAX)?;
     if !status.success() {
         bail!("{} failed: {status}", line(command));
     }
@@ -66,12 +69,8 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 /// Runs in silence with everything printed going to `log`; a failure shows the end of it.
 pub(crate) fn logged(command: &mut Command, log: &Path) -> Result<()> {
     let file = fs::File::create(log).with_context(|| format!("write {}", log.display()))?;
-    let status = command
-        .stdin(Stdio::null())
-        .stdout(file.try_clone()?)
-        .stderr(file)
-        .status()
-        .with_context(|| format!("run {}", line(command)))?;
+    let command = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
+    let status = Running::start(command)?.wait(Duration::MAX)?;
     if !status.success() {
         let text = fs::read_to_string(log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();

@@ -122,7 +122,7 @@ impl Route {
         let version = self.version()?;
         println!("compiler     {} ({} route), with the source of core", version.name, self.name());
 
-        let linker = match find_linker() {
+        let linker = match find_linker(version.llvm) {
             Some(linker) => linker,
             None => self.install_linker(&sysroot, version.llvm)?,
         };
@@ -207,6 +207,7 @@ impl Route {
         if !works(&linker) {
             bail!("{} was built and does not run", linker.display());
         }
+        fs::write(built_for(), llvm.to_string()).with_context(|| format!("write {}", built_for().display()))?;
         Ok(linker)
     }
 }
@@ -217,16 +218,23 @@ struct Version {
     llvm: u32,
 }
 
-/// Where the build of the agent looks, in the same order.
-fn find_linker() -> Option<PathBuf> {
+/// Where the build of the agent looks, in the same order. One that somebody else installed is taken as it is; ours must
+/// have been built for the compiler's LLVM, which an update of the compiler may change.
+fn find_linker(llvm: u32) -> Option<PathBuf> {
     let named = env::var_os("XDPFLOW_BPF_LINKER").map(PathBuf::from);
-    let ours = Some(folder().join("bin/bpf-linker"));
+    let fits = fs::read_to_string(built_for()).is_ok_and(|built| built == llvm.to_string());
+    let ours = fits.then(|| folder().join("bin/bpf-linker"));
     [named, ours, command::find("bpf-linker")].into_iter().flatten().find(|linker| works(linker))
 }
 
-/// Not so after a move of the repository or an update of the compiler: the LLVM it was linked against is gone then.
+/// Not so when the LLVM it was linked against is gone, after a move of the repository for example.
 fn works(linker: &Path) -> bool {
     command::output(Command::new(linker).arg("--version")).is_ok()
+}
+
+/// Holds the major version of the LLVM that our linker was built for.
+fn built_for() -> PathBuf {
+    folder().join("llvm-version")
 }
 
 fn folder() -> PathBuf {

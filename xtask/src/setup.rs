@@ -97,9 +97,9 @@ impl Route {
     fn rustc(self) -> Command {
         match self {
             Self::Rustup => {
-                let mut rustc = Command::new("rustc");
-                rustc.arg("+nightly");
-                rustc
+                let mut rustup = Command::new("rustup");
+                rustup.args(["run", "nightly", "rustc"]);
+                rustup
             }
             Self::Debian => Command::new("/usr/bin/rustc"),
         }

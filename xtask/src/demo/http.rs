@@ -39,7 +39,7 @@ impl Head {
 
 /// `len` octets that no compression, alignment or repetition could make look right by accident.
 pub(crate) fn body(seed: u64, len: u64) -> impl Read {
-    Noise { random: Random(seed) }.take(len)
+    Noise { seed, position: 0 }.take(len)
 }
 
 /// Sends a head and then its body, in writes of a size that a web server makes.
@@ -66,21 +66,32 @@ pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        self.0 = self.0.wrapping_add(Self::STEP);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     }
+
+    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
 }
 
+/// The same octets however they are read: the generator counts, so it can start anywhere.
 struct Noise {
-    random: Random,
+    seed: u64,
+    position: u64,
 }
 
 impl Read for Noise {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        for bytes in buffer.chunks_mut(8) {
-            bytes.copy_from_slice(&self.random.next().to_le_bytes()[..bytes.len()]);
+        let mut rest = &mut *buffer;
+        while !rest.is_empty() {
+            let word =
+                Random(self.seed.wrapping_add((self.position / 8).wrapping_mul(Random::STEP))).next().to_le_bytes();
+            let part = &word[(self.position % 8) as usize..];
+            let (filled, unfilled) = rest.split_at_mut(part.len().min(rest.len()));
+            filled.copy_from_slice(&part[..filled.len()]);
+            self.position += filled.len() as u64;
+            rest = unfilled;
         }
         Ok(buffer.len())
     }

@@ -133,7 +133,7 @@ fn live(network: &Network, dir: &Path) -> Result<Ran> {
     }
     let mut verdict = verify::output(dir, &clients)?;
     if !status.success() {
-        verdict.problems.push(format!("xdpflow capture: {status}"));
+        verdict.problems.insert(0, format!("xdpflow capture: {status}"));
     }
     if network.has_xdp()? {
         verdict.problems.push("an XDP program is still attached".to_owned());
@@ -141,7 +141,7 @@ fn live(network: &Network, dir: &Path) -> Result<Ran> {
     print_table(&clients, &verdict);
     let octets: u64 = clients.iter().map(|client| client.sent.len + client.received.len).sum();
     println!(
-        "\n{} in {:.1} s, {:.1} Gbit/s; every sha256 compared with the sender's and the receiver's",
+        "\n{} in {:.2} s, {:.1} Gbit/s; sha256 of every stream compared with the sender's and the receiver's",
         size(octets),
         took.as_secs_f64(),
         octets as f64 * 8e-9 / took.as_secs_f64()
@@ -174,10 +174,10 @@ fn replay(reason: &str, dir: &Path) -> Result<()> {
     println!();
     let mut verdict = verify::output(dir, &transcripts)?;
     if !status.success() {
-        verdict.problems.push(format!("xdpflow replay: {status}"));
+        verdict.problems.insert(0, format!("xdpflow replay: {status}"));
     }
     print_table(&transcripts, &verdict);
-    println!("\nevery sha256 compared with what the sender and the receiver had noted when this was recorded");
+    println!("\nsha256 of every stream compared with what its two ends noted when this was recorded");
     print_summary(&summary.lines().map(str::to_owned).collect::<Vec<_>>());
     finish(&verdict, dir)?;
     println!(
@@ -261,7 +261,7 @@ fn output_folder(wanted: Option<&Path>) -> Result<PathBuf> {
     let dir = match wanted {
         Some(dir) => dir.to_owned(),
         None => {
-            let time = command::output(Command::new("date").args(["--utc", "+%Y-%m-%dT%H%M%S"]))?;
+            let time = command::output(Command::new("date").args(["--utc", "+%Y-%m-%dT%H%M%S.%3N"]))?;
             command::target().join("demo").join(time.trim_end())
         }
     };

@@ -7,6 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::command;
 
@@ -88,6 +89,10 @@ fn remove_leftovers() -> Result<()> {
         let name = line.split(' ').next().unwrap_or_default();
         let Some((pid, _)) = name.strip_prefix(PREFIX).and_then(|rest| rest.split_once('-')) else { continue };
         if !Path::new("/proc").join(pid).exists() {
+            for pid in ip(&["netns", "pids", name])?.lines().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)) {
+                // One that has just ended is as good as killed.
+                let _ = kill_process(pid, Signal::KILL);
+            }
             ip(&["netns", "delete", name])?;
         }
     }

@@ -177,3 +177,58 @@ fn walk(dir: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    /// What `output` says of one connection, after `spoil` did something to what xdpflow wrote.
+    fn check(name: &str, spoil: impl FnOnce(&Path, &mut serde_json::Value)) -> Vec<String> {
+        let dir = std::env::temp_dir().join(format!("xtask-verify-{}-{name}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("up"), "GET /").unwrap();
+        let mut record = serde_json::json!({
+            "event": "close", "start": "2026-11-20T07:30:05.123456789Z", "started": "handshake", "ended": "fin",
+            "client": { "ip": "fd09::1", "port": 40_000 }, "server": { "ip": "fd09::2", "port": 8080 },
+            "c2s": { "bytes": 5, "file": "up", "gaps": [] }, "s2c": { "bytes": 0, "file": null, "gaps": [] },
+        });
+        spoil(&dir, &mut record);
+        writeln!(File::create(dir.join("connections.jsonl")).unwrap(), "{record}").unwrap();
+        let transcript = Transcript {
+            kind: String::new(),
+            client: "[fd09::1]:40000".parse().unwrap(),
+            server: "[fd09::2]:8080".parse().unwrap(),
+            sent: Octets::read(&b"GET /"[..]).unwrap(),
+            received: Octets::read(&b""[..]).unwrap(),
+        };
+        let verdict = output(&dir, &[transcript]).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        verdict.problems
+    }
+
+    #[test]
+    fn what_is_right_passes() {
+        assert_eq!(check("right", |_, _| ()), [""; 0]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        type Spoil = fn(&Path, &mut serde_json::Value);
+        let cases: [(&str, Spoil); 8] = [
+            ("expected 5 with", |dir, _| fs::write(dir.join("up"), "GET !").unwrap()),
+            ("No such file", |dir, _| fs::remove_file(dir.join("up")).unwrap()),
+            ("a file of no record", |dir, _| fs::write(dir.join("other"), "").unwrap()),
+            ("4 octets in the record", |_, record| record["c2s"]["bytes"] = 4.into()),
+            ("1 gaps", |_, record| record["s2c"]["gaps"] = serde_json::json!([{ "offset": 0, "len": 1 }])),
+            ("started by midstream", |_, record| record["started"] = "midstream".into()),
+            ("ended by rst", |_, record| record["ended"] = "rst".into()),
+            ("a record of no connection", |_, record| record["client"]["port"] = 40_001.into()),
+        ];
+        for (number, (problem, spoil)) in cases.into_iter().enumerate() {
+            let problems = check(&format!("wrong{number}"), spoil);
+            assert!(problems.iter().any(|found| found.contains(problem)), "{problem}: {problems:?}");
+        }
+    }
+}

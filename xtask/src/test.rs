@@ -93,24 +93,30 @@ struct Layer {
     kind: Kind,
 }
 
-#[derive(Clone, Eq, Ord, PartialEq, PartialOrd)]
+/// In the order in which they run.
+#[derive(Eq, Ord, PartialEq, PartialOrd)]
 enum Kind {
-    Unit,
+    Unit {
+        lib: bool,
+        bins: bool,
+    },
     Documentation,
     Host(String),
-    Kernel(String),
+    /// By its place in [`KERNEL`].
+    Kernel(usize),
 }
 
 impl Layer {
     fn run(&self, filter: Option<&str>) -> Result<Counts> {
         let mut test = command::cargo();
-        test.args(["test", "--quiet", "--package", &self.package]);
+        test.args(["test", "--package", &self.package]);
         match &self.kind {
-            Kind::Unit => test.args(["--lib", "--bins"]),
+            Kind::Unit { lib, bins } => test.args(lib.then_some("--lib")).args(bins.then_some("--bins")),
             Kind::Documentation => test.arg("--doc"),
-            Kind::Host(name) | Kind::Kernel(name) => test.args(["--test", name]),
+            Kind::Host(_) | Kind::Kernel(_) => test.args(["--test", self.name()]),
         };
-        test.args(["--", "--format", "pretty", "--color", "never", "--show-output"]).args(filter);
+        // Of tests that pass it shows whether they were skipped.
+        test.args(["--", "--show-output"]).args(filter);
 
         let start = Instant::now();
         let output = test.stdin(Stdio::null()).output().with_context(|| format!("run {}", line(&test)))?;
@@ -137,16 +143,21 @@ impl Layer {
         if passed + failed + skipped == 0 {
             return;
         }
-        let name = match &self.kind {
-            Kind::Unit => "unit",
-            Kind::Documentation => "documentation",
-            Kind::Host(name) | Kind::Kernel(name) => name,
-        };
+        let name = self.name();
         let took = took.as_secs_f64();
         println!("{name:14} {:13} {passed:5} passed {failed:3} failed {skipped:3} skipped {took:7.1} s", self.package);
         for skipped in &report.skipped {
             let verdict = if self.is_kernel() && command::is_root() { "failed: skipped as root" } else { "skipped" };
             println!("    {verdict}: {skipped}");
+        }
+    }
+
+    fn name(&self) -> &str {
+        match &self.kind {
+            Kind::Unit { .. } => "unit",
+            Kind::Documentation => "documentation",
+            Kind::Host(name) => name,
+            Kind::Kernel(place) => KERNEL[*place],
         }
     }
 
@@ -163,17 +174,20 @@ struct Report {
 }
 
 impl Report {
+    /// Understands the standard harness and that of the namespace tests, which has one line for each test and begins it
+    /// with the verdict.
     fn read(text: &str) -> Self {
         let mut counts = Counts::default();
         let mut skipped = Vec::new();
         let mut idle = 0;
+        let mut standard = false;
         for line in text.lines() {
             if let Some(result) = line.strip_prefix("test result: ") {
                 let count =
                     |what| result.split([';', '.']).find_map(|part| part.trim().strip_suffix(what)?.parse().ok());
                 counts.passed += count(" passed").unwrap_or(0);
                 counts.failed += count(" failed").unwrap_or(0);
-                counts.skipped += count(" ignored").unwrap_or(0);
+                standard = true;
             } else if let Some((_, skip)) = line.split_once("skipped: ") {
                 skipped.push(skip.to_owned());
                 idle += 1;
@@ -181,11 +195,17 @@ impl Report {
                 line.strip_prefix("test ").and_then(|test| test.split_once(" ... ignored"))
             {
                 skipped.push(format!("{name} (ignored{why})"));
+            } else if line.starts_with("ok  ") {
+                counts.passed += 1;
+            } else if line.starts_with("FAILED ") {
+                counts.failed += 1;
             }
         }
-        // The harness believes that a test which did nothing has passed.
-        counts.passed = counts.passed.saturating_sub(idle);
-        counts.skipped += idle;
+        counts.skipped = skipped.len() as u32;
+        if standard {
+            // It believes that a test which found nothing to do has passed.
+            counts.passed = counts.passed.saturating_sub(idle);
+        }
         Self { counts, skipped }
     }
 }
@@ -196,16 +216,15 @@ fn find_layers() -> Result<Vec<Layer>> {
     let metadata: Metadata = serde_json::from_str(&text).context("read what cargo metadata printed")?;
     let mut layers = Vec::new();
     for package in metadata.packages.into_iter().filter(|package| package.name != "agent-ebpf") {
-        layers.push(Layer { package: package.name.clone(), kind: Kind::Unit });
-        for target in package.targets {
-            let kind = match target.kind.first().map(String::as_str) {
-                Some("lib") if target.doctest => Kind::Documentation,
-                Some("test") if KERNEL.contains(&&*target.name) => Kind::Kernel(target.name),
-                Some("test") => Kind::Host(target.name),
-                _ => continue,
-            };
-            layers.push(Layer { package: package.name.clone(), kind });
-        }
+        let has = |kind: &str| package.targets.iter().any(|target| target.is(kind) && target.test);
+        let unit = Kind::Unit { lib: has("lib"), bins: has("bin") };
+        let documentation = package.targets.iter().any(|target| target.doctest).then_some(Kind::Documentation);
+        let tests = package.targets.iter().filter(|target| target.is("test")).map(|target| {
+            let kernel = KERNEL.iter().position(|name| *name == target.name);
+            kernel.map_or_else(|| Kind::Host(target.name.clone()), Kind::Kernel)
+        });
+        let kinds = [unit].into_iter().chain(documentation).chain(tests);
+        layers.extend(kinds.map(|kind| Layer { package: package.name.clone(), kind }));
     }
     layers.sort_by(|a, b| (&a.kind, &a.package).cmp(&(&b.kind, &b.package)));
     Ok(layers)
@@ -226,10 +245,17 @@ struct Package {
 struct Target {
     name: String,
     kind: Vec<String>,
+    test: bool,
     doctest: bool,
 }
 
-/// Test targets that need root and a kernel.
+impl Target {
+    fn is(&self, kind: &str) -> bool {
+        self.kind.iter().any(|is| is == kind)
+    }
+}
+
+/// Test targets that need root and a kernel; the quicker one first.
 const KERNEL: [&str; 2] = ["programs", "namespace"];
 
 #[cfg(test)]
@@ -250,6 +276,16 @@ mod tests {
         );
         assert_eq!(report.counts.to_string(), "1 passed, 1 failed, 2 skipped");
         assert_eq!(report.skipped, ["slow (ignored, takes an hour)", "loads (not root)"]);
+    }
+
+    #[test]
+    fn the_namespace_tests_are_counted_too() {
+        let report = Report::read(
+            "ok      attach_native (0.4 s)\nFAILED  attach_tc (1.2 s)\nskipped: lo (needs root)\n\
+             1 failed, 1 skipped, 1.6 s\nfailed: attach_tc\n",
+        );
+        assert_eq!(report.counts.to_string(), "1 passed, 1 failed, 1 skipped");
+        assert_eq!(report.skipped, ["lo (needs root)"]);
     }
 
     #[test]

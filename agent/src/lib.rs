@@ -1,8 +1,16 @@
 //! xdpflow: a kernel-filtered TCP capture agent. See ARCHITECTURE.md for the whole line from NIC to file.
 
+pub mod cli;
+pub mod clock;
 pub mod decode;
 pub mod frame;
+pub mod interface;
+pub mod kernel;
+mod netlink;
 pub mod pcap;
 pub mod reassembly;
+pub mod replay;
+pub mod report;
 pub mod segment;
+pub mod shard;
 pub mod sink;

@@ -156,9 +156,12 @@ fn tap<P: Packet>(packet: &P, tap: Tap) {
 fn look<P: Packet>(packet: &P, link_type: LinkType) -> Parsed {
     match parse(&Linear(packet), link_type) {
         Parsed::Malformed if is_split(packet) => {
-            let mut parsed = Parsed::Malformed;
-            look_everywhere(packet, link_type, &mut parsed);
-            parsed
+            let mut head = Head::default();
+            match look_everywhere(packet, link_type, &mut head) {
+                TCP => Parsed::Tcp(head),
+                OTHER => Parsed::Other,
+                _ => Parsed::Malformed,
+            }
         }
         parsed => parsed,
     }
@@ -171,11 +174,23 @@ fn is_split<P: Packet>(packet: &P) -> bool {
     ((end - start) as u64) < packet.len()
 }
 
-/// Not inlined, so that the rare case does not double the common one's code.
+/// Not inlined, so that the rare case does not double the common one's code. Hence the numbers: a [`Parsed`] passed
+/// through memory is not initialised where its variant has no fields, and the verifier refuses to copy that.
 #[inline(never)]
-fn look_everywhere<P: Packet>(packet: &P, link_type: LinkType, parsed: &mut Parsed) {
-    *parsed = parse(&Whole(packet), link_type);
+fn look_everywhere<P: Packet>(packet: &P, link_type: LinkType, found: &mut Head) -> u64 {
+    match parse(&Whole(packet), link_type) {
+        Parsed::Tcp(head) => {
+            *found = head;
+            TCP
+        }
+        Parsed::Other => OTHER,
+        Parsed::Malformed => MALFORMED,
+    }
 }
+
+const TCP: u64 = 0;
+const OTHER: u64 = 1;
+const MALFORMED: u64 = 2;
 
 /// Copies a frame into the ring of its shard, or counts why not.
 #[inline(always)]

@@ -9,6 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::{
+    kernel,
     reassembly::{self, Late, Overlap},
     sink::{Gaps, Names, Output},
 };
@@ -126,6 +127,27 @@ pub enum Attach {
     Tc,
     /// Native XDP on drivers known to take it well, tc elsewhere
     Auto,
+}
+
+impl From<Direction> for kernel::Direction {
+    fn from(direction: Direction) -> Self {
+        match direction {
+            Direction::Rx => Self::Rx,
+            Direction::Tx => Self::Tx,
+            Direction::Both => Self::Both,
+        }
+    }
+}
+
+impl From<Attach> for kernel::Attach {
+    fn from(attach: Attach) -> Self {
+        match attach {
+            Attach::Native => Self::Native,
+            Attach::Generic => Self::Generic,
+            Attach::Tc => Self::Tc,
+            Attach::Auto => Self::Auto,
+        }
+    }
 }
 
 #[derive(Args, Debug)]

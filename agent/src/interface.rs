@@ -42,6 +42,45 @@ pub enum State {
     Down,
 }
 
+/// What `xdpflow interfaces` says: a line for the interface, and one for each thing worth knowing.
+impl fmt::Display for Interface {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let driver = self.driver.as_deref().or(self.kind.as_deref());
+        let driver = driver.unwrap_or(if self.is_loopback() { "loopback" } else { "unknown" });
+        writeln!(f, "{}: {}, mtu {}, driver {driver}", self.name, self.state, self.mtu)?;
+        if !self.addresses.is_empty() {
+            let addresses: Vec<_> = self.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();
+            writeln!(f, "    addresses  {}", addresses.join(", "))?;
+        }
+        let attached: Vec<_> = self
+            .xdp
+            .iter()
+            .map(|program| format!("XDP {program}"))
+            .chain(self.tcx_ingress.iter().map(|program| format!("tcx ingress {program}")))
+            .chain(self.tcx_egress.iter().map(|program| format!("tcx egress {program}")))
+            .collect();
+        if !attached.is_empty() {
+            writeln!(f, "    attached   {}", attached.join(", "))?;
+        }
+        if let Err(error) = self.link_type() {
+            return writeln!(f, "    auto       cannot be captured on: {}", error.root_cause());
+        }
+        let (receive, reason) = self.auto();
+        let sent = if self.is_loopback() { "" } else { " + tc egress" };
+        writeln!(f, "    auto       {receive}{sent}: {reason}")
+    }
+}
+
+impl fmt::Display for Receive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Native => "native XDP",
+            Self::Generic => "generic XDP",
+            Self::Tc => "tc ingress",
+        })
+    }
+}
+
 /// A program in the kernel.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Program {

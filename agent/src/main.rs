@@ -5,15 +5,17 @@ use std::{
     process::ExitCode,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     thread,
     time::Duration,
 };
 
 use agent::{
-    cli::{Cli, Command, OutputArgs, Replay},
+    capture::{self, Capture},
+    cli::{self, Cli, Command, OutputArgs},
     clock::{self, Clock},
+    interface::Interface,
     pcap::Cause,
     replay,
     report::Report,
@@ -24,7 +26,8 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Replay(args) => run_replay(&args),
-        Command::Capture(_) | Command::Interfaces => Ok(ExitCode::FAILURE),
+        Command::Capture(args) => run_capture(&args),
+        Command::Interfaces => list_interfaces(),
     };
     result.unwrap_or_else(|error| {
         say(&format!("{error:#}"));
@@ -35,20 +38,52 @@ fn main() -> ExitCode {
     })
 }
 
-fn run_replay(args: &Replay) -> anyhow::Result<ExitCode> {
+fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
+    let filter = args.filter.build()?;
+    let interfaces = args.interface.iter().map(|name| Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(twice) = args.interface.iter().enumerate().find(|(at, name)| args.interface[..*at].contains(name)) {
+        anyhow::bail!("capture on {0}: the interface was given twice (-i {0})", twice.1);
+    }
+    let shards = args.shards.unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get().min(8) as u32));
+    let capture = Capture {
+        interfaces,
+        attach: args.attach.into(),
+        direction: args.direction.into(),
+        filter,
+        shards,
+        ring_size: u32::try_from(args.ring_size).unwrap_or(u32::MAX),
+        config: args.limits.config(&args.output, shards, capture::random_key()?),
+        output: args.limits.output(&args.output, shards, output(&args.output, Clock::live())),
+        tell: Arc::new(tell),
+    };
+    Ok(conclude(&capture.run()?, &args.output))
+}
+
+fn list_interfaces() -> anyhow::Result<ExitCode> {
+    let mut out = stdout().lock();
+    for interface in Interface::all()? {
+        // A reader that went away wants no more.
+        if write!(out, "{interface}").is_err() {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let started = clock::now();
     let filter = args.filter.build()?;
     let config = args.limits.config(&args.output, args.shards, agent::reassembly::Config::default().hash_key);
     let output = Output { on_full: OnFull::Wait, ..output(&args.output, Clock::replay()) };
     let output = args.limits.output(&args.output, args.shards, output);
-    let replay = agent::replay::Replay { files: args.files.clone(), filter, shards: args.shards, config, output };
+    let replay = replay::Replay { files: args.files.clone(), filter, shards: args.shards, config, output };
 
     let read = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
     let outcome = thread::scope(|scope| {
-        let done = AtomicU64::new(0);
         let bar = stderr().is_terminal().then(|| scope.spawn(|| show_progress(&read, replay.size(), &done)));
         let outcome = replay.run(&read);
-        done.store(1, Ordering::Relaxed);
+        done.store(true, Ordering::Relaxed);
         if let Some(bar) = bar {
             bar.thread().unpark();
         }
@@ -64,11 +99,11 @@ fn run_replay(args: &Replay) -> anyhow::Result<ExitCode> {
 }
 
 /// Draws a bar until `done` says otherwise.
-fn show_progress(read: &AtomicU64, size: u64, done: &AtomicU64) {
+fn show_progress(read: &AtomicU64, size: u64, done: &AtomicBool) {
     use indicatif::{ProgressBar, ProgressStyle};
     let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
     let bar = ProgressBar::new(size).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    while done.load(Ordering::Relaxed) == 0 {
+    while !done.load(Ordering::Relaxed) {
         bar.set_position(read.load(Ordering::Relaxed));
         thread::park_timeout(Duration::from_millis(100));
     }
@@ -96,7 +131,12 @@ fn conclude(report: &Report, args: &OutputArgs) -> ExitCode {
     if imbalances.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// One line to the user.
+/// One line about the course of things.
+fn tell(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+/// One line about something that went wrong.
 fn say(line: &str) {
     let _ = writeln!(stderr(), "xdpflow: {line}");
 }

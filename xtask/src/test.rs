@@ -5,6 +5,7 @@
 //! for root it is a failure.
 
 use std::{
+    collections::BTreeSet,
     fmt,
     process::{ExitCode, Stdio},
     time::{Duration, Instant},
@@ -87,19 +88,10 @@ pub(crate) fn layers(filter: Option<&str>) -> Result<Counts> {
     Ok(total)
 }
 
-/// One test target of one package.
-struct Layer {
-    package: String,
-    kind: Kind,
-}
-
 /// In the order in which they run.
 #[derive(Eq, Ord, PartialEq, PartialOrd)]
-enum Kind {
-    Unit {
-        lib: bool,
-        bins: bool,
-    },
+enum Layer {
+    Unit,
     Documentation,
     Host(String),
     /// By its place in [`KERNEL`].
@@ -109,11 +101,12 @@ enum Kind {
 impl Layer {
     fn run(&self, filter: Option<&str>) -> Result<Counts> {
         let mut test = command::cargo();
-        test.args(["test", "--package", &self.package]);
-        match &self.kind {
-            Kind::Unit { lib, bins } => test.args(lib.then_some("--lib")).args(bins.then_some("--bins")),
-            Kind::Documentation => test.arg("--doc"),
-            Kind::Host(_) | Kind::Kernel(_) => test.args(["--test", self.name()]),
+        // All packages at once, as they were built: one alone may want its dependencies with other features.
+        test.args(["test", "--no-fail-fast"]);
+        match self {
+            Self::Unit => test.args(["--lib", "--bins"]),
+            Self::Documentation => test.arg("--doc"),
+            Self::Host(_) | Self::Kernel(_) => test.args(["--test", self.name()]),
         };
         // Of tests that pass it shows whether they were skipped.
         test.args(["--", "--show-output"]).args(filter);
@@ -139,13 +132,12 @@ impl Layer {
 
     fn print(&self, report: &Report, took: Duration) {
         let Counts { passed, failed, skipped } = report.counts;
-        // Packages without unit tests or examples are not worth a line.
+        // A filter leaves most layers empty.
         if passed + failed + skipped == 0 {
             return;
         }
-        let name = self.name();
-        let took = took.as_secs_f64();
-        println!("{name:14} {:13} {passed:5} passed {failed:3} failed {skipped:3} skipped {took:7.1} s", self.package);
+        let (name, took) = (self.name(), took.as_secs_f64());
+        println!("{name:14} {passed:5} passed {failed:3} failed {skipped:3} skipped {took:7.1} s");
         for skipped in &report.skipped {
             let verdict = if self.is_kernel() && command::is_root() { "failed: skipped as root" } else { "skipped" };
             println!("    {verdict}: {skipped}");
@@ -153,16 +145,16 @@ impl Layer {
     }
 
     fn name(&self) -> &str {
-        match &self.kind {
-            Kind::Unit { .. } => "unit",
-            Kind::Documentation => "documentation",
-            Kind::Host(name) => name,
-            Kind::Kernel(place) => KERNEL[*place],
+        match self {
+            Self::Unit => "unit",
+            Self::Documentation => "documentation",
+            Self::Host(name) => name,
+            Self::Kernel(place) => KERNEL[*place],
         }
     }
 
     fn is_kernel(&self) -> bool {
-        matches!(self.kind, Kind::Kernel(_))
+        matches!(self, Self::Kernel(_))
     }
 }
 
@@ -210,24 +202,17 @@ impl Report {
     }
 }
 
-/// All test targets of the packages for the host, in the order in which they run.
-fn find_layers() -> Result<Vec<Layer>> {
+/// All test targets of the packages for the host.
+fn find_layers() -> Result<BTreeSet<Layer>> {
     let text = command::output(command::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Metadata = serde_json::from_str(&text).context("read what cargo metadata printed")?;
-    let mut layers = Vec::new();
-    for package in metadata.packages.into_iter().filter(|package| package.name != "agent-ebpf") {
-        let has = |kind: &str| package.targets.iter().any(|target| target.is(kind) && target.test);
-        let unit = Kind::Unit { lib: has("lib"), bins: has("bin") };
-        let documentation = package.targets.iter().any(|target| target.doctest).then_some(Kind::Documentation);
-        let tests = package.targets.iter().filter(|target| target.is("test")).map(|target| {
-            let kernel = KERNEL.iter().position(|name| *name == target.name);
-            kernel.map_or_else(|| Kind::Host(target.name.clone()), Kind::Kernel)
-        });
-        let kinds = [unit].into_iter().chain(documentation).chain(tests);
-        layers.extend(kinds.map(|kind| Layer { package: package.name.clone(), kind }));
-    }
-    layers.sort_by(|a, b| (&a.kind, &a.package).cmp(&(&b.kind, &b.package)));
-    Ok(layers)
+    let targets =
+        metadata.packages.into_iter().filter(|package| package.name != "agent-ebpf").flat_map(|it| it.targets);
+    let tests = targets.filter(|target| target.kind.iter().any(|kind| kind == "test")).map(|target| {
+        let kernel = KERNEL.iter().position(|name| *name == target.name);
+        kernel.map_or(Layer::Host(target.name), Layer::Kernel)
+    });
+    Ok([Layer::Unit, Layer::Documentation].into_iter().chain(tests).collect())
 }
 
 #[derive(Deserialize)]
@@ -245,14 +230,6 @@ struct Package {
 struct Target {
     name: String,
     kind: Vec<String>,
-    test: bool,
-    doctest: bool,
-}
-
-impl Target {
-    fn is(&self, kind: &str) -> bool {
-        self.kind.iter().any(|is| is == kind)
-    }
 }
 
 /// Test targets that need root and a kernel; the quicker one first.

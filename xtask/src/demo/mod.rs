@@ -12,7 +12,7 @@ mod verify;
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read},
+    io::{self, BufRead, BufReader, IsTerminal, Read},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc,
@@ -74,7 +74,9 @@ fn demo(args: &Args) -> Result<()> {
         (result, _) => result?,
     }
     println!("building     cargo build --release");
-    command::run(command::cargo().args(["build", "--release", "--quiet", "--package", "agent"]))?;
+    command::run(
+        command::cargo().args(["build", "--release"]).args((!io::stderr().is_terminal()).then_some("--quiet")),
+    )?;
     let dir = output_folder(args.output.as_deref())?;
 
     let reason = match without_kernel {

@@ -203,7 +203,7 @@ impl Display for Report {
         line(f, frames.bad, "records not of this program's kernel half")?;
         line(f, frames.badlen, "segments whose IP header claims more than was there")?;
 
-        let gaps = reassembly.gaps - reassembly.gaps_filled;
+        let gaps = reassembly.gaps - reassembly.gaps_filled + reassembly.gaps_trailing;
         writeln!(f, "{:>14} connections", reassembly.opened)?;
         writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?;
         writeln!(f, "{gaps:>14} bytes missing (gaps)")?;

@@ -92,6 +92,7 @@ pub(super) struct StreamRecord {
     late: u64,
     gaps: Vec<Gap>,
     gap_totals: [u64; GapCause::ALL.len()],
+    trailing_gap: Option<Gap>,
     loss: Loss,
 }
 
@@ -194,6 +195,7 @@ impl StreamRecord {
             late: stream.late,
             gaps: stream.gaps.to_vec(),
             gap_totals: stream.gap_totals,
+            trailing_gap: stream.trailing_gap,
             loss,
         }
     }
@@ -242,9 +244,9 @@ impl StreamRecord {
         }
         out.push_str(r#","gaps":["#);
         let mut comma = "";
-        for Gap { offset, len, cause } in self.gaps(file) {
-            let cause = cause.name();
-            print(out, format_args!(r#"{comma}{{"offset":{offset},"len":{len},"cause":"{cause}"}}"#));
+        for gap in self.gaps(file) {
+            out.push_str(comma);
+            print_gap(out, gap);
             comma = ",";
         }
         out.push_str(r#"],"gap_totals":{"#);
@@ -255,8 +257,17 @@ impl StreamRecord {
                 comma = ",";
             }
         }
-        out.push_str("}}");
+        out.push_str(r#"},"trailing_gap":"#);
+        match self.trailing_gap {
+            Some(gap) => print_gap(out, gap),
+            None => out.push_str("null"),
+        }
+        out.push('}');
     }
+}
+
+fn print_gap(out: &mut String, Gap { offset, len, cause }: Gap) {
+    print(out, format_args!(r#"{{"offset":{offset},"len":{len},"cause":"{}"}}"#, cause.name()));
 }
 
 fn print(out: &mut String, arguments: Arguments<'_>) {

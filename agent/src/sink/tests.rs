@@ -166,6 +166,7 @@ impl Feed {
                 segments: 3,
                 gaps: &stream.gaps[..stream.gaps.len().min(GAPS_LISTED)],
                 gap_totals,
+                trailing_gap: None,
                 ..StreamSummary::default()
             }
         });
@@ -329,7 +330,7 @@ fn a_record_says_all_there_is() {
     let name = "073005.123456789-10.0.0.9.51244-192.0.2.1.80";
     let empty = json!({
         "bytes": 0, "segments": 3, "retransmitted": 0, "out_of_order": 0, "conflict": 0, "late": 0, "file": null,
-        "gaps": [], "gap_totals": {},
+        "gaps": [], "gap_totals": {}, "trailing_gap": null,
     });
     let mut c2s = empty.clone();
     let mut record = json!({

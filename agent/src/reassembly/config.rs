@@ -33,9 +33,17 @@ pub struct Config {
 
     /// Refuse connections whose SYN was not seen.
     pub require_handshake: bool,
+    pub overlap: Overlap,
     pub late: Late,
     /// Key of the connection table's hash: random in a live capture, fixed in replay and in tests.
     pub hash_key: [u64; 12],
+}
+
+/// Which copy of an octet stays when two are queued behind a hole. What has been delivered stays in any case.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Overlap {
+    First,
+    Last,
 }
 
 /// What becomes of octets that arrive after a gap over them was declared.
@@ -69,6 +77,7 @@ impl Default for Config {
             max_stream_chunks: 4_096,
             max_total_queue: 256 << 20,
             require_handshake: false,
+            overlap: Overlap::First,
             late: Late::Fill,
             hash_key: [0x9e37_79b9_7f4a_7c15; 12],
         }

@@ -1,61 +1,309 @@
 //! TCP stream reassembly. No clock, no sockets, no files: time and segments come in as arguments, events go out through
-//! a [`Sink`].
+//! a [`Sink`]. It cannot fail: bad input becomes a counter, a gap or a close.
 
+mod assembler;
 mod config;
+mod connection;
 mod event;
+mod flusher;
+mod gaps;
+mod linger;
+mod stats;
+mod stream;
+mod table;
 
-pub use config::{Config, Late};
+use std::collections::BTreeSet;
+
+pub use config::{Config, Late, Overlap};
+use connection::{Connection, Core, Outcome};
 pub use event::{
     ConnectionId, Direction, Ended, Event, GAPS_LISTED, Gap, GapCause, Sink, Started, StreamSummary, Summary,
 };
+use flusher::Flusher;
+use linger::{Entry, Kind, Linger};
+pub use stats::Stats;
+use table::Table;
 
-use crate::segment::{Segment, Timestamp};
+use crate::segment::{Endpoint, Flags, Segment, SeqNum, Timestamp};
 
 /// The connection table, its timers and its limits.
 pub struct Reassembler {
     config: Config,
+    stats: Stats,
+    table: Table,
+    flusher: Flusher,
+    over: Linger,
+    given_up: Linger,
+    queues: Queues,
+    clock: Clock,
 }
 
 impl Reassembler {
     pub fn new(config: Config) -> Self {
-        Self { config }
+        Self {
+            config,
+            stats: Stats::default(),
+            table: Table::new(config.hash_key),
+            flusher: Flusher::default(),
+            over: Linger::default(),
+            given_up: Linger::default(),
+            queues: Queues::default(),
+            clock: Clock::default(),
+        }
     }
 
-    /// Takes one segment. `segment.timestamp` is also the time: an earlier one than before counts as the same.
+    /// Takes one segment. Its timestamp is also the time, so what is due by then is done first.
     pub fn handle_segment(&mut self, segment: &Segment<'_>, sink: &mut impl Sink) {
-        let _ = (segment, sink, &self.config);
+        self.handle_timeout(segment.timestamp, sink);
+        self.stats.segments += 1;
+        self.stats.payload += segment.payload.len() as u64;
+        let slot = match self.table.find(segment.src, segment.dst) {
+            Some(slot) => slot,
+            None => match self.judge_unknown(segment) {
+                Some(continues) => self.open(segment, continues, sink),
+                None => return,
+            },
+        };
+        self.handle_known(slot, segment, sink);
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) next has work to do.
+    /// When [`handle_timeout`](Self::handle_timeout) next has work to do, on the clock of the segments.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
-        None
+        self.flusher.next_deadline().map(|deadline| self.clock.frames(deadline))
     }
 
-    /// Does what time alone demands: gaps, closes, updates.
+    /// Does what time alone demands: gaps, closes, updates. A time earlier than before counts as the same.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut impl Sink) {
-        let _ = (now, sink);
+        self.stats.clock_steps += u64::from(self.clock.advance(now, self.config.clock_step));
+        while let Some(slot) = self.flusher.pop(self.clock.now) {
+            let Some(connection) = self.table.get_mut(slot) else { continue };
+            let mut core =
+                Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
+            match connection.handle_timeout(&mut core) {
+                Outcome::Closed(ended) => self.close(slot, ended, sink),
+                Outcome::Open | Outcome::Reused { .. } => self.settle(slot),
+            }
+        }
+        self.over.expire(self.clock.now);
+        self.given_up.expire(self.clock.now);
     }
 
     /// Delivers what is queued and closes every connection, in the order they were opened.
     pub fn finish(&mut self, sink: &mut impl Sink) {
-        let _ = sink;
+        for slot in self.table.in_order() {
+            self.close(slot, Ended::Finish, sink);
+        }
     }
 
     pub fn stats(&self) -> &Stats {
-        const { &Stats::ZERO }
+        &self.stats
+    }
+
+    /// Connections that are open now.
+    pub fn open_connections(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Octets of memory that queued segments cost now.
+    pub fn queued_memory(&self) -> u64 {
+        self.queues.total
+    }
+
+    fn handle_known(&mut self, slot: u32, segment: &Segment<'_>, sink: &mut impl Sink) {
+        let Some(connection) = self.table.get_mut(slot) else { return };
+        let mut core =
+            Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
+        match connection.handle_segment(segment, &mut core) {
+            Outcome::Open => {
+                self.settle(slot);
+                self.limit_queues(sink);
+            }
+            Outcome::Closed(ended) => self.close(slot, ended, sink),
+            Outcome::Reused { syn, then_segment } => {
+                self.close(slot, Ended::Reused, sink);
+                let syn = syn.segment();
+                let slot = self.open(&syn, None, sink);
+                self.handle_known(slot, &syn, sink);
+                if then_segment {
+                    self.handle_known(slot, segment, sink);
+                }
+            }
+        }
+    }
+
+    /// Whether a segment of unknown endpoints opens a connection, and if so, which one it continues.
+    fn judge_unknown(&mut self, segment: &Segment<'_>) -> Option<Option<u64>> {
+        let fingerprint = self.table.hash(segment.src, segment.dst);
+        let payload = segment.payload.len() as u64;
+        let syn = segment.flags.contains(Flags::SYN);
+        if segment.flags.contains(Flags::RST) {
+            self.stats.rst_payload += payload;
+            self.stats.orphans += 1;
+            return None;
+        }
+        if let Some(Entry { kind: Kind::Over(isns), .. }) = self.over.get(fingerprint, self.clock.now) {
+            let same = isns[usize::from(segment.src > segment.dst)] == Some(segment.seq);
+            if !syn || same {
+                self.stats.after_close += payload;
+                self.stats.orphans += u64::from(payload == 0);
+                return None;
+            }
+            self.over.remove(fingerprint);
+        }
+        if syn {
+            return Some(None);
+        }
+        if payload == 0 && segment.missing == 0 {
+            self.stats.orphans += 1;
+            return None;
+        }
+        if self.config.require_handshake {
+            self.stats.no_handshake += payload;
+            return None;
+        }
+        Some(match self.given_up.get(fingerprint, self.clock.now) {
+            Some(&Entry { kind: Kind::GivenUp(serial), .. }) => {
+                self.given_up.remove(fingerprint);
+                Some(serial)
+            }
+            _ => None,
+        })
+    }
+
+    fn open(&mut self, first: &Segment<'_>, continues: Option<u64>, sink: &mut impl Sink) -> u32 {
+        while self.table.len() >= self.config.max_connections.max(1) as usize
+            && let Some(longest) = self.table.longest_idle()
+        {
+            self.stats.limit_connections += 1;
+            self.close(longest, Ended::Evicted, sink);
+        }
+        self.stats.opened += 1;
+        let slot = self.table.insert(Connection::new(self.stats.opened, first, self.clock.now, continues));
+        if let Some(connection) = self.table.get_mut(slot) {
+            connection.open(slot, sink);
+        }
+        slot
+    }
+
+    fn close(&mut self, slot: u32, ended: Ended, sink: &mut impl Sink) {
+        let Some(mut connection) = self.table.remove(slot) else { return };
+        self.flusher.remove(slot);
+        self.queues.set(slot, [0, 0]);
+        let mut core = Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink };
+        let ended = connection.close(ended, &mut core);
+
+        let (client, server) = connection.endpoints();
+        let fingerprint = self.table.hash(client, server);
+        let full = match ended {
+            Ended::Fin | Ended::Rst => {
+                let kind = Kind::Over(by_endpoint(connection.isns(), client, server));
+                let expires = self.clock.now.after(self.config.linger);
+                self.over.insert(Entry { fingerprint, expires, kind }, self.config.max_linger as usize)
+            }
+            Ended::Idle | Ended::Evicted => {
+                let kind = Kind::GivenUp(connection.serial);
+                let expires = self.clock.now.after(self.config.idle_timeout);
+                self.given_up.insert(Entry { fingerprint, expires, kind }, self.config.max_linger as usize)
+            }
+            Ended::Reused | Ended::Finish => false,
+        };
+        self.stats.limit_linger += u64::from(full);
+    }
+
+    /// Brings timer and queue accounts of a connection up to date.
+    fn settle(&mut self, slot: u32) {
+        let Some(connection) = self.table.get(slot) else { return };
+        self.flusher.schedule(slot, connection.deadline(&self.config));
+        self.queues.set(slot, connection.charged());
+    }
+
+    /// While the queues are too large, the stream holding most gives way.
+    fn limit_queues(&mut self, sink: &mut impl Sink) {
+        while self.queues.total > self.config.max_total_queue
+            && let Some((slot, direction)) = self.queues.largest()
+            && let Some(connection) = self.table.get_mut(slot)
+        {
+            self.stats.limit_total_queue += 1;
+            let mut core =
+                Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
+            connection.give_way(direction, &mut core);
+            self.settle(slot);
+        }
     }
 }
 
-/// What became of every segment and of every payload octet. `payload = delivered + duplicate + conflict + below_start +
-/// late + implausible + limit + after_close + rst_payload`, each term counted at its own place.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub struct Stats {
-    pub segments: u64,
-    /// Payload octets captured.
-    pub payload: u64,
-    pub delivered: u64,
+/// What each stream has queued.
+#[derive(Default)]
+struct Queues {
+    total: u64,
+    by_size: BTreeSet<(u64, u32, u8)>,
+    /// By slot; only as long as the highest slot that ever queued.
+    sizes: Vec<[u64; 2]>,
 }
 
-impl Stats {
-    pub const ZERO: Self = Self { segments: 0, payload: 0, delivered: 0 };
+impl Queues {
+    fn set(&mut self, slot: u32, sizes: [u64; 2]) {
+        let at = slot as usize;
+        if at >= self.sizes.len() {
+            if sizes == [0, 0] {
+                return;
+            }
+            self.sizes.resize(at + 1, [0, 0]);
+        }
+        if self.sizes[at] == sizes {
+            return;
+        }
+        for (direction, (old, new)) in (0..).zip(self.sizes[at].into_iter().zip(sizes)) {
+            if old > 0 {
+                self.by_size.remove(&(old, slot, direction));
+            }
+            if new > 0 {
+                self.by_size.insert((new, slot, direction));
+            }
+            self.total = self.total - old + new;
+        }
+        self.sizes[at] = sizes;
+    }
+
+    fn largest(&self) -> Option<(u32, Direction)> {
+        self.by_size.last().map(|&(_, slot, direction)| (slot, Direction::BOTH[usize::from(direction)]))
+    }
+}
+
+/// The core's own clock: that of the frames, less the steps that were too large to be time passing. It never goes back.
+#[derive(Default)]
+struct Clock {
+    now: Timestamp,
+    /// Latest time of the frames, and how far it is ahead of `now`.
+    latest: Timestamp,
+    ahead: i128,
+}
+
+impl Clock {
+    /// Whether this was a step.
+    fn advance(&mut self, time: Timestamp, step: u64) -> bool {
+        if self.latest == Timestamp::default() {
+            // The first time seen is a beginning, not a step.
+            (self.now, self.latest) = (time, time);
+            return false;
+        }
+        let stepped = time.since(self.latest) > step || self.latest.since(time) > step;
+        if stepped {
+            self.ahead = i128::from(time.0) - i128::from(self.now.0);
+            self.latest = time;
+        } else if time > self.latest {
+            self.latest = time;
+            self.now = self.now.max(Timestamp(u64::try_from(i128::from(time.0) - self.ahead).unwrap_or(0)));
+        }
+        stepped
+    }
+
+    fn frames(&self, time: Timestamp) -> Timestamp {
+        Timestamp(u64::try_from(i128::from(time.0) + self.ahead).unwrap_or(if self.ahead < 0 { 0 } else { u64::MAX }))
+    }
+}
+
+/// ISNs of the lower and the higher endpoint.
+fn by_endpoint([c, s]: [Option<SeqNum>; 2], client: Endpoint, server: Endpoint) -> [Option<SeqNum>; 2] {
+    if client > server { [s, c] } else { [c, s] }
 }

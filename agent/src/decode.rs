@@ -1,1 +1,0 @@
-//! Frame bytes to [`Segment`](crate::segment::Segment).

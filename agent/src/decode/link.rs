@@ -1,0 +1,272 @@
+//! What lies below IP, by link type.
+
+use std::fmt;
+
+use agent_common::frame::LinkType;
+
+use super::{Reject, Rest};
+
+/// Whether frames of this link type can be decoded.
+pub fn supported(link_type: LinkType) -> bool {
+    Layer::first(link_type).is_some()
+}
+
+/// A link type for people: `127 (IEEE802_11_RADIOTAP)`.
+#[derive(Clone, Copy, Debug)]
+pub struct Name(pub LinkType);
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let number = self.0.0;
+        match NAMES.binary_search_by_key(&number, |(number, _)| *number).ok().and_then(|i| NAMES.get(i)) {
+            Some((_, name)) => write!(f, "{number} ({name})"),
+            None => write!(f, "{number}"),
+        }
+    }
+}
+
+pub(super) enum Network {
+    Ipv4,
+    Ipv6,
+}
+
+/// Removes everything below IP; also the outermost VLAN id among it.
+#[inline]
+pub(super) fn strip(link_type: LinkType, mut rest: Rest<'_>) -> Result<(Network, Rest<'_>, Option<u16>), Reject> {
+    let mut layer = Layer::first(link_type).ok_or(Reject::NotTcp)?;
+    let mut vlan = None;
+    for _ in 0..LAYERS_MAX {
+        let (next, header_len) = match layer {
+            Layer::Ethernet => (Layer::EtherType(rest.u16(12)?), 14),
+            Layer::EtherType(number) => match number {
+                ether_type::IPV4 => return Ok((Network::Ipv4, rest, vlan)),
+                ether_type::IPV6 => return Ok((Network::Ipv6, rest, vlan)),
+                ether_type::VLAN | ether_type::SERVICE_VLAN | ether_type::OLD_SERVICE_VLAN => {
+                    vlan = vlan.or(Some(rest.u16(0)? & VLAN_ID));
+                    (Layer::EtherType(rest.u16(2)?), 4)
+                }
+                ether_type::MPLS | ether_type::MPLS_UPSTREAM => (Layer::Mpls, 0),
+                ether_type::PPPOE_SESSION => (Layer::Pppoe, 0),
+                // Version, length, one option with the security group tag; then the frame's own type.
+                ether_type::CISCO_METADATA => (Layer::EtherType(rest.u16(6)?), 8),
+                ..ether_type::FIRST => (Layer::Llc, 0),
+                _ => return Err(Reject::NotTcp),
+            },
+            // SNAP in unnumbered information, with the OUI of RFC 1042 or of IEEE 802.1H.
+            Layer::Llc => match rest.array(0)? {
+                [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x00 | 0xf8, high, low] => {
+                    (Layer::EtherType(u16::from_be_bytes([high, low])), 8)
+                }
+                _ => return Err(Reject::NotTcp),
+            },
+            Layer::Sll => (Layer::EtherType(rest.u16(14)?), 16),
+            Layer::Sll2 => (Layer::EtherType(rest.u16(0)?), 20),
+            Layer::CiscoHdlc => (Layer::EtherType(rest.u16(2)?), 4),
+            Layer::Family => (Layer::family(rest.array(0)?).ok_or(Reject::NotTcp)?, 4),
+            Layer::Nflog => {
+                rest = nflog(rest)?;
+                (Layer::Ip, 0)
+            }
+            Layer::Ppp => ppp(rest)?,
+            // A code other than 0 belongs to discovery (RFC 2516 section 4).
+            Layer::Pppoe => match rest.array(0)? {
+                [0x11, 0x00] => (Layer::Ppp, 6),
+                _ => return Err(Reject::NotTcp),
+            },
+            Layer::Mpls => {
+                let [_, _, bottom, _] = rest.array(0)?;
+                (if bottom & 1 == 0 { Layer::Mpls } else { Layer::MplsPayload }, 4)
+            }
+            // Nothing says what is inside: the first nibble tells IP from a pseudowire's control word (RFC 4385), and
+            // without one it is an Ethernet frame.
+            Layer::MplsPayload => match rest.array(0)? {
+                [0x40..0x70] => (Layer::Ip, 0),
+                [0x00..0x10] => (Layer::Ethernet, 4),
+                _ => (Layer::Ethernet, 0),
+            },
+            Layer::Ip => match rest.array(0)? {
+                [0x40..0x50] => return Ok((Network::Ipv4, rest, vlan)),
+                [0x60..0x70] => return Ok((Network::Ipv6, rest, vlan)),
+                _ => return Err(Reject::Malformed),
+            },
+            Layer::Ipv4 => return Ok((Network::Ipv4, rest, vlan)),
+            Layer::Ipv6 => return Ok((Network::Ipv6, rest, vlan)),
+        };
+        layer = next;
+        rest = rest.skip(header_len)?;
+    }
+    Err(Reject::Malformed)
+}
+
+/// What the next octet belongs to.
+#[derive(Clone, Copy)]
+enum Layer {
+    Ethernet,
+    /// Whatever this Ethernet type stands for.
+    EtherType(u16),
+    Llc,
+    Sll,
+    Sll2,
+    Ppp,
+    Pppoe,
+    CiscoHdlc,
+    /// Four octets of address family, in the byte order of the machine that captured.
+    Family,
+    Nflog,
+    Mpls,
+    MplsPayload,
+    /// IP of the version that its first nibble says.
+    Ip,
+    Ipv4,
+    Ipv6,
+}
+
+impl Layer {
+    #[inline]
+    fn first(link_type: LinkType) -> Option<Self> {
+        Some(match link_type {
+            LinkType::ETHERNET => Self::Ethernet,
+            LinkType::NULL | LinkType::LOOP => Self::Family,
+            LinkType::PPP | LinkType(50) => Self::Ppp,
+            LinkType(51) => Self::Pppoe,
+            // 12 and 14 are what BSDs call raw IP in memory; files have them too.
+            LinkType::RAW | LinkType(12 | 14) => Self::Ip,
+            LinkType(104) => Self::CiscoHdlc,
+            LinkType::LINUX_SLL => Self::Sll,
+            LinkType::LINUX_SLL2 => Self::Sll2,
+            LinkType::IPV4 => Self::Ipv4,
+            LinkType::IPV6 => Self::Ipv6,
+            LinkType(239) => Self::Nflog,
+            _ => return None,
+        })
+    }
+
+    /// By address family, of which no system has one above 65,535: that one is byte-swapped. `AF_INET6` differs between
+    /// Linux, NetBSD and OpenBSD, FreeBSD, and macOS.
+    fn family(octets: [u8; 4]) -> Option<Self> {
+        let family = u32::from_be_bytes(octets);
+        match if family > 0xffff { family.swap_bytes() } else { family } {
+            2 => Some(Self::Ipv4),
+            10 | 24 | 28 | 30 => Some(Self::Ipv6),
+            _ => None,
+        }
+    }
+}
+
+/// The protocol field is one octet when it is odd (RFC 1661 section 6.5); address and control may be left out.
+fn ppp(rest: Rest<'_>) -> Result<(Layer, usize), Reject> {
+    let start = if rest.bytes.starts_with(&[0xff, 0x03]) { 2 } else { 0 };
+    let [first] = rest.array(start)?;
+    let (protocol, len) = if first & 1 == 1 { (u16::from(first), 1) } else { (rest.u16(start)?, 2) };
+    let layer = match protocol {
+        0x0021 => Layer::Ipv4,
+        0x0057 => Layer::Ipv6,
+        0x0281 | 0x0283 => Layer::Mpls,
+        _ => return Err(Reject::NotTcp),
+    };
+    Ok((layer, start + len))
+}
+
+/// Finds the packet among the attributes. Their length and type are in the byte order of the machine that captured; no
+/// type is above 255, so the octet that is zero tells which.
+fn nflog(rest: Rest<'_>) -> Result<Rest<'_>, Reject> {
+    const PAYLOAD: u16 = 9;
+    let mut rest = rest.skip(4)?;
+    loop {
+        let [l0, l1, t0, t1] = rest.array(0)?;
+        let (len, kind) = if t0 == 0 {
+            (u16::from_be_bytes([l0, l1]), u16::from(t1))
+        } else {
+            (u16::from_le_bytes([l0, l1]), u16::from_le_bytes([t0, t1]))
+        };
+        let len = usize::from(len);
+        if len < 4 {
+            return Err(Reject::Malformed);
+        }
+        if kind == PAYLOAD {
+            return rest.truncate(len).skip(4);
+        }
+        rest = rest.skip(len.next_multiple_of(4))?;
+    }
+}
+
+mod ether_type {
+    /// Below this it is a length (IEEE 802.3 clause 3.2.6).
+    pub(super) const FIRST: u16 = 0x0600;
+    pub(super) const IPV4: u16 = 0x0800;
+    pub(super) const VLAN: u16 = 0x8100;
+    pub(super) const IPV6: u16 = 0x86dd;
+    pub(super) const MPLS: u16 = 0x8847;
+    pub(super) const MPLS_UPSTREAM: u16 = 0x8848;
+    pub(super) const PPPOE_SESSION: u16 = 0x8864;
+    pub(super) const SERVICE_VLAN: u16 = 0x88a8;
+    pub(super) const CISCO_METADATA: u16 = 0x8909;
+    /// Before 802.1ad had a number of its own.
+    pub(super) const OLD_SERVICE_VLAN: u16 = 0x9100;
+}
+
+/// The id in a VLAN tag; priority and drop eligibility are the rest.
+const VLAN_ID: u16 = 0x0fff;
+
+/// Most layers below IP. Of real ones a dozen are rare; a frame of nothing but tags ends here.
+const LAYERS_MAX: usize = 32;
+
+/// The names of the pcap registry (tcpdump.org/linktypes.html), without `LINKTYPE_`; in order.
+const NAMES: [(u16, &str); 56] = [
+    (0, "NULL"),
+    (1, "ETHERNET"),
+    (3, "AX25"),
+    (6, "IEEE802_5"),
+    (7, "ARCNET_BSD"),
+    (8, "SLIP"),
+    (9, "PPP"),
+    (10, "FDDI"),
+    (50, "PPP_HDLC"),
+    (51, "PPP_ETHER"),
+    (99, "SYMANTEC_FIREWALL"),
+    (100, "ATM_RFC1483"),
+    (101, "RAW"),
+    (104, "C_HDLC"),
+    (105, "IEEE802_11"),
+    (107, "FRELAY"),
+    (108, "LOOP"),
+    (109, "ENC"),
+    (113, "LINUX_SLL"),
+    (114, "LTALK"),
+    (117, "PFLOG"),
+    (119, "IEEE802_11_PRISM"),
+    (122, "IP_OVER_FC"),
+    (123, "SUNATM"),
+    (127, "IEEE802_11_RADIOTAP"),
+    (129, "ARCNET_LINUX"),
+    (138, "APPLE_IP_OVER_IEEE1394"),
+    (139, "MTP2_WITH_PHDR"),
+    (140, "MTP2"),
+    (141, "MTP3"),
+    (143, "DOCSIS"),
+    (144, "LINUX_IRDA"),
+    (147, "USER0"),
+    (163, "IEEE802_11_AVS"),
+    (166, "PPP_PPPD"),
+    (187, "BLUETOOTH_HCI_H4"),
+    (189, "USB_LINUX"),
+    (192, "PPI"),
+    (195, "IEEE802_15_4_WITHFCS"),
+    (201, "BLUETOOTH_HCI_H4_WITH_PHDR"),
+    (220, "USB_LINUX_MMAPPED"),
+    (227, "CAN_SOCKETCAN"),
+    (228, "IPV4"),
+    (229, "IPV6"),
+    (239, "NFLOG"),
+    (240, "NETANALYZER"),
+    (247, "INFINIBAND"),
+    (249, "USBPCAP"),
+    (251, "BLUETOOTH_LE_LL"),
+    (252, "WIRESHARK_UPPER_PDU"),
+    (253, "NETLINK"),
+    (258, "PKTAP"),
+    (259, "EPON"),
+    (272, "NORDIC_BLE"),
+    (276, "LINUX_SLL2"),
+    (278, "OPENVIZSLA"),
+];

@@ -1,0 +1,80 @@
+//! pcap: a file header, then records (draft-ietf-opsawg-pcap).
+
+use agent_common::frame::LinkType;
+
+use super::{
+    CAPLEN_MAX, Cause, Record, check_link_type,
+    input::{ByteOrder, Fields, Input},
+};
+use crate::segment::Timestamp;
+
+pub(super) struct Classic {
+    order: ByteOrder,
+    link_type: LinkType,
+    /// Nanoseconds in a unit of the second half of a timestamp.
+    unit: u64,
+    /// Octets before a frame's first.
+    header_len: usize,
+}
+
+impl Classic {
+    /// Reads the file header, unless `magic` is another format's.
+    pub(super) fn open(magic: [u8; 4], input: &mut Input) -> Result<Option<Self>, Cause> {
+        let (order, number) = match u32::from_be_bytes(magic) {
+            number @ (MICROSECONDS | NANOSECONDS | MODIFIED) => (ByteOrder::Big, number),
+            number => (ByteOrder::Little, number.swap_bytes()),
+        };
+        let (unit, header_len) = match number {
+            MICROSECONDS => (1_000, 16),
+            NANOSECONDS => (1, 16),
+            MODIFIED => (1_000, 24),
+            _ => return Ok(None),
+        };
+        let header = input.require(FILE_HEADER_LEN, "file header")?;
+        let mut fields = Fields { bytes: header, order };
+        // Magic, version, time zone, accuracy and snaplen go before.
+        let network = fields.slice(20).and_then(|_| fields.u32()).unwrap_or_default();
+        // The upper half says how long the frame check sequence is, if there is one.
+        let link_type = LinkType(network as u16);
+        check_link_type(link_type)?;
+        input.consume(FILE_HEADER_LEN);
+        Ok(Some(Self { order, link_type, unit, header_len }))
+    }
+
+    #[inline]
+    pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, Cause> {
+        if input.is_at_end()? {
+            return Ok(None);
+        }
+        let offset = input.offset();
+        let header = input.require(self.header_len, WHAT)?;
+        let Some([seconds, fraction, caplen, len]) = header
+            .first_chunk::<16>()
+            .map(|words| bytemuck::cast::<_, [[u8; 4]; 4]>(*words).map(|w| self.order.u32(w)))
+        else {
+            return Ok(None);
+        };
+        if caplen > CAPLEN_MAX {
+            return Err(Cause::TooLong { what: WHAT, offset, claims: u64::from(caplen) });
+        }
+        let record_len = self.header_len + caplen as usize;
+        input.require(record_len, WHAT)?;
+        let mut bytes = input.consume(record_len);
+        bytes.start += self.header_len;
+        Ok(Some(Record {
+            timestamp: Timestamp(u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * self.unit),
+            len,
+            bytes,
+            link_type: self.link_type,
+            interface: 0,
+        }))
+    }
+}
+
+const WHAT: &str = "record";
+const FILE_HEADER_LEN: usize = 24;
+
+const MICROSECONDS: u32 = 0xa1b2_c3d4;
+const NANOSECONDS: u32 = 0xa1b2_3c4d;
+/// Of Alexey Kuznetzov's patched libpcap: records also have interface, protocol and packet type.
+const MODIFIED: u32 = 0xa1b2_cd34;

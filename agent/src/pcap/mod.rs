@@ -1,0 +1,118 @@
+//! pcap and pcapng files as a source of frames.
+
+mod classic;
+mod error;
+mod input;
+mod ng;
+#[cfg(test)]
+mod tests;
+
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+};
+
+use agent_common::frame::LinkType;
+pub use error::{Cause, Error};
+
+use self::{classic::Classic, input::Input, ng::Ng};
+use crate::{
+    decode,
+    frame::Frame,
+    segment::{Origin, Timestamp},
+};
+
+/// Reads a capture file frame by frame, in large blocks and without an allocation per frame.
+pub struct Reader {
+    path: PathBuf,
+    input: Input,
+    format: Format,
+}
+
+impl Reader {
+    /// Opens `path` and finds out what it is.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
+        let path = path.as_ref();
+        let error = |cause| Error { path: path.to_owned(), cause };
+        let mut input = Input::open(path).map_err(|e| error(Cause::Io(e)))?;
+        let format = Format::detect(&mut input).map_err(error)?;
+        Ok(Self { path: path.to_owned(), input, format })
+    }
+
+    /// The next frame, or `None` at the end of the file. There are no more frames after an error: what a damaged file
+    /// has behind the damage is not looked for.
+    #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
+    pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
+        let record = match &mut self.format {
+            Format::Classic(classic) => classic.next(&mut self.input),
+            Format::Ng(ng) => ng.next(&mut self.input),
+        };
+        match record {
+            Ok(Some(record)) => Ok(Some(Frame {
+                timestamp: record.timestamp,
+                len: record.len,
+                bytes: self.input.bytes(record.bytes),
+                link_type: record.link_type,
+                origin: Origin { interface: record.interface, ..Origin::default() },
+            })),
+            Ok(None) => Ok(None),
+            Err(cause) => Err(Error { path: self.path.clone(), cause }),
+        }
+    }
+
+    /// Octets of the file that were read so far.
+    pub fn position(&self) -> u64 {
+        self.input.offset()
+    }
+
+    /// Octets of the file when it was opened.
+    pub fn size(&self) -> u64 {
+        self.input.size()
+    }
+}
+
+/// Most octets of one frame. The kernel makes frames of half of that (BIG TCP); whatever claims more is damage.
+pub const CAPLEN_MAX: u32 = 1 << 20;
+
+enum Format {
+    Classic(Classic),
+    Ng(Ng),
+}
+
+impl Format {
+    fn detect(input: &mut Input) -> Result<Self, Cause> {
+        input.fill(4)?;
+        let Some(&magic) = input.available().first_chunk() else {
+            return Err(Cause::NotACapture);
+        };
+        if magic == ng::SECTION_HEADER {
+            return Ok(Self::Ng(Ng::default()));
+        }
+        if let Some(classic) = Classic::open(magic, input)? {
+            return Ok(Self::Classic(classic));
+        }
+        match magic {
+            [0x1f, 0x8b, ..] => Err(Cause::Compressed { with: "gzip", by: "gunzip" }),
+            [0x28, 0xb5, 0x2f, 0xfd] => Err(Cause::Compressed { with: "zstd", by: "unzstd" }),
+            [0x04, 0x22, 0x4d, 0x18] => Err(Cause::Compressed { with: "lz4", by: "unlz4" }),
+            [0xfd, b'7', b'z', b'X'] => Err(Cause::Compressed { with: "xz", by: "unxz" }),
+            [b'B', b'Z', b'h', _] => Err(Cause::Compressed { with: "bzip2", by: "bunzip2" }),
+            _ => Err(Cause::NotACapture),
+        }
+    }
+}
+
+/// A frame as a format finds it.
+struct Record {
+    timestamp: Timestamp,
+    len: u32,
+    /// Place in the input's buffer, valid until that is filled again.
+    bytes: Range<usize>,
+    link_type: LinkType,
+    interface: u16,
+}
+
+/// Refuses frames that nothing here can read.
+fn check_link_type(link_type: LinkType) -> Result<(), Cause> {
+    if decode::supported(link_type) { Ok(()) } else { Err(Cause::UnsupportedLinkType(link_type)) }
+}

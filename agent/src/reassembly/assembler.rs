@@ -1,0 +1,255 @@
+//! Out-of-order octets of one stream.
+
+use std::collections::BTreeMap;
+
+use super::config::Overlap;
+use crate::segment::Timestamp;
+
+/// Octets that wait for a hole to fill, by stream offset: 64 bit, so nothing here can wrap.
+///
+/// Invariant: chunks are not empty and do not overlap.
+#[derive(Default)]
+pub(super) struct Assembler {
+    chunks: BTreeMap<u64, Chunk>,
+    /// What the chunks cost, by [`cost`].
+    charged: usize,
+}
+
+pub(super) struct Chunk {
+    pub(super) seen: Timestamp,
+    pub(super) content: Content,
+}
+
+pub(super) enum Content {
+    Octets(Box<[u8]>),
+    /// So many octets were there on the wire and were cut off by the snaplen.
+    Cut(u64),
+}
+
+/// What became of the octets of one [`Assembler::insert`].
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Inserted {
+    pub(super) new: u64,
+    pub(super) duplicate: u64,
+    /// Overlapped octets that differ from the copy that was queued.
+    pub(super) conflict: u64,
+}
+
+impl Chunk {
+    fn len(&self) -> u64 {
+        match &self.content {
+            Content::Octets(octets) => octets.len() as u64,
+            Content::Cut(len) => *len,
+        }
+    }
+}
+
+impl Assembler {
+    /// Queues what of `octets` is not queued already. Where both copies exist, `overlap` decides.
+    pub(super) fn insert(&mut self, mut offset: u64, mut octets: &[u8], seen: Timestamp, overlap: Overlap) -> Inserted {
+        let mut inserted = Inserted::default();
+        while !octets.is_empty() {
+            if let Some((&start, chunk)) = self.chunks.range_mut(..=offset).next_back()
+                && let end = start + chunk.len()
+                && end > offset
+            {
+                let known = usize::try_from(end - offset).map_or(octets.len(), |n| n.min(octets.len()));
+                let (again, rest) = octets.split_at(known);
+                match &mut chunk.content {
+                    Content::Octets(queued) => {
+                        let at = (offset - start) as usize;
+                        let queued = &mut queued[at..at + known];
+                        let conflict = differing(queued, again);
+                        inserted.conflict += conflict;
+                        inserted.duplicate += known as u64 - conflict;
+                        if overlap == Overlap::Last && conflict > 0 {
+                            queued.copy_from_slice(again);
+                        }
+                        (offset, octets) = (offset + known as u64, rest);
+                    }
+                    // A retransmission brings what the snaplen had cut off.
+                    Content::Cut(_) => self.replace_cut(start, offset, again),
+                }
+                continue;
+            }
+            let room = self.chunks.range(offset..).next().map_or(u64::MAX, |(&start, _)| start - offset);
+            let (fits, rest) = octets.split_at(usize::try_from(room).map_or(octets.len(), |n| n.min(octets.len())));
+            self.put(offset, Chunk { seen, content: Content::Octets(fits.into()) });
+            inserted.new += fits.len() as u64;
+            (offset, octets) = (offset + fits.len() as u64, rest);
+        }
+        self.check();
+        inserted
+    }
+
+    /// Remembers that `len` octets were cut off by the snaplen, where nothing better is queued.
+    pub(super) fn insert_cut(&mut self, mut offset: u64, len: u64, seen: Timestamp) {
+        let end = offset + len;
+        while offset < end {
+            if let Some((&start, chunk)) = self.chunks.range(..=offset).next_back()
+                && start + chunk.len() > offset
+            {
+                offset = start + chunk.len();
+                continue;
+            }
+            let until = self.chunks.range(offset..).next().map_or(end, |(&start, _)| start.min(end));
+            self.put(offset, Chunk { seen, content: Content::Cut(until - offset) });
+            offset = until;
+        }
+        self.check();
+    }
+
+    /// Offset of the first chunk, and when it was seen.
+    pub(super) fn first(&self) -> Option<(u64, Timestamp)> {
+        self.chunks.first_key_value().map(|(&offset, chunk)| (offset, chunk.seen))
+    }
+
+    /// Offset behind the last chunk.
+    pub(super) fn end(&self) -> Option<u64> {
+        self.chunks.last_key_value().map(|(&offset, chunk)| offset + chunk.len())
+    }
+
+    /// Removes the first chunk if it starts at `offset`.
+    pub(super) fn pop_at(&mut self, offset: u64) -> Option<Chunk> {
+        let entry = self.chunks.first_entry()?;
+        if *entry.key() != offset {
+            return None;
+        }
+        let chunk = entry.remove();
+        self.charged -= cost(&chunk);
+        Some(chunk)
+    }
+
+    /// Moves every chunk `distance` towards offset 0, where the stream turns out to begin.
+    pub(super) fn rebase(&mut self, distance: u64) {
+        self.chunks = std::mem::take(&mut self.chunks).into_iter().map(|(at, chunk)| (at - distance, chunk)).collect();
+        self.check();
+    }
+
+    /// Drops everything and says how many captured octets that were.
+    pub(super) fn clear(&mut self) -> u64 {
+        self.charged = 0;
+        std::mem::take(&mut self.chunks)
+            .into_values()
+            .map(|chunk| if let Content::Octets(octets) = chunk.content { octets.len() as u64 } else { 0 })
+            .sum()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.chunks.is_empty()
+    }
+
+    pub(super) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Octets of memory that the queue is charged with.
+    pub(super) fn charged(&self) -> usize {
+        self.charged
+    }
+
+    fn put(&mut self, offset: u64, chunk: Chunk) {
+        self.charged += cost(&chunk);
+        self.chunks.insert(offset, chunk);
+    }
+
+    /// Takes the part that `octets` will fill out of the cut chunk at `start`.
+    fn replace_cut(&mut self, start: u64, offset: u64, octets: &[u8]) {
+        let Some(cut) = self.chunks.remove(&start) else { return };
+        self.charged -= cost(&cut);
+        let (end, filled) = (start + cut.len(), offset + octets.len() as u64);
+        for (from, until) in [(start, offset), (filled, end)] {
+            if from < until {
+                self.put(from, Chunk { seen: cut.seen, content: Content::Cut(until - from) });
+            }
+        }
+    }
+
+    fn check(&self) {
+        if cfg!(debug_assertions) {
+            let mut end = 0;
+            for (&start, chunk) in &self.chunks {
+                assert!(chunk.len() > 0 && start >= end, "chunks are not empty and do not overlap");
+                end = start + chunk.len();
+            }
+            assert_eq!(self.charged, self.chunks.values().map(cost).sum::<usize>());
+        }
+    }
+}
+
+/// Octets in which two copies differ.
+pub(super) fn differing(a: &[u8], b: &[u8]) -> u64 {
+    if a == b { 0 } else { a.iter().zip(b).filter(|(a, b)| a != b).count() as u64 }
+}
+
+/// Memory as allocated: a small chunk still costs its node and its allocation.
+fn cost(chunk: &Chunk) -> usize {
+    const CHUNK_MIN: usize = 128;
+    match &chunk.content {
+        Content::Octets(octets) => octets.len().max(CHUNK_MIN),
+        Content::Cut(_) => CHUNK_MIN,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn insert(assembler: &mut Assembler, offset: u64, octets: &[u8]) -> Inserted {
+        assembler.insert(offset, octets, Timestamp(0), Overlap::First)
+    }
+
+    fn drain(mut assembler: Assembler) -> Vec<(u64, Vec<u8>)> {
+        let mut out = Vec::new();
+        while let Some((offset, _)) = assembler.first() {
+            let chunk = assembler.pop_at(offset).unwrap();
+            out.push((
+                offset,
+                match chunk.content {
+                    Content::Octets(octets) => octets.into_vec(),
+                    Content::Cut(len) => vec![b'-'; len as usize],
+                },
+            ));
+        }
+        assert_eq!(assembler.charged(), 0);
+        out
+    }
+
+    #[test]
+    fn first_copy_wins_and_conflicts_are_counted() {
+        let mut assembler = Assembler::default();
+        insert(&mut assembler, 10, b"bbbb");
+        assert_eq!(insert(&mut assembler, 8, b"aabxaaaa"), Inserted { new: 4, duplicate: 1, conflict: 3 });
+        assert_eq!(drain(assembler), [(8, b"aa".to_vec()), (10, b"bbbb".to_vec()), (14, b"aa".to_vec())]);
+    }
+
+    #[test]
+    fn last_copy_wins_on_request() {
+        let mut assembler = Assembler::default();
+        insert(&mut assembler, 10, b"bbbb");
+        assembler.insert(9, b"aaaaaa", Timestamp(0), Overlap::Last);
+        assert_eq!(drain(assembler), [(9, b"a".to_vec()), (10, b"aaaa".to_vec()), (14, b"a".to_vec())]);
+    }
+
+    #[test]
+    fn octets_replace_what_was_cut() {
+        let mut assembler = Assembler::default();
+        insert(&mut assembler, 10, b"ab");
+        assembler.insert_cut(9, 8, Timestamp(0));
+        assert_eq!(insert(&mut assembler, 13, b"cd").new, 2);
+        assert_eq!(
+            drain(assembler),
+            [(9, b"-".to_vec()), (10, b"ab".to_vec()), (12, b"-".to_vec()), (13, b"cd".to_vec()), (15, b"--".to_vec())]
+        );
+    }
+
+    #[test]
+    fn small_chunks_are_charged_what_they_cost() {
+        let mut assembler = Assembler::default();
+        insert(&mut assembler, 1, b"x");
+        insert(&mut assembler, 3, b"y");
+        assert_eq!((assembler.charged(), assembler.chunks(), assembler.end()), (256, 2, Some(4)));
+        assert_eq!(assembler.clear(), 2);
+        assert_eq!(assembler.charged(), 0);
+    }
+}

@@ -1,0 +1,378 @@
+//! A pair of endpoints, both directions.
+
+use super::{
+    config::Config,
+    event::{ConnectionId, Direction, Ended, Event, GapCause, Sink, Started, Summary},
+    stats::Stats,
+    stream::{Context, Piece, Stream},
+};
+use crate::segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp};
+
+pub(super) struct Connection {
+    pub(super) serial: u64,
+    client: Endpoint,
+    server: Endpoint,
+    /// First and last segment, on the clock of the frames.
+    start: Timestamp,
+    end: Timestamp,
+    /// Last segment and last `Open` or `Update`, on the core's clock, which never steps.
+    pub(super) last_seen: Timestamp,
+    updated: Timestamp,
+    /// When an RST was accepted.
+    reset: Option<Timestamp>,
+    started: Started,
+    origin: Origin,
+    streams: [Stream; 2],
+    /// What few connections need.
+    extra: Option<Box<Extra>>,
+}
+
+#[derive(Default)]
+struct Extra {
+    continues: Option<u64>,
+    /// A SYN with another ISN, until something confirms that it begins another connection.
+    pending: Option<PendingSyn>,
+}
+
+/// A SYN, or SYN-ACK, that may begin a new connection on the same endpoints.
+pub(super) struct PendingSyn {
+    direction: Direction,
+    segment: Segment<'static>,
+    payload: Box<[u8]>,
+    /// Its sender has gone on in the old sequence space since.
+    doubted: bool,
+}
+
+/// What a segment, or the passing of time, means for the connection as a whole.
+pub(super) enum Outcome {
+    Open,
+    Closed(Ended),
+    /// This SYN began another connection. Does the segment at hand belong to that as well, or is it the SYN itself?
+    Reused {
+        syn: PendingSyn,
+        then_segment: bool,
+    },
+}
+
+/// What a connection needs to act, lent for one call.
+pub(super) struct Core<'a, S> {
+    pub(super) config: &'a Config,
+    pub(super) stats: &'a mut Stats,
+    pub(super) now: Timestamp,
+    pub(super) slot: u32,
+    pub(super) sink: &'a mut S,
+}
+
+impl PendingSyn {
+    pub(super) fn segment(&self) -> Segment<'_> {
+        Segment { payload: &self.payload, ..self.segment }
+    }
+}
+
+impl<S: Sink> Core<'_, S> {
+    fn stream(&mut self, serial: u64, direction: Direction) -> Context<'_, S> {
+        Context {
+            config: self.config,
+            stats: self.stats,
+            now: self.now,
+            id: ConnectionId { slot: self.slot, serial },
+            direction,
+            sink: self.sink,
+        }
+    }
+}
+
+impl Connection {
+    /// A connection whose first segment is `first`; that still has to be handled.
+    pub(super) fn new(serial: u64, first: &Segment<'_>, now: Timestamp, continues: Option<u64>) -> Self {
+        let from_server = first.flags.contains(Flags::SYN | Flags::ACK);
+        let (client, server) = if from_server { (first.dst, first.src) } else { (first.src, first.dst) };
+        let started = if first.flags.contains(Flags::SYN) { Started::Handshake } else { Started::Midstream };
+        Self {
+            serial,
+            client,
+            server,
+            start: first.timestamp,
+            end: first.timestamp,
+            last_seen: now,
+            updated: now,
+            reset: None,
+            started,
+            origin: first.origin,
+            streams: Default::default(),
+            extra: continues.map(|serial| Box::new(Extra { continues: Some(serial), pending: None })),
+        }
+    }
+
+    pub(super) fn endpoints(&self) -> (Endpoint, Endpoint) {
+        (self.client, self.server)
+    }
+
+    pub(super) fn is_between(&self, a: Endpoint, b: Endpoint) -> bool {
+        (self.client, self.server) == (a, b) || (self.client, self.server) == (b, a)
+    }
+
+    /// ISNs of client and server, where their SYNs were seen.
+    pub(super) fn isns(&self) -> [Option<SeqNum>; 2] {
+        self.streams.each_ref().map(Stream::isn)
+    }
+
+    pub(super) fn open(&mut self, slot: u32, sink: &mut impl Sink) {
+        let id = ConnectionId { slot, serial: self.serial };
+        sink.event(id, Event::Open(&self.summary(None)));
+    }
+
+    pub(super) fn handle_segment<S: Sink>(&mut self, segment: &Segment<'_>, core: &mut Core<'_, S>) -> Outcome {
+        let direction = if segment.src == self.client && segment.dst == self.server {
+            Direction::ClientToServer
+        } else {
+            Direction::ServerToClient
+        };
+        if let Some(pending) = self.confirmed(segment, direction) {
+            return Outcome::Reused { syn: pending, then_segment: true };
+        }
+        self.last_seen = core.now;
+        self.end = segment.timestamp;
+        let serial = self.serial;
+        let syn = segment.flags.contains(Flags::SYN);
+
+        if syn && !self.stream(direction).agrees_with(segment.seq) {
+            let syn = PendingSyn {
+                direction,
+                segment: Segment { payload: &[], ..*segment },
+                payload: segment.payload.into(),
+                doubted: false,
+            };
+            if self.reset.is_some() {
+                return Outcome::Reused { syn, then_segment: false };
+            }
+            let unconfirmed = self.extra.get_or_insert_default().pending.replace(syn);
+            drop_unconfirmed(unconfirmed, core.stats);
+            return Outcome::Open;
+        }
+
+        if syn && self.stream(direction).isn().is_none() {
+            self.started = Started::Handshake;
+            self.stream_mut(direction).handle_syn(
+                segment.seq,
+                segment.window_scale,
+                &mut core.stream(serial, direction),
+            );
+        }
+        if segment.flags.contains(Flags::ACK) {
+            self.handle_ack(segment, direction, core);
+        }
+        let piece = self.piece(segment, direction);
+        if segment.flags.contains(Flags::RST) {
+            core.stats.rst_payload += segment.payload.len() as u64;
+            if self.reset.is_some() {
+            } else if self.may_reset(segment, direction) {
+                self.reset = Some(core.now);
+                for direction in Direction::BOTH {
+                    let cx = &mut core.stream(serial, direction);
+                    self.stream_mut(direction).flush_all(GapCause::Close, cx);
+                }
+            } else {
+                core.stats.rst_implausible += 1;
+            }
+        } else if !piece.octets.is_empty() || piece.cut > 0 || piece.fin {
+            let cx = &mut core.stream(serial, direction);
+            if self.reset.is_some() {
+                self.stream_mut(direction).hold_piece(&piece, cx);
+            } else {
+                self.stream_mut(direction).handle_piece(&piece, cx);
+            }
+        }
+        let octets = segment.payload.len() as u64 + u64::from(segment.missing);
+        let end = segment.seq.advance(octets + u64::from(syn) + u64::from(segment.flags.contains(Flags::FIN)));
+        self.stream_mut(direction).note_sent(end, segment.window);
+        self.doubt_pending(segment, direction);
+
+        if self.reset.is_none() && self.streams.iter().all(Stream::is_finished) {
+            return Outcome::Closed(Ended::Fin);
+        }
+        Outcome::Open
+    }
+
+    /// Does what time demands.
+    pub(super) fn handle_timeout<S: Sink>(&mut self, core: &mut Core<'_, S>) -> Outcome {
+        if let Some(since) = self.reset {
+            if since.after(core.config.rst_hold) <= core.now {
+                return Outcome::Closed(Ended::Rst);
+            }
+        } else {
+            for direction in Direction::BOTH {
+                let cx = &mut core.stream(self.serial, direction);
+                self.stream_mut(direction).flush_due(cx);
+            }
+            if self.streams.iter().all(Stream::is_finished) {
+                return Outcome::Closed(Ended::Fin);
+            }
+        }
+        if self.last_seen.after(self.idle_timeout(core.config)) <= core.now {
+            return Outcome::Closed(Ended::Idle);
+        }
+        if self.updated.after(core.config.update_interval) <= core.now {
+            if self.last_seen > self.updated {
+                let id = ConnectionId { slot: core.slot, serial: self.serial };
+                core.sink.event(id, Event::Update(&self.summary(None)));
+            }
+            self.updated = core.now;
+        }
+        Outcome::Open
+    }
+
+    /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
+    pub(super) fn deadline(&self, config: &Config) -> Timestamp {
+        let idle = self.last_seen.after(self.idle_timeout(config)).min(self.updated.after(config.update_interval));
+        if let Some(since) = self.reset {
+            return idle.min(since.after(config.rst_hold));
+        }
+        self.streams.iter().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
+    }
+
+    /// Delivers what is queued and says goodbye. An accepted RST is the reason whatever else is.
+    pub(super) fn close<S: Sink>(&mut self, ended: Ended, core: &mut Core<'_, S>) -> Ended {
+        let refused = self.streams.each_ref().map(Stream::refused);
+        let reset = self.reset.is_some();
+        for direction in Direction::BOTH {
+            let cx = &mut core.stream(self.serial, direction);
+            let stream = self.stream_mut(direction);
+            if reset {
+                stream.discard_held(cx);
+            }
+            stream.close(refused[direction.reverse() as usize], cx);
+        }
+        drop_unconfirmed(self.extra.as_mut().and_then(|extra| extra.pending.take()), core.stats);
+        core.stats.closed += 1;
+        let ended = if reset { Ended::Rst } else { ended };
+        let id = ConnectionId { slot: core.slot, serial: self.serial };
+        core.sink.event(id, Event::Close(&self.summary(Some(ended))));
+        ended
+    }
+
+    /// Gives up the first hole of one direction.
+    pub(super) fn give_way<S: Sink>(&mut self, direction: Direction, core: &mut Core<'_, S>) {
+        let cx = &mut core.stream(self.serial, direction);
+        let reset = self.reset.is_some();
+        let stream = self.stream_mut(direction);
+        if reset { stream.discard_held(cx) } else { stream.give_way(cx) }
+    }
+
+    /// Memory that the queues of both directions cost.
+    pub(super) fn charged(&self) -> [u64; 2] {
+        self.streams.each_ref().map(Stream::charged)
+    }
+
+    fn summary(&mut self, ended: Option<Ended>) -> Summary<'_> {
+        let [c2s, s2c] = &mut self.streams;
+        Summary {
+            client: self.client,
+            server: self.server,
+            start: self.start,
+            end: self.end,
+            started: self.started,
+            ended,
+            origin: self.origin,
+            continues: self.extra.as_ref().and_then(|extra| extra.continues),
+            streams: [c2s.summary(), s2c.summary()],
+        }
+    }
+
+    fn stream(&self, direction: Direction) -> &Stream {
+        &self.streams[direction as usize]
+    }
+
+    fn stream_mut(&mut self, direction: Direction) -> &mut Stream {
+        &mut self.streams[direction as usize]
+    }
+
+    fn piece<'a>(&self, segment: &Segment<'a>, direction: Direction) -> Piece<'a> {
+        let syn = segment.flags.contains(Flags::SYN);
+        Piece {
+            seq: segment.seq.advance(u64::from(syn)),
+            octets: segment.payload,
+            cut: segment.missing,
+            fin: segment.flags.contains(Flags::FIN),
+            push: segment.flags.contains(Flags::PSH),
+            refused: segment.origin.refused,
+            window: self.stream(direction.reverse()).window_for(self.stream(direction)),
+        }
+    }
+
+    fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
+        let (serial, reverse) = (self.serial, direction.reverse());
+        let window = self.stream(direction).window_for(self.stream(reverse));
+        let cx = &mut core.stream(serial, reverse);
+        let acked = &mut self.streams[reverse as usize];
+        if segment.flags.contains(Flags::SYN) {
+            acked.handle_syn_ack(segment.ack, cx);
+        }
+        acked.handle_ack(segment.ack, window, cx);
+        if self.reset.is_none() {
+            acked.flush_due(cx);
+        } else if acked.held_was_acked() {
+            self.reset = None;
+            cx.stats.reopened += 1;
+            for direction in Direction::BOTH {
+                let cx = &mut core.stream(serial, direction);
+                self.stream_mut(direction).release(cx);
+            }
+        }
+    }
+
+    /// Whether an RST is believable: see row 10 of the byte contract.
+    fn may_reset(&self, segment: &Segment<'_>, direction: Direction) -> bool {
+        let (stream, peer) = (self.stream(direction), self.stream(direction.reverse()));
+        let unanswered = !stream.is_located() && !stream.has_fin();
+        let answers_syn = unanswered
+            && segment.flags.contains(Flags::ACK)
+            && peer.isn().is_some_and(|isn| isn.advance(1) == segment.ack);
+        answers_syn || stream.may_reset(segment.seq, peer)
+    }
+
+    /// Whether this segment confirms that the remembered SYN began another connection: a SYN-ACK acknowledges it (or,
+    /// for a SYN-ACK, an ACK does), or its sender goes on behind it and has not gone on in the old sequence space.
+    fn confirmed(&mut self, segment: &Segment<'_>, direction: Direction) -> Option<PendingSyn> {
+        let extra = self.extra.as_mut()?;
+        let pending = extra.pending.as_ref()?;
+        let first = pending.segment.seq.advance(1);
+        let confirmed = if pending.direction == direction {
+            let goes_on = segment.seq == first && !segment.payload.is_empty() && !segment.flags.contains(Flags::SYN);
+            goes_on && !pending.doubted
+        } else {
+            let answer = segment.flags.contains(Flags::SYN) || pending.segment.flags.contains(Flags::ACK);
+            answer && segment.flags.contains(Flags::ACK) && segment.ack == first
+        };
+        if confirmed && !segment.flags.contains(Flags::RST) { extra.pending.take() } else { None }
+    }
+
+    /// The sender of a remembered SYN that goes on in the old sequence space has not begun another connection.
+    fn doubt_pending(&mut self, segment: &Segment<'_>, direction: Direction) {
+        if let Some(extra) = &mut self.extra
+            && let Some(pending) = &mut extra.pending
+            && pending.direction == direction
+            && segment.seq != pending.segment.seq
+        {
+            pending.doubted = true;
+        }
+    }
+
+    /// RFC 5382 section 5, and the states before and after it.
+    fn idle_timeout(&self, config: &Config) -> u64 {
+        if self.streams.iter().any(Stream::has_fin) {
+            config.fin_timeout
+        } else if self.started == Started::Handshake && self.streams.iter().any(Stream::is_unseen) {
+            config.handshake_timeout
+        } else {
+            config.idle_timeout
+        }
+    }
+}
+
+fn drop_unconfirmed(syn: Option<PendingSyn>, stats: &mut Stats) {
+    if let Some(syn) = syn {
+        stats.syn_unconfirmed += 1;
+        stats.after_close += syn.payload.len() as u64;
+    }
+}

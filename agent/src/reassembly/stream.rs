@@ -1,0 +1,694 @@
+//! One direction of a connection.
+
+use std::collections::VecDeque;
+
+use super::{
+    assembler::{Assembler, Content},
+    config::{Config, Late},
+    event::{ConnectionId, Direction, Event, Gap, GapCause, Sink, StreamSummary},
+    gaps::Gaps,
+    stats::Stats,
+};
+use crate::segment::{SeqNum, Timestamp};
+
+/// Sequence numbers stop here: everything behind it sees 64-bit offsets, where offset 0 is the octet after the SYN or the
+/// point at which the stream was picked up.
+#[derive(Default)]
+pub(super) struct Stream {
+    /// Everything below has been delivered or is in a gap (RCV.NXT as an offset).
+    next: u64,
+    /// Highest believable ACK of the peer as an offset; the FIN counts as one octet.
+    acked: u64,
+    /// Where the stream ends, once the FIN was seen.
+    fin: Option<u64>,
+    segments: u64,
+    /// Sequence number of offset 0.
+    base: SeqNum,
+    /// Highest sequence number that this sender has used, and highest that its peer has acknowledged.
+    sent: Option<SeqNum>,
+    peer_ack: Option<SeqNum>,
+    /// Low half of the ring's count of refused records at the last segment with payload or FIN.
+    refused: u32,
+    /// Window that this sender last offered its peer, unscaled, and the scale that its SYN announced.
+    window: u16,
+    scale: Option<u8>,
+    start: Start,
+    /// What only streams with irregularities need.
+    extra: Option<Box<Extra>>,
+}
+
+/// What is known of offset 0.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Start {
+    #[default]
+    Unknown,
+    /// Picked up, and still open for an earlier segment: `base` lies [`PICKUP_ROOM`] before the first one for now.
+    Pickup,
+    /// Known without a SYN of this sender.
+    Midstream,
+    /// One behind the ISN.
+    Syn,
+}
+
+#[derive(Default)]
+struct Extra {
+    assembler: Assembler,
+    fin_seen: Timestamp,
+    pickup_since: Timestamp,
+    /// ACKs that are ahead of `next`, and when they arrived; at most [`ACKS_MAX`].
+    acks: VecDeque<(u64, Timestamp)>,
+    /// What ACKs cover that are older than the hold.
+    matured: u64,
+    /// When the peer last acknowledged anything.
+    last_ack: Timestamp,
+    /// The ring had refused frames when a hole opened that is still open.
+    ring_full: bool,
+    /// Segments far from everything known, until something corroborates them.
+    parked: VecDeque<Parked>,
+    gaps: Gaps,
+    retransmitted: u64,
+    out_of_order: u64,
+    conflict: u64,
+    late: u64,
+}
+
+struct Parked {
+    seq: SeqNum,
+    octets: Box<[u8]>,
+    cut: u32,
+    fin: bool,
+}
+
+/// What a stream needs to act, lent for one call.
+pub(super) struct Context<'a, S> {
+    pub(super) config: &'a Config,
+    pub(super) stats: &'a mut Stats,
+    pub(super) now: Timestamp,
+    pub(super) id: ConnectionId,
+    pub(super) direction: Direction,
+    pub(super) sink: &'a mut S,
+}
+
+/// Payload and FIN of a segment.
+#[derive(Clone, Copy)]
+pub(super) struct Piece<'a> {
+    /// Sequence number of the first octet.
+    pub(super) seq: SeqNum,
+    pub(super) octets: &'a [u8],
+    /// Octets behind them that the snaplen cut off.
+    pub(super) cut: u32,
+    pub(super) fin: bool,
+    pub(super) push: bool,
+    /// [`Origin::refused`](crate::segment::Origin::refused).
+    pub(super) refused: u64,
+    /// How far beyond the highest position known a segment of this sender is believed.
+    pub(super) window: i64,
+}
+
+/// Window that is assumed where a scale is unknown.
+pub(super) const WINDOW_UNKNOWN: i64 = 16 << 20;
+/// How far before the highest position known a segment is believed.
+const BEHIND_MAX: i64 = 1 << 30;
+/// Room for earlier segments in front of the first one of a picked-up stream.
+const PICKUP_ROOM: u64 = 1 << 30;
+const PARKED_MAX: usize = 2;
+/// With more, the newest two become one, which only makes a gap later.
+const ACKS_MAX: usize = 16;
+
+impl Piece<'_> {
+    fn len(&self) -> u64 {
+        self.octets.len() as u64 + u64::from(self.cut)
+    }
+}
+
+impl Parked {
+    fn end(&self) -> SeqNum {
+        self.seq.advance(self.octets.len() as u64 + u64::from(self.cut))
+    }
+}
+
+impl Stream {
+    /// Sequence number of the SYN, where one was seen.
+    pub(super) fn isn(&self) -> Option<SeqNum> {
+        (self.start == Start::Syn).then(|| before(self.base))
+    }
+
+    /// Whether offset 0 is known for good.
+    pub(super) fn is_located(&self) -> bool {
+        matches!(self.start, Start::Midstream | Start::Syn)
+    }
+
+    pub(super) fn is_unseen(&self) -> bool {
+        self.segments == 0
+    }
+
+    pub(super) fn has_fin(&self) -> bool {
+        self.fin.is_some()
+    }
+
+    /// Whether delivery has reached the FIN.
+    pub(super) fn is_finished(&self) -> bool {
+        self.is_located() && self.fin.is_some_and(|fin| fin <= self.next)
+    }
+
+    pub(super) fn refused(&self) -> u32 {
+        self.refused
+    }
+
+    /// Memory that queued octets cost.
+    pub(super) fn charged(&self) -> u64 {
+        self.extra.as_ref().map_or(0, |extra| extra.assembler.charged() as u64)
+    }
+
+    /// How far `peer` may be believed to send beyond what is known: the window this side has offered it.
+    pub(super) fn window_for(&self, peer: &Self) -> i64 {
+        match (self.start, peer.start) {
+            (Start::Syn, Start::Syn) => {
+                // Scaling takes both sides (RFC 7323 section 2.2); a shift beyond 14 counts as 14 (section 2.3).
+                let shift = self.scale.filter(|_| peer.scale.is_some()).unwrap_or(0).min(14);
+                i64::from(self.window) << shift
+            }
+            _ => WINDOW_UNKNOWN,
+        }
+    }
+
+    /// Whether a SYN with this ISN can be the beginning of this stream.
+    pub(super) fn agrees_with(&self, isn: SeqNum) -> bool {
+        let first = isn.advance(1);
+        match self.start {
+            Start::Unknown => true,
+            Start::Midstream | Start::Syn => self.base == first,
+            Start::Pickup => {
+                let ahead = self.base.advance(self.lowest()).distance_from(first);
+                (0..WINDOW_UNKNOWN).contains(&i64::from(ahead))
+            }
+        }
+    }
+
+    /// Takes a SYN that [agrees](Self::agrees_with).
+    pub(super) fn handle_syn<S: Sink>(&mut self, isn: SeqNum, scale: Option<u8>, cx: &mut Context<'_, S>) {
+        self.begin_at(isn.advance(1), Start::Syn, cx);
+        self.scale = scale;
+    }
+
+    /// The peer's SYN-ACK says where this stream begins.
+    pub(super) fn handle_syn_ack<S: Sink>(&mut self, first: SeqNum, cx: &mut Context<'_, S>) {
+        if !self.is_located() && self.agrees_with(before(first)) {
+            self.begin_at(first, Start::Midstream, cx);
+        }
+    }
+
+    /// Takes note of a segment of this sender, after its contents have been taken. `end` is behind all that it occupies.
+    pub(super) fn note_sent(&mut self, end: SeqNum, window: u16) {
+        self.segments += 1;
+        self.window = window;
+        if self.sent.is_none_or(|sent| end.distance_from(sent) > 0) {
+            self.sent = Some(end);
+        }
+    }
+
+    /// Whether an RST of this sender is believable (RFC 9293 section 3.10.7.4, RFC 5961 section 3.2).
+    pub(super) fn may_reset(&self, seq: SeqNum, peer: &Self) -> bool {
+        let fin = self.fin.map(|fin| self.base.advance(fin));
+        let in_window = || match (self.peer_ack, self.start, peer.start) {
+            (Some(ack), Start::Syn, Start::Syn) => {
+                (0..peer.window_for(self)).contains(&i64::from(seq.distance_from(ack)))
+            }
+            _ => false,
+        };
+        self.peer_ack == Some(seq)
+            || self.sent == Some(seq)
+            || fin.is_some_and(|fin| fin == seq || fin.advance(1) == seq)
+            || in_window()
+    }
+
+    /// Takes an ACK number of the peer.
+    pub(super) fn handle_ack<S: Sink>(&mut self, ack: SeqNum, window: i64, cx: &mut Context<'_, S>) {
+        if self.peer_ack.is_none_or(|known| ack.distance_from(known) > 0) {
+            self.peer_ack = Some(ack);
+        }
+        if !self.is_located() {
+            return;
+        }
+        if self.extra.is_some() {
+            self.corroborate(ack, cx);
+        }
+        let Some(offset) = self.offset_of(ack, window).and_then(|offset| u64::try_from(offset).ok()) else { return };
+        if offset <= self.acked {
+            return;
+        }
+        self.acked = offset;
+        if offset > self.next && !self.is_finished() {
+            let next = self.next;
+            let extra = self.extra.get_or_insert_default();
+            while extra.acks.front().is_some_and(|&(upto, _)| upto <= next) {
+                extra.acks.pop_front();
+            }
+            if extra.acks.len() >= ACKS_MAX {
+                extra.acks.pop_back();
+            }
+            extra.acks.push_back((offset, cx.now));
+        }
+    }
+
+    /// Takes payload and FIN of one segment.
+    pub(super) fn handle_piece<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
+        if self.is_probe(piece) {
+            cx.stats.probe += piece.octets.len() as u64;
+            return;
+        }
+        if self.start == Start::Unknown {
+            self.start = Start::Pickup;
+            self.base = SeqNum(piece.seq.0.wrapping_sub(PICKUP_ROOM as u32));
+            self.extra.get_or_insert_default().pickup_since = cx.now;
+        }
+        let offset = self.offset_of(piece.seq, piece.window).or_else(|| {
+            // A later segment that continues a parked one corroborates it.
+            let extra = self.extra.as_mut()?;
+            let at = extra.parked.iter().position(|parked| parked.end() == piece.seq)?;
+            let parked = extra.parked.remove(at)?;
+            self.believe(&parked, cx);
+            self.offset_of(piece.seq, piece.window)
+        });
+        match offset {
+            Some(offset) => self.place(offset, piece, cx),
+            None => self.park(piece, cx),
+        }
+        self.flush_due(cx);
+    }
+
+    /// Keeps octets that arrive behind an accepted RST: they are stream data only if the peer acknowledges them.
+    pub(super) fn hold_piece<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
+        let offset = self.offset_of(piece.seq, piece.window).and_then(|offset| u64::try_from(offset).ok());
+        let full = self.charged() + piece.octets.len() as u64 > u64::from(cx.config.max_stream_queue);
+        let Some(offset) = offset.filter(|_| self.is_located() && self.fin.is_none() && !full) else {
+            cx.stats.after_close += piece.octets.len() as u64;
+            return;
+        };
+        let known = (self.next.saturating_sub(offset)).min(piece.octets.len() as u64);
+        let (again, fresh) = piece.octets.split_at(known as usize);
+        cx.stats.duplicate += again.len() as u64;
+        self.queue(offset + known, fresh, cx);
+    }
+
+    /// Whether the peer has acknowledged octets that arrived behind an accepted RST: then it had ignored that.
+    pub(super) fn held_was_acked(&self) -> bool {
+        self.extra.as_ref().and_then(|extra| extra.assembler.first()).is_some_and(|(first, _)| self.acked > first)
+    }
+
+    /// Delivers what was held.
+    pub(super) fn release<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
+        self.drain(cx);
+        self.flush_due(cx);
+    }
+
+    /// Drops what was held.
+    pub(super) fn discard_held<S>(&mut self, cx: &mut Context<'_, S>) {
+        if let Some(extra) = &mut self.extra {
+            let dropped = extra.assembler.clear();
+            cx.stats.queued -= dropped;
+            cx.stats.after_close += dropped;
+        }
+    }
+
+    /// Does what time demands.
+    pub(super) fn flush_due<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
+        let Some(extra) = &mut self.extra else { return };
+        if self.start == Start::Pickup && extra.pickup_since.after(cx.config.pickup_hold) <= cx.now {
+            self.end_pickup(cx);
+        }
+        while let Some((behind, seen)) = self.behind_hole() {
+            let Some(extra) = &mut self.extra else { return };
+            while let Some(&(upto, at)) = extra.acks.front()
+                && at.after(cx.config.gap_hold) <= cx.now
+            {
+                extra.matured = extra.matured.max(upto);
+                extra.acks.pop_front();
+            }
+            if extra.matured > self.next {
+                let upto = extra.matured.min(behind);
+                self.declare(upto, GapCause::NotCaptured, cx);
+            } else if self.acked <= self.next && extra.last_ack < seen && seen.after(cx.config.gap_timeout) <= cx.now {
+                self.declare(behind, GapCause::Timeout, cx);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// When [`flush_due`](Self::flush_due) has something to do.
+    pub(super) fn deadline(&self, config: &Config) -> Option<Timestamp> {
+        let extra = self.extra.as_ref()?;
+        if self.start == Start::Pickup {
+            return Some(extra.pickup_since.after(config.pickup_hold));
+        }
+        let (_, seen) = self.behind_hole()?;
+        let held = extra.acks.iter().find(|&&(upto, _)| upto > self.next).map(|&(_, at)| at.after(config.gap_hold));
+        held.or_else(|| (extra.last_ack < seen).then(|| seen.after(config.gap_timeout)))
+    }
+
+    /// Gives up the first hole, because a limit on queues was reached.
+    pub(super) fn give_way<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
+        if self.start == Start::Pickup {
+            self.end_pickup(cx);
+        } else if let Some((behind, _)) = self.behind_hole() {
+            self.declare(behind, GapCause::Limit, cx);
+        }
+    }
+
+    /// Delivers all that is queued, behind gaps: `cause` is that of holes which the peer has not acknowledged.
+    pub(super) fn flush_all<S: Sink>(&mut self, cause: GapCause, cx: &mut Context<'_, S>) {
+        if self.start == Start::Pickup {
+            self.end_pickup(cx);
+        }
+        while let Some((behind, _)) = self.behind_hole() {
+            if self.acked > self.next {
+                self.declare(self.acked.min(behind), GapCause::NotCaptured, cx);
+            } else {
+                self.declare(behind, cause, cx);
+            }
+        }
+    }
+
+    /// The last thing that happens to a stream: what is queued is delivered, and what the peer acknowledged beyond it is
+    /// a gap. `refused` is the ring's count at the end of the connection.
+    pub(super) fn close<S: Sink>(&mut self, refused: u32, cx: &mut Context<'_, S>) {
+        self.flush_all(GapCause::Close, cx);
+        if let Some(extra) = &mut self.extra {
+            for parked in std::mem::take(&mut extra.parked) {
+                cx.stats.implausible += parked.octets.len() as u64;
+            }
+        }
+        // One octet may be the FIN's.
+        let end = self.fin.unwrap_or(u64::MAX).min(self.acked.saturating_sub(u64::from(self.fin.is_none())));
+        if self.is_located() && end > self.next {
+            if refused.wrapping_sub(self.refused).cast_signed() > 0 {
+                self.extra.get_or_insert_default().ring_full = true;
+            }
+            self.declare(end, GapCause::NotCaptured, cx);
+        }
+    }
+
+    pub(super) fn summary(&mut self) -> StreamSummary<'_> {
+        let mut summary = StreamSummary { segments: self.segments, ..Default::default() };
+        if self.is_located() {
+            (summary.len, summary.delivered) = (self.next, self.next);
+        }
+        if let Some(extra) = &mut self.extra {
+            summary.gap_totals = extra.gaps.totals();
+            summary.delivered -= summary.gap_totals.iter().sum::<u64>();
+            summary.gaps = extra.gaps.listed();
+            summary.retransmitted = extra.retransmitted;
+            summary.out_of_order = extra.out_of_order;
+            summary.conflict = extra.conflict;
+            summary.late = extra.late;
+        }
+        summary
+    }
+
+    /// Where a sequence number lies, if that is believable: the one place where a sequence number becomes an offset.
+    fn offset_of(&self, seq: SeqNum, window: i64) -> Option<i64> {
+        let highest = self.highest();
+        let distance = i64::from(seq.distance_from(self.base.advance(highest)));
+        // The very next octet is always believed: it may be a window probe.
+        (-BEHIND_MAX..window.max(1)).contains(&distance).then(|| highest.cast_signed() + distance)
+    }
+
+    /// Highest position known: delivered, queued, acknowledged or the FIN.
+    fn highest(&self) -> u64 {
+        let queued = self.extra.as_ref().and_then(|extra| extra.assembler.end()).unwrap_or(0);
+        let picked_up = if self.start == Start::Pickup { PICKUP_ROOM } else { 0 };
+        self.next.max(self.acked).max(self.fin.unwrap_or(0)).max(queued).max(picked_up)
+    }
+
+    /// First position known while a stream is being picked up.
+    fn lowest(&self) -> u64 {
+        let queued = self.extra.as_ref().and_then(|extra| extra.assembler.first()).map(|(first, _)| first);
+        queued.into_iter().chain(self.fin).min().unwrap_or(PICKUP_ROOM)
+    }
+
+    /// What lies behind the first hole, a segment or the FIN, and when it was seen.
+    fn behind_hole(&self) -> Option<(u64, Timestamp)> {
+        let extra = self.extra.as_ref().filter(|_| self.is_located())?;
+        let fin = self.fin.filter(|&fin| fin > self.next).map(|fin| (fin, extra.fin_seen));
+        extra.assembler.first().into_iter().chain(fin).min_by_key(|&(offset, _)| offset)
+    }
+
+    /// Whether this is a keep-alive probe: nothing or one octet, one before RCV.NXT (RFC 9293 section 3.8.4). RCV.NXT is
+    /// the delivered edge, or what the peer acknowledged, or what this sender has used. The last says less, since the
+    /// octet may have been lost on its way to us; there, and where nothing at all is known, PSH tells data.
+    fn is_probe(&self, piece: &Piece<'_>) -> bool {
+        if piece.len() > 1 || piece.fin {
+            return false;
+        }
+        let edge = piece.seq.advance(1);
+        let delivered = self.is_located() && self.next > 0 && self.base.advance(self.next) == edge;
+        let nothing_known = self.start == Start::Unknown && self.sent.is_none() && self.peer_ack.is_none();
+        delivered || self.peer_ack == Some(edge) || (!piece.push && (self.sent == Some(edge) || nothing_known))
+    }
+
+    /// Fixes offset 0 at `first`.
+    fn begin_at<S: Sink>(&mut self, first: SeqNum, start: Start, cx: &mut Context<'_, S>) {
+        let picked_up = self.start == Start::Pickup;
+        self.start = start;
+        let shift = first.distance_from(self.base);
+        self.base = first;
+        if picked_up {
+            let shift = u64::try_from(shift).unwrap_or(0);
+            self.fin = self.fin.map(|fin| fin.saturating_sub(shift));
+            if let Some(extra) = &mut self.extra {
+                extra.assembler.rebase(shift);
+            }
+        }
+        if self.acked == 0
+            && let Some(ack) = self.peer_ack
+            && let Some(offset) = self.offset_of(ack, WINDOW_UNKNOWN)
+        {
+            self.acked = u64::try_from(offset).unwrap_or(0);
+        }
+        self.drain(cx);
+    }
+
+    fn end_pickup<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
+        let lowest = self.lowest();
+        self.begin_at(self.base.advance(lowest), Start::Midstream, cx);
+    }
+
+    /// Puts a piece whose position is believed where it belongs.
+    fn place<S: Sink>(&mut self, offset: i64, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
+        let below = usize::try_from(-offset).unwrap_or(0).min(piece.octets.len());
+        cx.stats.below_start += below as u64;
+        let mut octets = &piece.octets[below..];
+        let end = u64::try_from(offset + piece.len() as i64).unwrap_or(0);
+        let offset = u64::try_from(offset).unwrap_or(0);
+        if piece.fin && self.fin.is_none() && end >= self.captured_end() {
+            self.fin = Some(end);
+            if end > self.next {
+                self.extra.get_or_insert_default().fin_seen = cx.now;
+            }
+        }
+        let end = end.min(self.fin.unwrap_or(u64::MAX));
+        let room = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        if octets.len() > room {
+            cx.stats.implausible += (octets.len() - room) as u64;
+            octets = &octets[..room];
+        }
+        let cut = end.saturating_sub(offset + octets.len() as u64);
+
+        let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
+        if self.start == Start::Pickup || offset > self.next {
+            self.queue(offset, octets, cx);
+            let extra = self.extra.get_or_insert_default();
+            if cut > 0 {
+                extra.assembler.insert_cut(offset + octets.len() as u64, cut, cx.now);
+            }
+            if self.start != Start::Pickup && piece.len() > 0 {
+                extra.out_of_order += 1;
+            }
+            extra.ring_full |= hurt;
+            self.limit_queue(cx);
+            return;
+        }
+        let known = (self.next - offset).min(octets.len() as u64);
+        let (again, fresh) = octets.split_at(known as usize);
+        if !again.is_empty() {
+            let filled = self.handle_again(offset, again, cx);
+            if fresh.is_empty() && !filled {
+                self.extra.get_or_insert_default().retransmitted += 1;
+            }
+        }
+        match &mut self.extra {
+            Some(extra) if !extra.assembler.is_empty() => {
+                let next = self.next;
+                self.queue(next, fresh, cx);
+                if let Some(extra) = &mut self.extra
+                    && cut > 0
+                    && end > next
+                {
+                    let from = end - cut.min(end - next);
+                    extra.assembler.insert_cut(from, end - from, cx.now);
+                }
+                self.drain(cx);
+            }
+            _ => {
+                if !fresh.is_empty() {
+                    self.deliver(fresh, cx);
+                }
+                if cut > 0 && end > self.next {
+                    self.declare(end, GapCause::Snaplen, cx);
+                }
+            }
+        }
+    }
+
+    /// Highest position of anything captured.
+    fn captured_end(&self) -> u64 {
+        self.next.max(self.extra.as_ref().and_then(|extra| extra.assembler.end()).unwrap_or(0))
+    }
+
+    /// Octets below the delivered edge: duplicates, or late ones for a gap. Whether any was late.
+    fn handle_again<S: Sink>(&mut self, offset: u64, octets: &[u8], cx: &mut Context<'_, S>) -> bool {
+        let end = offset + octets.len() as u64;
+        let (mut at, mut late) = (offset, 0);
+        while let Some(extra) = &mut self.extra
+            && let Some((start, until)) = extra.gaps.first_within(at, end)
+        {
+            let len = until - start;
+            match cx.config.late {
+                Late::Fill => {
+                    extra.gaps.fill(start, until);
+                    cx.stats.delivered += len;
+                    cx.stats.gaps_filled += len;
+                    let bytes = &octets[(start - offset) as usize..(until - offset) as usize];
+                    cx.sink.event(cx.id, Event::Late { direction: cx.direction, offset: start, bytes });
+                }
+                Late::Count => {
+                    extra.late += len;
+                    cx.stats.late += len;
+                }
+            }
+            late += len;
+            at = until;
+        }
+        cx.stats.duplicate += octets.len() as u64 - late;
+        late > 0
+    }
+
+    fn queue<S>(&mut self, offset: u64, octets: &[u8], cx: &mut Context<'_, S>) {
+        if octets.is_empty() {
+            return;
+        }
+        let extra = self.extra.get_or_insert_default();
+        let inserted = extra.assembler.insert(offset, octets, cx.now, cx.config.overlap);
+        if inserted.new == 0 {
+            extra.retransmitted += 1;
+        }
+        extra.conflict += inserted.conflict;
+        cx.stats.queued += inserted.new;
+        cx.stats.duplicate += inserted.duplicate;
+        cx.stats.conflict += inserted.conflict;
+    }
+
+    fn limit_queue<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
+        while let Some(extra) = &self.extra
+            && (extra.assembler.charged() > cx.config.max_stream_queue as usize
+                || extra.assembler.chunks() > cx.config.max_stream_chunks as usize)
+        {
+            cx.stats.limit_stream_queue += 1;
+            self.give_way(cx);
+        }
+    }
+
+    fn deliver<S: Sink>(&mut self, bytes: &[u8], cx: &mut Context<'_, S>) {
+        cx.stats.delivered += bytes.len() as u64;
+        cx.sink.event(cx.id, Event::Data { direction: cx.direction, offset: self.next, bytes });
+        self.next += bytes.len() as u64;
+    }
+
+    /// Delivers what the queue has at the delivered edge.
+    fn drain<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
+        while let Some(chunk) = self.extra.as_mut().and_then(|extra| extra.assembler.pop_at(self.next)) {
+            match chunk.content {
+                Content::Octets(octets) => {
+                    cx.stats.queued -= octets.len() as u64;
+                    self.deliver(&octets, cx);
+                }
+                Content::Cut(len) => self.skip_to(self.next + len, GapCause::Snaplen, cx),
+            }
+        }
+        if self.behind_hole().is_none()
+            && let Some(extra) = &mut self.extra
+        {
+            extra.ring_full = false;
+        }
+    }
+
+    /// Declares everything up to `upto` a gap and delivers what stands behind it.
+    fn declare<S: Sink>(&mut self, upto: u64, cause: GapCause, cx: &mut Context<'_, S>) {
+        let ring_full = self.extra.as_ref().is_some_and(|extra| extra.ring_full) && cause != GapCause::Snaplen;
+        self.skip_to(upto, if ring_full { GapCause::RingFull } else { cause }, cx);
+        self.drain(cx);
+    }
+
+    fn skip_to<S: Sink>(&mut self, upto: u64, cause: GapCause, cx: &mut Context<'_, S>) {
+        let gap = Gap { offset: self.next, len: upto - self.next, cause };
+        cx.stats.gaps += gap.len;
+        cx.stats.limit_gaps += u64::from(self.extra.get_or_insert_default().gaps.push(gap));
+        cx.sink.event(cx.id, Event::Gap { direction: cx.direction, gap });
+        self.next = upto;
+    }
+
+    /// Remembers a piece that lies far from everything known.
+    fn park<S>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
+        if piece.len() == 0 {
+            return;
+        }
+        let extra = self.extra.get_or_insert_default();
+        if extra.parked.len() >= PARKED_MAX
+            && let Some(oldest) = extra.parked.pop_front()
+        {
+            cx.stats.implausible += oldest.octets.len() as u64;
+        }
+        extra.parked.push_back(Parked { seq: piece.seq, octets: piece.octets.into(), cut: piece.cut, fin: piece.fin });
+    }
+
+    /// Notes an ACK of the peer, and believes the parked segment that it acknowledges.
+    fn corroborate<S: Sink>(&mut self, ack: SeqNum, cx: &mut Context<'_, S>) {
+        let Some(extra) = &mut self.extra else { return };
+        extra.last_ack = cx.now;
+        let within = |parked: &Parked| {
+            ack.distance_from(parked.seq) > 0 && ack.distance_from(parked.end().advance(u64::from(parked.fin))) <= 0
+        };
+        if let Some(at) = extra.parked.iter().position(within)
+            && let Some(parked) = extra.parked.remove(at)
+        {
+            self.believe(&parked, cx);
+        }
+    }
+
+    /// Takes a parked segment after all: everything before it is a gap.
+    fn believe<S: Sink>(&mut self, parked: &Parked, cx: &mut Context<'_, S>) {
+        self.flush_all(GapCause::NotCaptured, cx);
+        let highest = self.highest();
+        let ahead = parked.seq.0.wrapping_sub(self.base.advance(highest).0);
+        let offset = highest + u64::from(ahead);
+        if offset > self.next {
+            self.declare(offset, GapCause::NotCaptured, cx);
+        }
+        let piece = Piece {
+            seq: parked.seq,
+            octets: &parked.octets,
+            cut: parked.cut,
+            fin: parked.fin,
+            push: true,
+            refused: u64::from(self.refused),
+            window: WINDOW_UNKNOWN,
+        };
+        self.place(offset.cast_signed(), &piece, cx);
+    }
+}
+
+/// The sequence number before `seq`.
+fn before(seq: SeqNum) -> SeqNum {
+    SeqNum(seq.0.wrapping_sub(1))
+}

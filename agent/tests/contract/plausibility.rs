@@ -28,10 +28,18 @@ fn row_21_one_from_long_ago_is_not_believed() {
 }
 
 #[test]
-fn row_21_just_within_the_window_is_believed() {
-    let mut trace = talking();
+fn row_21_within_16_mib_is_believed_where_the_scale_is_unknown() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "abc").ack(5001));
     trace.send(C.data(1004 + (1 << 20), "zzz").ack(5001)).finish();
     trace.expect(&["handshake finish c2s=abc[1048576 close]zzz s2c="]);
+}
+
+#[test]
+fn row_21_beyond_16_mib_is_not_believed_where_the_scale_is_unknown() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "abc").ack(5001)).send(C.data(FAR, "zzz").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=abc s2c="]);
 }
 
 #[test]

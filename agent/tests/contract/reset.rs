@@ -4,7 +4,7 @@ use agent::reassembly::Config;
 
 use crate::trace::{C, S, Seg, Trace};
 
-/// `abc` captured and acknowledged, three more octets sent, the peer's window without a known scale.
+/// `abc` captured and acknowledged, three more octets sent.
 fn talking() -> Trace {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004)).send(C.data(1004, "def").ack(5001));
@@ -55,10 +55,20 @@ fn row_10_an_answer_to_another_syn_is_implausible() {
 
 #[test]
 fn row_10_a_blind_reset_changes_nothing() {
-    for seq in [1002, 1006, 1008, 2000, 0x8000_0000, 0] {
+    // No SYN carried a scale, so none applies: the window ends 65,535 octets behind the last ACK.
+    for seq in [1002, 1003, 1004 + 65_535, 0x8000_0000, 0] {
         let mut trace = talking();
         trace.send(C.rst(seq)).wait_until(2_000).send(C.data(1007, "ghi").ack(5001));
         trace.expect(&["handshake open c2s=abcdefghi s2c="]);
+    }
+}
+
+#[test]
+fn row_10_a_window_whose_scale_is_unknown_proves_nothing() {
+    for seq in [1002, 1005, 1008, 2000] {
+        let mut trace = Trace::new(Config::default());
+        trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004)).send(C.data(1004, "def").ack(5001));
+        trace.send(C.rst(seq)).wait_until(2_000).expect(&["midstream open c2s=abcdef s2c="]);
     }
 }
 

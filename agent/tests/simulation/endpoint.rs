@@ -350,11 +350,8 @@ impl Endpoint {
             }
             // The persist timer of RFC 9293 section 3.8.6.1.
             _ if self.peer_window == 0 && self.unsent() > 0 => {
-                let probe = if self.plan.probe_with_data {
-                    self.segment(self.nxt, 1)
-                } else {
-                    self.segment(self.una - 1, 0)
-                };
+                let probe =
+                    if self.plan.probe_with_data { self.segment(self.nxt, 1) } else { self.segment(self.una - 1, 0) };
                 if self.plan.probe_with_data {
                     self.max = self.max.max(self.nxt + 1);
                 }
@@ -411,7 +408,8 @@ impl Endpoint {
     fn retransmit_one(&mut self, out: &mut Vec<Packet>) {
         let fin_at = self.total + 1;
         let data = self.max.min(fin_at).saturating_sub(self.una);
-        let mut packet = self.segment(self.una, data.min(self.segment_size()));
+        let len = data.min(self.segment_size());
+        let mut packet = self.segment(self.una, len);
         packet.fin = self.max > fin_at && packet.seq + packet.len == fin_at;
         self.nxt = self.nxt.max(packet.end());
         out.push(packet);

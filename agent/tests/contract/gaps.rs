@@ -80,6 +80,15 @@ fn row_06a_late_octets_are_counted_where_the_output_is_a_sequence() {
 }
 
 #[test]
+fn row_06a_a_late_copy_that_ends_inside_the_gap() {
+    let mut trace = with_a_hole(Config { late: Late::Count, ..Config::default() });
+    trace.send(S.ack(5001, 1010)).wait_until(2_000);
+    trace.send(C.data(1004, "d")).send(C.data(1001, "abcde")).send(C.data(1005, "e")).finish();
+    trace.expect(&["handshake finish c2s=abc[3 not-captured]ghi s2c="]);
+    assert_eq!(trace.summary(0, ClientToServer).late, 4);
+}
+
+#[test]
 fn row_07_while_the_peer_denies_the_hole_it_is_waited_for() {
     let mut trace = with_a_hole(Config::default());
     // Duplicate ACKs after the hole opened: the sender will retransmit, however long its backoff.

@@ -112,3 +112,21 @@ fn row_11_a_thousand_reuses() {
     *lines.last_mut().unwrap() = "handshake finish c2s=x s2c=";
     trace.finish().expect(&lines);
 }
+
+#[test]
+fn row_11_a_new_connection_after_nothing_but_probes() {
+    // Of the old connection only a keep-alive and its answer are known: the SYN is still not the beginning of that.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.data(1000, "\0").without_psh().ack(5001)).send(S.ack(5001, 1001));
+    trace.send(C.syn(700_000).at(1_000)).send(S.syn(900_000).ack(700_001)).send(C.data(700_001, "new").ack(900_001));
+    trace.expect(&["midstream reused c2s= s2c=", "handshake open c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_its_syn_ack_came_first() {
+    // The tap saw the answer before the SYN that it answers.
+    let mut trace = talking();
+    trace.send(S.syn(900_000).ack(700_001).at(100)).send(C.syn(700_000).at(101));
+    trace.send(S.data(900_001, "hello").ack(700_001)).send(C.data(700_001, "new").ack(900_006)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=new s2c=hello"]);
+}

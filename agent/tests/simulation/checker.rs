@@ -35,6 +35,7 @@ pub(crate) struct Checker<'a> {
     pub(crate) step: Step,
     pub(crate) steps: usize,
     pub(crate) current: Option<Record>,
+    captured: u64,
     open: HashMap<u32, Open>,
     serials: HashSet<u64>,
     /// By conversation: the connections it became, in order.
@@ -57,7 +58,6 @@ pub(crate) struct Open {
     /// Records up to this one belong to an earlier connection.
     pub(crate) since: usize,
     pub(crate) streams: [OpenStream; 2],
-    pub(crate) forged: bool,
 }
 
 /// By side.
@@ -85,7 +85,6 @@ pub(crate) struct Declared {
 /// What a conversation became.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Became {
-    pub(crate) opened: usize,
     pub(crate) closed: Option<(usize, Ended, u64)>,
     /// Octets of both streams that are in gaps.
     pub(crate) missing: u64,
@@ -108,6 +107,7 @@ impl<'a> Checker<'a> {
             step: Step::Timeout,
             steps: 0,
             current: None,
+            captured: 0,
             open: HashMap::new(),
             serials: HashSet::new(),
             became: vec![Vec::new(); talks],
@@ -119,6 +119,7 @@ impl<'a> Checker<'a> {
         self.step = step;
         self.steps += 1;
         self.current = current;
+        self.captured = captured;
         if let Some(record) = current {
             self.ledger.note(&record, captured);
         }
@@ -160,15 +161,18 @@ impl<'a> Checker<'a> {
         if self.config.require_handshake && summary.started == Started::Midstream {
             self.fail(|| format!("{id:?} opened without a handshake"));
         }
-        let forged = record.packet.kind == Kind::Forged;
-        if forged {
+        if record.packet.kind == Kind::Forged {
             self.fail(|| format!("{id:?} opened by a forged segment"));
         }
         self.judge_another(id, talk);
-        let since = self.became[talk].last().and_then(|last| last.closed).map_or(0, |closed| closed.0);
-        self.became[talk].push(Became { opened: self.ledger.record, closed: None, missing: 0 });
+        let again = !self.became[talk].is_empty();
+        if again {
+            self.ledger.forget(&record, self.captured);
+        }
+        let since = if again { self.ledger.record - 1 } else { 0 };
+        self.became[talk].push(Became { closed: None, missing: 0 });
         let streams = Default::default();
-        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, streams, forged });
+        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, streams });
         self.census.add(if summary.continues.is_some() { "row 26 continues" } else { "connections" });
     }
 

@@ -365,7 +365,12 @@ impl Endpoint {
 
     fn on_keep_alive(&mut self, now: u64, out: &mut Vec<Packet>) {
         let Some((_, octets)) = self.plan.keep_alive else { return };
-        if self.state == State::Open && self.una == self.max && self.una > 1 && self.alive_left > 0 {
+        if self.state == State::Open
+            && self.una == self.max
+            && self.una > 1
+            && self.alive_left > 0
+            && !self.closed_in_order()
+        {
             self.alive_left -= 1;
             let mut probe = self.segment(self.una - 1, octets);
             probe.kind = Kind::KeepAlive;

@@ -56,10 +56,8 @@ pub(crate) struct SideRecord {
     pub(crate) time: u64,
     pub(crate) position: u64,
     pub(crate) len: u64,
-    pub(crate) captured: u64,
     /// Within the window that the tap knows of (row 21); what is not may be believed or not.
     pub(crate) plausible: bool,
-    pub(crate) opens: bool,
 }
 
 impl Ledger {
@@ -74,6 +72,16 @@ impl Ledger {
         self.now = self.now.max(record.time);
         self.refused = record.refused;
         self.payload += captured;
+        self.apply(record, captured);
+    }
+
+    /// A connection is picked up that had been given up: nothing before this record is known to it.
+    pub(crate) fn forget(&mut self, record: &Record, captured: u64) {
+        self.talks[record.packet.conversation] = TalkLedger::default();
+        self.apply(record, captured);
+    }
+
+    fn apply(&mut self, record: &Record, captured: u64) {
         let (index, now, packet) = (self.record, self.now, record.packet);
         let talk = &mut self.talks[packet.conversation];
         talk.last_seen = now;
@@ -125,7 +133,7 @@ impl Ledger {
         if plausible {
             sender.highest = sender.highest.max(position + len);
         }
-        sender.records.push(SideRecord { record: index, time: now, position, len, captured, plausible, opens });
+        sender.records.push(SideRecord { record: index, time: now, position, len, plausible });
         if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
             peer.acks.push((index, now, ack));
             peer.starts.push(ack);

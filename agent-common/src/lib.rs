@@ -1,9 +1,9 @@
 //! What both halves of xdpflow share, and only that. No allocation, no standard library: the same code runs in the
 //! kernel and in the tests on the host.
 #![cfg_attr(not(test), no_std)]
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod counter;
 pub mod filter;
 pub mod frame;
+pub mod ring;
 pub mod shard;

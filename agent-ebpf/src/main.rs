@@ -1,2 +1,379 @@
+//! The kernel half: looks at every frame, copies those that the filter accepts into the ring of their shard, and lets
+//! all of them pass. What a frame is and whether it is wanted is decided in `agent_common::filter`; nothing is parsed
+//! here.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
+
+mod packet;
+
+use core::arch::asm;
+
+use agent_common::{
+    counter::Counter,
+    filter::{Filter, Head, Parsed, parse},
+    frame::{CAPLEN_MAX, FrameHeader, LinkType, VERSION, flags},
+    ring::{RINGS_MAX, RingStats},
+    shard::ShardKey,
+};
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, xdp_action::XDP_PASS},
+    btf_maps,
+    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
+    macros::{btf_map, classifier, map, xdp},
+    maps::{Array, HashMap, PerCpuArray},
+    programs::{TcContext, XdpContext},
+};
+use aya_log_ebpf::warn;
+
+use crate::packet::{Linear, Packet, Whole};
+
+/// A ring of the least size; the agent puts rings of the size it wants in its place.
+type Ring = btf_maps::RingBuf<u8, 4096>;
+
+/// One ring per shard, so that no two threads read one.
+#[btf_map]
+static RINGS: btf_maps::ArrayOfMaps<Ring, { RINGS_MAX + 1 }> = btf_maps::ArrayOfMaps::new();
+
+/// Index: the shard.
+#[map]
+static RING_STATS: Array<RingStats> = Array::with_max_entries(RINGS_MAX as u32, 0);
+
+/// Two slots, of which the generation names the valid one: the other can be written while frames pass.
+#[map]
+static FILTERS: Array<Filter> = Array::with_max_entries(2, 0);
+
+#[map]
+static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
+
+/// One entry for all counters: a frame costs one lookup, however many of them it moves.
+#[map]
+static COUNTERS: PerCpuArray<[u64; Counter::ALL.len()]> = PerCpuArray::with_max_entries(1, 0);
+
+/// ifindex to the agent's own number of the interface.
+#[map]
+static INTERFACES: HashMap<u32, u32> = HashMap::with_max_entries(256, 0);
+
+/// Boot-clock nanoseconds at which the agent was last known to live.
+#[map]
+static HEARTBEAT: Array<u64> = Array::with_max_entries(1, 0);
+
+#[unsafe(no_mangle)]
+static SHARDS: Global<u32> = Global::new(1);
+
+#[unsafe(no_mangle)]
+static SHARD_KEY: Global<ShardKey> = Global::new(ShardKey([0; 12]));
+
+/// Unread octets in a ring at which its reader is woken.
+#[unsafe(no_mangle)]
+static WAKE_LEVEL: Global<u64> = Global::new(1 << 20);
+
+/// 1 when the programs are attached in a way that outlives the agent. The verifier removes what it guards where it is 0.
+#[unsafe(no_mangle)]
+static HEARTBEAT_NEEDED: Global<u8> = Global::new(0);
+
+#[xdp(frags)]
+fn xdpflow_xdp(context: XdpContext) -> u32 {
+    tap(&context, RX);
+    XDP_PASS
+}
+
+#[xdp(frags)]
+fn xdpflow_xdp_ip(context: XdpContext) -> u32 {
+    tap(&context, RX_IP);
+    XDP_PASS
+}
+
+#[classifier]
+fn xdpflow_rx(context: TcContext) -> i32 {
+    tap(&context, RX);
+    NEXT
+}
+
+#[classifier]
+fn xdpflow_rx_ip(context: TcContext) -> i32 {
+    tap(&context, RX_IP);
+    NEXT
+}
+
+#[classifier]
+fn xdpflow_tx(context: TcContext) -> i32 {
+    tap(&context, TX);
+    NEXT
+}
+
+#[classifier]
+fn xdpflow_tx_ip(context: TcContext) -> i32 {
+    tap(&context, TX_IP);
+    NEXT
+}
+
+/// `TC_ACT_UNSPEC` and `TCX_NEXT`: as if we were not there.
+const NEXT: i32 = -1;
+
+/// Where a program is attached: known when it is compiled.
+#[derive(Clone, Copy)]
+struct Tap {
+    link_type: LinkType,
+    /// [`flags::TX`] or none.
+    flags: u16,
+}
+
+const RX: Tap = Tap { link_type: LinkType::ETHERNET, flags: 0 };
+const RX_IP: Tap = Tap { link_type: LinkType::RAW, flags: 0 };
+/// The checksum of a segment that leaves is as a rule still to be completed, by the NIC or later in the stack, and a
+/// program cannot ask (`ip_summed` is not in `__sk_buff`), so none of them is vouched for.
+const TX: Tap = Tap { link_type: LinkType::ETHERNET, flags: flags::TX | flags::CHECKSUM_PARTIAL };
+const TX_IP: Tap = Tap { link_type: LinkType::RAW, ..TX };
+
+/// Looks at one frame. Nothing that it finds changes what becomes of the frame.
+#[inline(always)]
+fn tap<P: Packet>(packet: &P, tap: Tap) {
+    if HEARTBEAT_NEEDED.load() != 0 && orphaned() {
+        return;
+    }
+    let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
+    count(counters, Counter::Seen);
+    let head = match look(packet, tap.link_type) {
+        Parsed::Tcp(head) => head,
+        Parsed::Other => return,
+        Parsed::Malformed => {
+            count(counters, Counter::Malformed);
+            return;
+        }
+    };
+    let Some(&generation) = GENERATION.get(0) else { return };
+    let Some(filter) = FILTERS.get(generation & 1) else { return };
+    if filter.accepts(&head) {
+        count(counters, Counter::Matched);
+        capture(packet, tap, &head, filter, generation, counters);
+    }
+}
+
+/// Parses the linear part, and the whole frame when the headers do not end there.
+#[inline(always)]
+fn look<P: Packet>(packet: &P, link_type: LinkType) -> Parsed {
+    match parse(&Linear(packet), link_type) {
+        Parsed::Malformed if is_split(packet) => {
+            let mut head = Head::default();
+            match look_everywhere(packet, link_type, &mut head) {
+                TCP => Parsed::Tcp(head),
+                OTHER => Parsed::Other,
+                _ => Parsed::Malformed,
+            }
+        }
+        parsed => parsed,
+    }
+}
+
+/// Whether only a part of the frame can be read directly.
+#[inline(always)]
+fn is_split<P: Packet>(packet: &P) -> bool {
+    let (start, end) = packet.linear();
+    ((end - start) as u64) < packet.len()
+}
+
+/// Not inlined, so that the rare case does not double the common one's code. Hence the numbers: a [`Parsed`] passed
+/// through memory is not initialised where its variant has no fields, and the verifier refuses to copy that.
+#[inline(never)]
+fn look_everywhere<P: Packet>(packet: &P, link_type: LinkType, found: &mut Head) -> u64 {
+    match parse(&Whole(packet), link_type) {
+        Parsed::Tcp(head) => {
+            *found = head;
+            TCP
+        }
+        Parsed::Other => OTHER,
+        Parsed::Malformed => MALFORMED,
+    }
+}
+
+const TCP: u64 = 0;
+const OTHER: u64 = 1;
+const MALFORMED: u64 = 2;
+
+/// Copies a frame into the ring of its shard, or counts why not.
+#[inline(always)]
+fn capture<P: Packet>(packet: &P, tap: Tap, head: &Head, filter: &Filter, generation: u32, counters: *mut Counters) {
+    let hash = SHARD_KEY.load().hash(head);
+    let shard = ShardKey::pick(hash, SHARDS.load());
+    let Some(ring) = RINGS.get(shard) else { return };
+    let Some(stats) = RING_STATS.get_ptr_mut(shard) else { return };
+
+    let len = packet.len();
+    let snaplen = if filter.snaplen == 0 { u64::from(CAPLEN_MAX) } else { u64::from(filter.snaplen) };
+    let caplen = len.min(snaplen).min(P::LOAD_MAX);
+    let metadata = packet.metadata();
+    let mut flags = tap.flags;
+    if caplen < len {
+        flags |= flags::CUT;
+        count(counters, Counter::Cut);
+    }
+    if head.fragment {
+        flags |= flags::FRAGMENT;
+    }
+    if metadata.vlan.is_some() {
+        flags |= flags::VLAN;
+    }
+    if metadata.gso {
+        // Segments are merged only with a checksum that is completed when they are cut apart again (skb_gso_segment).
+        flags |= flags::CHECKSUM_PARTIAL;
+    }
+    // SAFETY: the map's value, which other processors only ever add to.
+    let refused = unsafe { (&raw const (*stats).refused).read_volatile() };
+    let header = FrameHeader {
+        version: VERSION,
+        header_len: size_of::<FrameHeader>() as u8,
+        link_type: tap.link_type,
+        flags,
+        interface: interface(packet.ifindex()),
+        // SAFETY: a helper without arguments.
+        timestamp: unsafe { bpf_ktime_get_boot_ns() },
+        len: len as u32,
+        caplen: caplen as u32,
+        wire_segments: metadata.segments.max(1),
+        vlan: metadata.vlan.unwrap_or(0),
+        // SAFETY: a helper without arguments.
+        cpu: unsafe { bpf_get_smp_processor_id() },
+        generation,
+        hash,
+        refused,
+        flow_lost: 0,
+        reserved: 0,
+    };
+    match write(ring, stats, packet, &header, caplen) {
+        Ok(()) => {}
+        Err(Refusal::RingFull) => {
+            count(counters, Counter::RingFull);
+            add_one(stats);
+        }
+        Err(Refusal::Unreadable) => {
+            let times = count(counters, Counter::Unreadable);
+            // The first, the second, the fourth: a frame that cannot be read is news, a million of them are not.
+            if times & (times - 1) == 0 {
+                warn!(packet, "cannot read {} octets of a frame of {} ({} such frames)", caplen, len, times);
+            }
+        }
+    }
+}
+
+/// Why a frame that matched is not in a ring.
+enum Refusal {
+    RingFull,
+    Unreadable,
+}
+
+/// Writes one record of the least size class that has room for the frame. The size of a reservation must be a constant,
+/// hence the classes: a bare ACK with its options and tags over either IP, four steps up to a full Ethernet frame, then
+/// jumbo frames, and merged ones up to a full IP packet (64 KiB + 512), what drivers make of BIG TCP (192 KiB + 512),
+/// and its limit.
+#[inline(always)]
+fn write<P: Packet>(
+    ring: &Ring,
+    stats: *mut RingStats,
+    packet: &P,
+    header: &FrameHeader,
+    caplen: u64,
+) -> Result<(), Refusal> {
+    macro_rules! classes {
+        ($($capacity:literal)*) => {
+            $(if caplen <= $capacity { return write_class::<P, $capacity>(ring, stats, packet, header, caplen); })*
+        };
+    }
+    classes! { 96 256 576 1024 1536 3072 5120 9216 17408 33792 66048 131072 }
+    if P::LOAD_MAX > 131_072 {
+        classes! { 197120 }
+        return write_class::<P, { CAPLEN_MAX as usize }>(ring, stats, packet, header, caplen);
+    }
+    Err(Refusal::Unreadable)
+}
+
+/// A ring record as it is reserved: the frame, then room that nobody reads.
+#[repr(C)]
+struct Record<const N: usize> {
+    header: FrameHeader,
+    bytes: [u8; N],
+}
+
+#[inline(always)]
+fn write_class<P: Packet, const N: usize>(
+    ring: &Ring,
+    stats: *mut RingStats,
+    packet: &P,
+    header: &FrameHeader,
+    caplen: u64,
+) -> Result<(), Refusal> {
+    let size = size_of::<Record<N>>();
+    let Some(mut reserved) = ring.reserve_bytes(size, 0) else { return Err(Refusal::RingFull) };
+    let record: *mut Record<N> = reserved.as_mut_ptr().cast();
+    // SAFETY: the reservation has room for the record and is ours until it is submitted.
+    unsafe { (&raw mut (*record).header).write(*header) };
+    // SAFETY: as before.
+    let bytes: *mut u8 = unsafe { (&raw mut (*record).bytes).cast() };
+    // SAFETY: `bytes` has room for `N` octets.
+    if !unsafe { packet.load::<N>(bytes, caplen) } {
+        reserved.discard(u64::from(BPF_RB_NO_WAKEUP));
+        return Err(Refusal::Unreadable);
+    }
+    reserved.submit(wakeup(ring, stats, size as u64));
+    Ok(())
+}
+
+/// A wakeup per record costs several times the record, so the reader is woken once, when the level crosses the mark, and
+/// otherwise looks by itself every few milliseconds. Processors that reserve at the same moment see each other's
+/// records, so the window is two records wide; who is missed even so is found by the reader's timer.
+#[inline(always)]
+fn wakeup(ring: &Ring, stats: *mut RingStats, size: u64) -> u64 {
+    let ring: *const Ring = ring;
+    // SAFETY: a ring of ours.
+    let level = unsafe { bpf_ringbuf_query(ring.cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
+    // SAFETY: the map's value; losing a race costs the exact maximum, which is only a hint.
+    let level_max = unsafe { &mut (*stats).level_max };
+    *level_max = level.max(*level_max);
+    let mark = WAKE_LEVEL.load();
+    u64::from(if level >= mark && level < mark + 2 * size { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+}
+
+/// The agent's number of an interface. `u16::MAX` for one that it has not named, which happens in test runs alone.
+#[inline(always)]
+fn interface(ifindex: u32) -> u16 {
+    // SAFETY: entries are written before a program is attached to the interface, and never removed.
+    unsafe { INTERFACES.get(ifindex) }.map_or(u16::MAX, |&number| number as u16)
+}
+
+/// Whether the agent has been dead for five seconds: it moves the heartbeat every second.
+#[inline(always)]
+fn orphaned() -> bool {
+    // SAFETY: a helper without arguments.
+    let now = unsafe { bpf_ktime_get_boot_ns() };
+    HEARTBEAT.get(0).is_none_or(|&beat| now.saturating_sub(beat) > 5_000_000_000)
+}
+
+type Counters = [u64; Counter::ALL.len()];
+
+#[inline(always)]
+fn count(counters: *mut Counters, counter: Counter) -> u64 {
+    // SAFETY: this processor's counters, and no other program of ours runs on it meanwhile.
+    let value = unsafe { &mut (*counters)[counter as usize] };
+    *value += 1;
+    *value
+}
+
+/// Atomically: processors share a ring. LLVM knows only fetch-and-add for this target, which old kernels lack.
+#[inline(always)]
+fn add_one(stats: *mut RingStats) {
+    // SAFETY: the map's value.
+    let refused = unsafe { &raw mut (*stats).refused };
+    // SAFETY: adds 1 to the u64 behind the pointer.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) refused, in(reg) 1u64, options(nostack)) };
+}
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,9 +1,17 @@
 //! xdpflow: a kernel-filtered TCP capture agent. See ARCHITECTURE.md for the whole line from NIC to file.
 
+pub mod capture;
+pub mod cli;
 pub mod clock;
 pub mod decode;
 pub mod frame;
+pub mod interface;
+pub mod kernel;
+mod netlink;
 pub mod pcap;
 pub mod reassembly;
+pub mod replay;
+pub mod report;
 pub mod segment;
+pub mod shard;
 pub mod sink;

@@ -1,1 +1,142 @@
-fn main() {}
+//! Arguments, dispatch, exit status.
+
+use std::{
+    io::{IsTerminal as _, Write as _, stderr, stdout},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use agent::{
+    capture::{self, Capture},
+    cli::{self, Cli, Command, OutputArgs},
+    clock::{self, Clock},
+    interface::Interface,
+    pcap::Cause,
+    replay,
+    report::Report,
+    sink::{OnFull, Output},
+};
+use clap::Parser as _;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Replay(args) => run_replay(&args),
+        Command::Capture(args) => run_capture(&args),
+        Command::Interfaces => list_interfaces(),
+    };
+    result.unwrap_or_else(|error| {
+        say(&format!("{error:#}"));
+        let unsupported = error
+            .downcast_ref::<agent::pcap::Error>()
+            .is_some_and(|error| matches!(error.cause, Cause::UnsupportedLinkType(_)));
+        if unsupported { ExitCode::from(2) } else { ExitCode::FAILURE }
+    })
+}
+
+fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
+    let filter = args.filter.build()?;
+    let interfaces = args.interface.iter().map(|name| Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
+    if let Some(twice) = args.interface.iter().enumerate().find(|(at, name)| args.interface[..*at].contains(name)) {
+        anyhow::bail!("capture on {0}: the interface was given twice (-i {0})", twice.1);
+    }
+    let shards = args.shards.unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get().min(8) as u32));
+    let capture = Capture {
+        interfaces,
+        attach: args.attach.into(),
+        direction: args.direction.into(),
+        filter,
+        shards,
+        ring_size: u32::try_from(args.ring_size).unwrap_or(u32::MAX),
+        config: args.limits.config(&args.output, shards, capture::random_key()?),
+        output: args.limits.output(&args.output, shards, output(&args.output, Clock::live())),
+        tell: Arc::new(tell),
+    };
+    Ok(conclude(&capture.run()?, &args.output))
+}
+
+fn list_interfaces() -> anyhow::Result<ExitCode> {
+    let mut out = stdout().lock();
+    for interface in Interface::all()? {
+        // A reader that went away wants no more.
+        if write!(out, "{interface}").is_err() {
+            break;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
+    let started = clock::now();
+    let filter = args.filter.build()?;
+    let config = args.limits.config(&args.output, args.shards, agent::reassembly::Config::default().hash_key);
+    let output = Output { on_full: OnFull::Wait, ..output(&args.output, Clock::replay()) };
+    let output = args.limits.output(&args.output, args.shards, output);
+    let replay = replay::Replay { files: args.files.clone(), filter, shards: args.shards, config, output };
+
+    let read = AtomicU64::new(0);
+    let done = AtomicBool::new(false);
+    let outcome = thread::scope(|scope| {
+        let bar = stderr().is_terminal().then(|| scope.spawn(|| show_progress(&read, replay.size(), &done)));
+        let outcome = replay.run(&read);
+        done.store(true, Ordering::Relaxed);
+        if let Some(bar) = bar {
+            bar.thread().unpark();
+        }
+        outcome
+    })?;
+    let replay::Outcome { mut report, error } = outcome;
+    report.elapsed = Duration::from_nanos(clock::now().since(started));
+    let status = conclude(&report, &args.output);
+    match error {
+        Some(error) => Err(error.into()),
+        None => Ok(status),
+    }
+}
+
+/// Draws a bar until `done` says otherwise.
+fn show_progress(read: &AtomicU64, size: u64, done: &AtomicBool) {
+    use indicatif::{ProgressBar, ProgressStyle};
+    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
+    let bar = ProgressBar::new(size).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    while !done.load(Ordering::Relaxed) {
+        bar.set_position(read.load(Ordering::Relaxed));
+        thread::park_timeout(Duration::from_millis(100));
+    }
+    bar.finish_and_clear();
+}
+
+/// What every output has in common.
+fn output(args: &OutputArgs, clock: Clock) -> Output {
+    let run = format!("{:x}-{:x}", Clock::live().wall(clock::now()).0 / 1_000, std::process::id());
+    Output::new(args.output.clone(), run, clock, Arc::new(say))
+}
+
+/// Prints the summary; the status says whether it adds up.
+fn conclude(report: &Report, args: &OutputArgs) -> ExitCode {
+    // A summary that nobody reads is no reason to fail.
+    if args.json {
+        let _ = writeln!(stdout(), "{}", report.to_json());
+    } else {
+        let _ = write!(stderr(), "{report}");
+    }
+    let imbalances = report.imbalances();
+    if args.json {
+        imbalances.iter().for_each(|equation| say(&format!("does not balance: {equation}")));
+    }
+    if imbalances.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// One line about the course of things.
+fn tell(line: &str) {
+    let _ = writeln!(stderr(), "{line}");
+}
+
+/// One line about something that went wrong.
+fn say(line: &str) {
+    let _ = writeln!(stderr(), "xdpflow: {line}");
+}

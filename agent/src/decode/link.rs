@@ -18,6 +18,9 @@ pub struct Name(pub LinkType);
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let number = self.0.0;
+        if let 147..=162 = number {
+            return write!(f, "{number} (USER{})", number - 147);
+        }
         match NAMES.binary_search_by_key(&number, |(number, _)| *number).ok().and_then(|i| NAMES.get(i)) {
             Some((_, name)) => write!(f, "{number} ({name})"),
             None => write!(f, "{number}"),
@@ -77,11 +80,12 @@ pub(super) fn strip(link_type: LinkType, mut rest: Rest<'_>) -> Result<(Network,
                 let [_, _, bottom, _] = rest.array(0)?;
                 (if bottom & 1 == 0 { Layer::Mpls } else { Layer::MplsPayload }, 4)
             }
-            // Nothing says what is inside: the first nibble tells IP from a pseudowire's control word (RFC 4385), and
-            // without one it is an Ethernet frame.
+            // Nothing says what is inside: the first nibble tells IP from a pseudowire. It is 0 in a control word (RFC
+            // 4385), but also in many an address of a pseudowire without one, where a type is at its place.
             Layer::MplsPayload => match rest.array(0)? {
-                [0x40..0x70] => (Layer::Ip, 0),
-                [0x00..0x10] => (Layer::Ethernet, 4),
+                [0x40..0x50] => return Ok((Network::Ipv4, rest, vlan)),
+                [0x60..0x70] => return Ok((Network::Ipv6, rest, vlan)),
+                [0x00..0x10] if !ether_type::is_likely(rest.u16(12)?) => (Layer::Ethernet, 4),
                 _ => (Layer::Ethernet, 0),
             },
             Layer::Ip => match rest.array(0)? {
@@ -153,8 +157,12 @@ impl Layer {
     }
 }
 
-/// The protocol field is one octet when it is odd (RFC 1661 section 6.5); address and control may be left out.
+/// The protocol field is one octet when it is odd (RFC 1661 section 6.5); address and control may be left out. Some
+/// routers say PPP and mean Cisco's HDLC, whose two addresses are no PPP protocol.
 fn ppp(rest: Rest<'_>) -> Result<(Layer, usize), Reject> {
+    if let [0x0f | 0x8f, 0x00, ..] = rest.bytes {
+        return Ok((Layer::CiscoHdlc, 0));
+    }
     let start = if rest.bytes.starts_with(&[0xff, 0x03]) { 2 } else { 0 };
     let [first] = rest.array(start)?;
     let (protocol, len) = if first & 1 == 1 { (u16::from(first), 1) } else { (rest.u16(start)?, 2) };
@@ -203,6 +211,10 @@ mod ether_type {
     pub(super) const CISCO_METADATA: u16 = 0x8909;
     /// Before 802.1ad had a number of its own.
     pub(super) const OLD_SERVICE_VLAN: u16 = 0x9100;
+
+    pub(super) fn is_likely(number: u16) -> bool {
+        matches!(number, IPV4 | IPV6 | VLAN | SERVICE_VLAN | OLD_SERVICE_VLAN | PPPOE_SESSION)
+    }
 }
 
 /// The id in a VLAN tag; priority and drop eligibility are the rest.
@@ -212,7 +224,7 @@ const VLAN_ID: u16 = 0x0fff;
 const LAYERS_MAX: usize = 32;
 
 /// The names of the pcap registry (tcpdump.org/linktypes.html), without `LINKTYPE_`; in order.
-const NAMES: [(u16, &str); 56] = [
+const NAMES: [(u16, &str); 69] = [
     (0, "NULL"),
     (1, "ETHERNET"),
     (3, "AX25"),
@@ -228,6 +240,7 @@ const NAMES: [(u16, &str); 56] = [
     (101, "RAW"),
     (104, "C_HDLC"),
     (105, "IEEE802_11"),
+    (106, "ATM_CLIP"),
     (107, "FRELAY"),
     (108, "LOOP"),
     (109, "ENC"),
@@ -239,15 +252,20 @@ const NAMES: [(u16, &str); 56] = [
     (123, "SUNATM"),
     (127, "IEEE802_11_RADIOTAP"),
     (129, "ARCNET_LINUX"),
+    (132, "JUNIPER_ES"),
+    (135, "JUNIPER_ATM2"),
+    (137, "JUNIPER_ATM1"),
     (138, "APPLE_IP_OVER_IEEE1394"),
     (139, "MTP2_WITH_PHDR"),
     (140, "MTP2"),
     (141, "MTP3"),
     (143, "DOCSIS"),
     (144, "LINUX_IRDA"),
-    (147, "USER0"),
     (163, "IEEE802_11_AVS"),
+    (164, "JUNIPER_MONITOR"),
     (166, "PPP_PPPD"),
+    (178, "JUNIPER_ETHER"),
+    (182, "MFR"),
     (187, "BLUETOOTH_HCI_H4"),
     (189, "USB_LINUX"),
     (192, "PPI"),
@@ -257,6 +275,8 @@ const NAMES: [(u16, &str); 56] = [
     (227, "CAN_SOCKETCAN"),
     (228, "IPV4"),
     (229, "IPV6"),
+    (230, "IEEE802_15_4_NOFCS"),
+    (231, "DBUS"),
     (239, "NFLOG"),
     (240, "NETANALYZER"),
     (247, "INFINIBAND"),
@@ -264,9 +284,14 @@ const NAMES: [(u16, &str); 56] = [
     (251, "BLUETOOTH_LE_LL"),
     (252, "WIRESHARK_UPPER_PDU"),
     (253, "NETLINK"),
+    (255, "BLUETOOTH_BREDR_BB"),
     (258, "PKTAP"),
     (259, "EPON"),
     (272, "NORDIC_BLE"),
     (276, "LINUX_SLL2"),
     (278, "OPENVIZSLA"),
+    (281, "DSA_TAG_BRCM"),
+    (282, "DSA_TAG_BRCM_PREPEND"),
+    (284, "DSA_TAG_DSA"),
+    (285, "DSA_TAG_EDSA"),
 ];

@@ -29,8 +29,12 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Decoded<'a>, Reject> {
         link::Network::Ipv6 => ipv6(rest)?,
     };
     let tcp = Header::read(packet.payload)?;
+    // A length that lies may even have cost the last options; ports, flags and sequence number are worth having.
+    if tcp.len > packet.payload.wire && !packet.badlen {
+        return Err(Reject::Malformed);
+    }
     let payload = packet.payload.bytes.get(tcp.len..).unwrap_or_default();
-    let missing = packet.payload.wire - tcp.len - payload.len();
+    let missing = packet.payload.wire.saturating_sub(tcp.len + payload.len());
     Ok(Decoded {
         segment: Segment {
             timestamp: frame.timestamp,
@@ -201,7 +205,7 @@ impl Header {
         let fixed: [u8; 16] = segment.array(0)?;
         let [s0, s1, d0, d1, q0, q1, q2, q3, a0, a1, a2, a3, offset, flags, w0, w1] = fixed;
         let len = usize::from(offset >> 4) * 4;
-        if len < FIXED_LEN || len > segment.wire {
+        if len < FIXED_LEN {
             return Err(Reject::Malformed);
         }
         let flags = Flags(flags);

@@ -30,10 +30,13 @@ impl Classic {
             MODIFIED => (1_000, 24),
             _ => return Ok(None),
         };
-        let header = input.require(FILE_HEADER_LEN, "file header")?;
-        let mut fields = Fields { bytes: header, order };
-        // Magic, version, time zone, accuracy and snaplen go before.
-        let network = fields.slice(20).and_then(|_| fields.u32()).unwrap_or_default();
+        const WHAT: &str = "file header";
+        let mut fields = Fields { bytes: input.require(FILE_HEADER_LEN, WHAT)?, order };
+        if fields.u32().and_then(|_magic| fields.u16()) != Some(2) {
+            return Err(Cause::Damaged { what: WHAT, offset: 0, why: "is of an unknown version" });
+        }
+        // Minor version, time zone, accuracy and snaplen go before.
+        let network = fields.slice(14).and_then(|_| fields.u32()).unwrap_or_default();
         // The upper half says how long the frame check sequence is, if there is one.
         let link_type = LinkType(network as u16);
         check_link_type(link_type)?;

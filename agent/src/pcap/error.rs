@@ -69,7 +69,7 @@ impl fmt::Display for Cause {
             }
             Self::TooLong { what, offset, claims } => write!(
                 f,
-                "{what} at offset {offset} claims {claims} octets, more than frames have ({CAPLEN_MAX}; the file is damaged)"
+                "{what} at offset {offset} claims {claims} octets, and frames have at most {CAPLEN_MAX} (the file is damaged)"
             ),
             Self::Damaged { what, offset, why } => {
                 write!(f, "{what} at offset {offset} {why} (the file is damaged)")

@@ -24,14 +24,13 @@ impl Ng {
     pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, Cause> {
         while !input.is_at_end()? {
             let offset = input.offset();
-            let damaged = |why| Cause::Damaged { what: WHAT, offset, why };
-            if input.require(4, WHAT)? == SECTION_HEADER {
+            if input.require(8, WHAT)?.starts_with(&SECTION_HEADER) {
                 self.section(input)?;
                 continue;
             }
             let mut head = Fields { bytes: input.require(8, WHAT)?, order: self.order };
-            let (kind, len) = head.u32().zip(head.u32()).ok_or_else(|| damaged(TOO_SHORT))?;
-            let block_len = block_len(len, offset)?;
+            let (kind, len) = head.u32().zip(head.u32()).ok_or_else(|| damaged(offset, TOO_SHORT))?;
+            let block_len = padded(len, offset)?;
             if !matches!(kind, INTERFACE | PACKET | SIMPLE_PACKET | ENHANCED_PACKET) {
                 input.skip(block_len, WHAT)?;
                 continue;
@@ -39,105 +38,114 @@ impl Ng {
             if block_len > BLOCK_LEN_MAX {
                 return Err(Cause::TooLong { what: WHAT, offset, claims: block_len });
             }
-            let block = input.require(block_len as usize, WHAT)?;
-            let (body, trailer) = block.split_last_chunk::<4>().ok_or_else(|| damaged(TOO_SHORT))?;
+            let block_len = block_len as usize;
+            let block = input.require(block_len, WHAT)?;
+            let (block, trailer) = block.split_last_chunk().ok_or_else(|| damaged(offset, TOO_SHORT))?;
             if self.order.u32(*trailer) != len {
-                return Err(damaged("does not end with its length"));
+                return Err(damaged(offset, "does not end with its length"));
             }
-            let mut body = Fields { bytes: body.get(8..).unwrap_or_default(), order: self.order };
+            let body = Fields { bytes: block.get(8..).unwrap_or_default(), order: self.order };
             if kind == INTERFACE {
-                if self.interfaces.len() >= usize::from(u16::MAX) {
-                    return Err(damaged("is one interface too many"));
-                }
-                self.interfaces.push(Interface::read(&mut body).ok_or_else(|| damaged(TOO_SHORT))?);
-                input.consume(block_len as usize);
+                self.interface(body, offset)?;
+                input.consume(block_len);
                 continue;
             }
-            let packet = self.packet(kind, &mut body).ok_or_else(|| damaged(TOO_SHORT))?;
-            let interface = self
-                .interfaces
-                .get(usize::from(packet.interface))
-                .ok_or_else(|| damaged("names an interface that was not described"))?;
-            check_link_type(interface.link_type)?;
-            if packet.caplen > CAPLEN_MAX {
-                return Err(Cause::TooLong { what: "frame in block", offset, claims: u64::from(packet.caplen) });
-            }
-            if body.slice(packet.caplen as usize).is_none() {
-                return Err(damaged("is shorter than the frame in it"));
-            }
-            if let Some(ticks) = packet.ticks {
-                self.timestamp = interface.clock.timestamp(ticks);
-            }
-            let mut bytes = input.consume(block_len as usize);
-            bytes.start += packet.start;
-            bytes.end = bytes.start + packet.caplen as usize;
-            return Ok(Some(Record {
-                timestamp: self.timestamp,
-                len: packet.len,
-                bytes,
-                link_type: interface.link_type,
-                interface: packet.interface,
-            }));
+            let mut record = self.record(kind, body, offset)?;
+            let body_start = input.consume(block_len).start + 8;
+            record.bytes = body_start + record.bytes.start..body_start + record.bytes.end;
+            return Ok(Some(record));
         }
         Ok(None)
     }
 
     fn section(&mut self, input: &mut Input) -> Result<(), Cause> {
         let offset = input.offset();
-        let damaged = |why| Cause::Damaged { what: WHAT, offset, why };
         let mut head = Fields { bytes: input.require(16, WHAT)?, order: ByteOrder::Little };
+        // Which order the length is in, only the magic behind it tells.
         let (len, magic) =
-            head.slice(4).and_then(|_| head.array().zip(head.array())).ok_or_else(|| damaged(TOO_SHORT))?;
+            head.slice(4).and_then(|_| head.array().zip(head.array())).ok_or_else(|| damaged(offset, TOO_SHORT))?;
         head.order = match magic {
             [0x1a, 0x2b, 0x3c, 0x4d] => ByteOrder::Big,
             [0x4d, 0x3c, 0x2b, 0x1a] => ByteOrder::Little,
-            _ => return Err(damaged("has no byte-order magic")),
+            _ => return Err(damaged(offset, "has no byte-order magic")),
         };
         if head.u16() != Some(1) {
-            return Err(damaged("is of an unknown version"));
+            return Err(damaged(offset, "is of an unknown version"));
         }
         self.order = head.order;
         self.interfaces.clear();
-        input.skip(block_len(self.order.u32(len), offset)?, WHAT)
+        input.skip(padded(self.order.u32(len), offset)?, WHAT)
     }
 
-    /// Reads what stands before the frame.
-    fn packet(&self, kind: u32, body: &mut Fields<'_>) -> Option<Packet> {
+    fn interface(&mut self, body: Fields<'_>, offset: u64) -> Result<(), Cause> {
+        // One less than a `u16` can count: see `Packet::interface`.
+        if self.interfaces.len() >= usize::from(u16::MAX) {
+            return Err(damaged(offset, "is one interface too many"));
+        }
+        self.interfaces.push(Interface::read(body).ok_or_else(|| damaged(offset, TOO_SHORT))?);
+        Ok(())
+    }
+
+    /// The frame in a packet block: its place counts from the start of the body.
+    fn record(&mut self, kind: u32, mut body: Fields<'_>, offset: u64) -> Result<Record, Cause> {
         let whole = body.bytes.len();
-        let (interface, ticks, lengths) = match kind {
-            SIMPLE_PACKET => (0, None, None),
-            PACKET => {
-                // An interface and a count of drops.
-                let interface = body.u16().zip(body.u16())?.0;
-                let ticks = body.u32().zip(body.u32())?;
-                (interface, Some(ticks), Some(body.u32()?))
-            }
-            _ => {
-                // Interfaces are numbered as they are counted: no more than a `u16` holds.
-                let interface = body.u32()?.try_into().unwrap_or(u16::MAX);
-                let ticks = body.u32().zip(body.u32())?;
-                (interface, Some(ticks), Some(body.u32()?))
-            }
-        };
-        let len = body.u32()?;
-        let caplen = lengths.unwrap_or_else(|| {
-            let snaplen = self.interfaces.first().map_or(0, |interface| interface.snaplen);
-            let room = u32::try_from(body.bytes.len()).unwrap_or(u32::MAX);
-            len.min(room).min(if snaplen == 0 { u32::MAX } else { snaplen })
-        });
-        let ticks = ticks.map(|(high, low)| u64::from(high) << 32 | u64::from(low));
-        Some(Packet { interface, ticks, caplen, len, start: 8 + whole - body.bytes.len() })
+        let snaplen = self.interfaces.first().map_or(0, |interface| interface.snaplen);
+        let packet = Packet::read(kind, &mut body, snaplen).ok_or_else(|| damaged(offset, TOO_SHORT))?;
+        let interface = self
+            .interfaces
+            .get(usize::from(packet.interface))
+            .ok_or_else(|| damaged(offset, "names an interface that was not described"))?;
+        check_link_type(interface.link_type)?;
+        if packet.caplen > CAPLEN_MAX {
+            return Err(Cause::TooLong { what: "frame in block", offset, claims: u64::from(packet.caplen) });
+        }
+        let start = whole - body.bytes.len();
+        let bytes = start..start + packet.caplen as usize;
+        if bytes.end > whole {
+            return Err(damaged(offset, "is shorter than the frame in it"));
+        }
+        if let Some((high, low)) = packet.ticks {
+            self.timestamp = interface.clock.timestamp(u64::from(high) << 32 | u64::from(low));
+        }
+        Ok(Record {
+            timestamp: self.timestamp,
+            len: packet.len,
+            bytes,
+            link_type: interface.link_type,
+            interface: packet.interface,
+        })
     }
 }
 
 /// What a packet block says about its frame.
 struct Packet {
+    /// `u16::MAX` for all numbers that are too high to exist.
     interface: u16,
-    ticks: Option<u64>,
+    /// Upper and lower half.
+    ticks: Option<(u32, u32)>,
     caplen: u32,
     len: u32,
-    /// Place of the frame in the block.
-    start: usize,
+}
+
+impl Packet {
+    /// Reads what stands before the frame. A simple packet block does not say how much was captured: `snaplen` does,
+    /// that of the first interface, or the block's length.
+    fn read(kind: u32, body: &mut Fields<'_>, snaplen: u32) -> Option<Self> {
+        if kind == SIMPLE_PACKET {
+            let len = body.u32()?;
+            let room = u32::try_from(body.bytes.len()).unwrap_or(u32::MAX);
+            let limit = if snaplen == 0 { u32::MAX } else { snaplen };
+            return Some(Self { interface: 0, ticks: None, caplen: len.min(room).min(limit), len });
+        }
+        let interface = if kind == PACKET {
+            let (interface, _drops) = body.u16().zip(body.u16())?;
+            interface
+        } else {
+            body.u32()?.try_into().unwrap_or(u16::MAX)
+        };
+        let ticks = body.u32().zip(body.u32())?;
+        Some(Self { interface, ticks: Some(ticks), caplen: body.u32()?, len: body.u32()? })
+    }
 }
 
 struct Interface {
@@ -147,7 +155,7 @@ struct Interface {
 }
 
 impl Interface {
-    fn read(body: &mut Fields<'_>) -> Option<Self> {
+    fn read(mut body: Fields<'_>) -> Option<Self> {
         let (link_type, _reserved, snaplen) = (body.u16()?, body.u16()?, body.u32()?);
         let mut interface = Self { link_type: LinkType(link_type), snaplen, clock: Clock::default() };
         // An option that reaches beyond the block ends the list; what it would have said is not vital.
@@ -202,11 +210,15 @@ impl Clock {
 }
 
 /// Octets of a block, given what it claims. They are a multiple of four; some writers forget to say so.
-fn block_len(claimed: u32, offset: u64) -> Result<u64, Cause> {
+fn padded(claimed: u32, offset: u64) -> Result<u64, Cause> {
     if claimed < 12 {
-        return Err(Cause::Damaged { what: WHAT, offset, why: TOO_SHORT });
+        return Err(damaged(offset, TOO_SHORT));
     }
     Ok(u64::from(claimed).next_multiple_of(4))
+}
+
+fn damaged(offset: u64, why: &'static str) -> Cause {
+    Cause::Damaged { what: WHAT, offset, why }
 }
 
 const WHAT: &str = "block";

@@ -102,6 +102,9 @@ pub struct StreamSummary<'a> {
     pub late: u64,
     /// In order of offset, not touching within one cause; the first [`GAPS_LISTED`] of them.
     pub gaps: &'a [Gap],
+    /// What the peer acknowledged behind the last octet known: it was sent, and nothing of it or behind it was seen.
+    /// Known at [`Event::Close`]; no part of `len`, for where the stream ends is not known.
+    pub trailing_gap: Option<Gap>,
     /// Octets by cause, of all gaps; index with `cause as usize`.
     pub gap_totals: [u64; GapCause::ALL.len()],
 }

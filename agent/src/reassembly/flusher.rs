@@ -77,6 +77,9 @@ impl Flusher {
     pub(super) fn pop(&mut self, now: Timestamp) -> Option<u32> {
         let now = now.0 >> TICK_BITS;
         while self.due == NONE {
+            if now <= self.elapsed {
+                return None;
+            }
             let Some((level, list, tick)) = self.next_list().filter(|&(.., tick)| tick <= now) else {
                 self.elapsed = self.elapsed.max(now);
                 return None;

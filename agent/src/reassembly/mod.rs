@@ -136,19 +136,19 @@ impl Reassembler {
         let fingerprint = self.table.hash(segment.src, segment.dst);
         let payload = segment.payload.len() as u64;
         let syn = segment.flags.contains(Flags::SYN);
+        if let Some(Entry { kind: Kind::Over(isns), .. }) = self.over.get(fingerprint, self.clock.now) {
+            let same = isns[usize::from(segment.src > segment.dst)] == Some(segment.seq);
+            if !syn || same || segment.flags.contains(Flags::RST) {
+                self.stats.after_close += payload;
+                self.stats.lingering += 1;
+                return None;
+            }
+            self.over.remove(fingerprint);
+        }
         if segment.flags.contains(Flags::RST) {
             self.stats.rst_payload += payload;
             self.stats.orphans += 1;
             return None;
-        }
-        if let Some(Entry { kind: Kind::Over(isns), .. }) = self.over.get(fingerprint, self.clock.now) {
-            let same = isns[usize::from(segment.src > segment.dst)] == Some(segment.seq);
-            if !syn || same {
-                self.stats.after_close += payload;
-                self.stats.orphans += u64::from(payload == 0);
-                return None;
-            }
-            self.over.remove(fingerprint);
         }
         if syn {
             return Some(None);

@@ -2,7 +2,7 @@
 
 /// Counted over all connections. Octets of payload unless said otherwise; each is incremented at its own place, and none
 /// is derived from another, so that [`Stats::balance`] can fail.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Stats {
     /// Segments taken.
     pub segments: u64,
@@ -36,12 +36,16 @@ pub struct Stats {
     pub gaps: u64,
     /// Of those, the ones that came late and were written into place.
     pub gaps_filled: u64,
+    /// Acknowledged by the peer behind the last octet of a stream.
+    pub gaps_trailing: u64,
 
     /// Connections, by how they came and went.
     pub opened: u64,
     pub closed: u64,
     /// Segments without payload that belong to no known connection.
     pub orphans: u64,
+    /// Segments of connections that were over: last ACKs and late retransmissions.
+    pub lingering: u64,
     pub rst_implausible: u64,
     /// Accepted RSTs that the receiver turned out to have ignored.
     pub reopened: u64,
@@ -100,9 +104,11 @@ impl Stats {
             queued,
             gaps,
             gaps_filled,
+            gaps_trailing,
             opened,
             closed,
             orphans,
+            lingering,
             rst_implausible,
             reopened,
             syn_unconfirmed,
@@ -128,9 +134,11 @@ impl Stats {
         *queued += other.queued;
         *gaps += other.gaps;
         *gaps_filled += other.gaps_filled;
+        *gaps_trailing += other.gaps_trailing;
         *opened += other.opened;
         *closed += other.closed;
         *orphans += other.orphans;
+        *lingering += other.lingering;
         *rst_implausible += other.rst_implausible;
         *reopened += other.reopened;
         *syn_unconfirmed += other.syn_unconfirmed;

@@ -66,6 +66,7 @@ struct Extra {
     /// Segments far from everything known, until something corroborates them.
     parked: VecDeque<Parked>,
     gaps: Gaps,
+    trailing_gap: Option<Gap>,
     retransmitted: u64,
     out_of_order: u64,
     conflict: u64,
@@ -371,7 +372,7 @@ impl Stream {
     }
 
     /// The last thing that happens to a stream: what is queued is delivered, and what the peer acknowledged beyond it is
-    /// a gap. `refused` is the ring's count at the end of the connection.
+    /// the trailing gap. `refused` is the ring's count at the end of the connection.
     pub(super) fn close<S: Sink>(&mut self, refused: u32, cx: &mut Context<'_, S>) {
         self.flush_all(GapCause::Close, cx);
         if let Some(extra) = &mut self.extra {
@@ -382,10 +383,11 @@ impl Stream {
         // One octet may be the FIN's.
         let end = self.fin.unwrap_or(u64::MAX).min(self.acked.saturating_sub(u64::from(self.fin.is_none())));
         if self.is_located() && end > self.next {
-            if refused.wrapping_sub(self.refused).cast_signed() > 0 {
-                self.extra.get_or_insert_default().ring_full = true;
-            }
-            self.declare(end, GapCause::NotCaptured, cx);
+            let ring_full = refused.wrapping_sub(self.refused).cast_signed() > 0;
+            let cause = if ring_full { GapCause::RingFull } else { GapCause::NotCaptured };
+            let gap = Gap { offset: self.next, len: end - self.next, cause };
+            cx.stats.gaps_trailing += gap.len;
+            self.extra.get_or_insert_default().trailing_gap = Some(gap);
         }
     }
 
@@ -398,6 +400,7 @@ impl Stream {
             summary.gap_totals = extra.gaps.totals();
             summary.delivered -= summary.gap_totals.iter().sum::<u64>();
             summary.gaps = extra.gaps.listed();
+            summary.trailing_gap = extra.trailing_gap;
             summary.retransmitted = extra.retransmitted;
             summary.out_of_order = extra.out_of_order;
             summary.conflict = extra.conflict;

@@ -1,13 +1,45 @@
+use std::{
+    fs, mem,
+    num::NonZeroU32,
+    os::unix::fs::DirBuilderExt as _,
+    sync::Arc,
+    thread::{self, JoinHandle},
+};
+
+use anyhow::{Context as _, ensure};
+use rustix::process::{Resource, getrlimit};
+
 use crate::{
-    reassembly::{ConnectionId, Event, Sink},
+    reassembly::{ConnectionId, Direction, Event, GapCause, Sink, Summary},
     segment::Timestamp,
-    sink::{Output, Stats},
+    sink::{
+        Gaps, OPEN, OnFull, Output, Stats,
+        block::{Block, CLASSES, Chain, LARGEST, Pool, class_of},
+        queue::{Close, Message, Queue, Write},
+        record::{Identity, Kind, Loss, Record},
+        writer::Writer,
+    },
 };
 
 /// Files and an index in a directory. Lives on a shard's thread and never waits for a disk, unless
-/// [`OnFull::Wait`](super::OnFull::Wait) says so.
+/// [`OnFull::Wait`] says so.
+///
+/// A stream that is short enough stays in memory until its connection closes, and is then written at once and under its
+/// final name. One that is not, or that has waited for too long, or longest of all when the pool runs low, goes to a
+/// file under `open/` that grows until then.
 pub struct Directory {
+    /// By slot.
+    connections: Vec<Option<Connection>>,
+    pool: Pool,
+    /// Memory in the chains of `connections`; the rest of what the pool has given out is the writer's.
+    held: usize,
+    oldest: Option<Key>,
+    newest: Option<Key>,
+    now: Timestamp,
     stats: Stats,
+    output: Output,
+    queue: Arc<Queue>,
+    writer: Option<JoinHandle<()>>,
 }
 
 impl Directory {
@@ -17,23 +49,414 @@ impl Directory {
     ///
     /// When the directory cannot be made or the thread not be started.
     pub fn new(output: Output, shard: u32) -> anyhow::Result<Self> {
-        let _ = (output, shard);
-        Ok(Self { stats: Stats::default() })
+        let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
+        ensure!(
+            output.run.chars().all(plain),
+            "run name {:?}: only letters, digits, - and _ fit into names",
+            output.run
+        );
+
+        let open = output.dir.join(OPEN);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(&open)
+            .with_context(|| format!("create {} (choose a directory that this user may write to)", open.display()))?;
+        if shard == 0 {
+            let left = fs::read_dir(&open).with_context(|| format!("read {}", open.display()))?.count();
+            if left > 0 {
+                let open = open.display();
+                (output.report)(&format!(
+                    "{open} holds {left} streams that an earlier run left incomplete, or that another run is writing"
+                ));
+            }
+        }
+
+        let may_open = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 2 / u64::from(output.shards.max(1));
+        let max_handles = output.max_open_files.min(may_open.try_into().unwrap_or(usize::MAX));
+        let queue = Arc::new(Queue::default());
+        let writer = {
+            let (output, queue) = (output.clone(), queue.clone());
+            thread::Builder::new()
+                .name(format!("writer-{shard}"))
+                .spawn(move || Writer::new(output, shard, queue, max_handles).run())
+                .context("start the writer's thread")?
+        };
+        Ok(Self {
+            connections: Vec::new(),
+            pool: Pool::new(output.buffer),
+            held: 0,
+            oldest: None,
+            newest: None,
+            now: Timestamp::default(),
+            stats: Stats::default(),
+            output,
+            queue,
+            writer: Some(writer),
+        })
     }
 
     /// Writes what has been in memory for too long. `now` is capture time; to be called several times a second of it.
     pub fn tick(&mut self, now: Timestamp) {
-        let _ = now;
+        self.now = self.now.max(now);
+        while let Some(key) = self.oldest
+            && let Some(stream) = self.stream(key)
+            && now.since(stream.since) >= self.output.write_age
+            && self.has_room()
+        {
+            self.hand_over(key);
+            self.stats.early_age += 1;
+        }
+        self.reclaim();
+        self.queue.wake();
     }
 
     /// Hands everything to the writer and waits for it, as long as it makes progress.
-    pub fn finish(self) -> Stats {
+    pub fn finish(mut self) -> Stats {
+        while let Some(key) = self.oldest {
+            self.hand_over(key);
+        }
+        let patience = match self.output.on_full {
+            OnFull::Wait => None,
+            OnFull::Drop => Some(self.output.patience),
+        };
+        let (written, left_behind) = self.queue.finish(patience);
+        self.stats.merge(&written);
+        self.stats.buffer_high = self.pool.high() as u64;
+        if left_behind {
+            (self.output.report)(
+                "stop waiting for the disk: no write has come back (what was still queued is lost, disk-slow)",
+            );
+        } else if let Some(writer) = self.writer.take() {
+            // It has ended, and said all it had to say through the queue.
+            let _ = writer.join();
+        }
         self.stats
+    }
+
+    fn open(&mut self, id: ConnectionId, summary: &Summary<'_>) {
+        let slot = id.slot as usize;
+        if slot >= self.connections.len() {
+            self.connections.resize_with(slot + 1, || None);
+        }
+        self.now = self.now.max(summary.start);
+        self.connections[slot] = Some(Connection {
+            identity: Identity::new(id, summary),
+            streams: Default::default(),
+            losses: None,
+            growing: false,
+        });
+        self.note(Kind::Open, id, summary);
+    }
+
+    /// Copies `bytes` into blocks: the one time that they are copied.
+    fn append(&mut self, key: Key, mut offset: u64, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let Some(stream) = self.stream(key) else { return };
+            if stream.stopped {
+                self.lose(key, offset, bytes.len() as u64);
+                return;
+            }
+            match stream.chain.newest() {
+                Some(block) if block.end() == offset && !block.is_full() => {
+                    let taken = block.fill(bytes);
+                    bytes = bytes.get(taken..).unwrap_or_default();
+                    offset += taken as u64;
+                    if block.is_full() {
+                        self.filled(key);
+                    }
+                }
+                newest => {
+                    // A stream that goes on gets larger and larger blocks. One that jumps may jump again.
+                    let goes_on = newest.is_none_or(|block| block.end() == offset);
+                    let fits = class_of(bytes.len());
+                    let class = if goes_on { fits.max(usize::from(stream.next_class)) } else { fits };
+                    let Some(block) = self.take(class, offset) else {
+                        self.stop(key);
+                        continue;
+                    };
+                    self.add(key, block, class);
+                }
+            }
+        }
+    }
+
+    /// Adds an empty block to a stream.
+    fn add(&mut self, key: Key, block: Box<Block>, class: usize) {
+        self.held += block.size();
+        let now = self.now;
+        let Some(stream) = self.stream(key) else { return };
+        stream.next_class = (class + 1).min(LARGEST) as u8;
+        let first = stream.chain.is_empty();
+        stream.chain.push(block);
+        if first {
+            stream.since = now;
+            self.link(key);
+        }
+    }
+
+    /// A block of the stream is full: it goes to the writer if the stream grows already, or holds too much.
+    fn filled(&mut self, key: Key) {
+        let limit = self.output.stream_memory;
+        let Some(stream) = self.stream(key) else { return };
+        let held = stream.chain.held();
+        if held >= limit || stream.large && held >= CLASSES[LARGEST] {
+            stream.large = true;
+            self.hand_over(key);
+            self.stats.early_size += 1;
+        }
+    }
+
+    /// A block, unless the pool is empty and waiting is out of the question.
+    fn take(&mut self, class: usize, offset: u64) -> Option<Box<Block>> {
+        if self.is_low() {
+            self.reclaim();
+            self.release();
+        }
+        loop {
+            if let Some(block) = self.pool.take(class, offset) {
+                return Some(block);
+            }
+            if self.output.on_full == OnFull::Drop || self.pool.used() == self.held {
+                self.queue.wake();
+                return None;
+            }
+            let empty = self.queue.wait_for_blocks();
+            if empty.is_empty() {
+                return None;
+            }
+            self.pool.give(empty);
+            self.release();
+        }
+    }
+
+    /// Hands over the streams that have been in memory longest, until a quarter of the pool is free or on its way.
+    fn release(&mut self) {
+        while self.is_low()
+            && self.pool.used() - self.held < self.pool.limit() / 4
+            && let Some(key) = self.oldest
+            && self.has_room()
+        {
+            if let Some(stream) = self.stream(key) {
+                stream.large = false;
+            }
+            self.hand_over(key);
+            self.stats.early_pool += 1;
+        }
+    }
+
+    fn is_low(&self) -> bool {
+        self.pool.limit() - self.pool.used() < self.pool.limit() / 4
+    }
+
+    fn reclaim(&mut self) {
+        let empty = self.queue.reclaim();
+        self.pool.give(empty);
+    }
+
+    /// Sends what a stream holds to the writer.
+    fn hand_over(&mut self, key: Key) {
+        self.unlink(key);
+        let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return };
+        let stream = &mut connection.streams[key.direction() as usize];
+        if !stream.large {
+            stream.next_class = 0;
+        }
+        let chain = mem::take(&mut stream.chain);
+        if chain.is_empty() {
+            return;
+        }
+        connection.growing = true;
+        let write = Write { identity: connection.identity, direction: key.direction(), chain };
+        self.held -= write.chain.held();
+        self.queue.push(Message::Write(Box::new(write)));
+    }
+
+    /// Whether the queue takes one more record; waits until it does if the source can wait.
+    fn has_room(&self) -> bool {
+        if self.queue.size() < self.output.queue {
+            return true;
+        }
+        match self.output.on_full {
+            OnFull::Wait => {
+                self.queue.wait_for_room(self.output.queue);
+                true
+            }
+            OnFull::Drop => false,
+        }
+    }
+
+    fn stop(&mut self, key: Key) {
+        if let Some(stream) = self.stream(key) {
+            stream.stopped = true;
+            self.stats.streams_stopped += 1;
+        }
+    }
+
+    fn lose(&mut self, key: Key, offset: u64, len: u64) {
+        self.stats.disk_slow += len;
+        if let Some(Some(connection)) = self.connections.get_mut(key.slot()) {
+            let losses = connection.losses.get_or_insert_default();
+            losses[key.direction() as usize].add(offset, len, GapCause::DiskSlow);
+        }
+    }
+
+    fn note(&mut self, event: Kind, id: ConnectionId, summary: &Summary<'_>) {
+        if !self.has_room() {
+            self.stats.notes_lost += 1;
+            return;
+        }
+        let Some(Some(connection)) = self.connections.get(id.slot as usize) else { return };
+        let losses = connection.losses.as_deref().cloned().unwrap_or_default();
+        self.queue.push(Message::Note(Box::new(Record::new(event, id, summary, losses))));
+    }
+
+    fn close(&mut self, id: ConnectionId, summary: &Summary<'_>) {
+        for direction in Direction::BOTH {
+            self.unlink(Key::new(id.slot, direction));
+        }
+        let Some(connection) = self.connections.get_mut(id.slot as usize).and_then(Option::take) else { return };
+        let Connection { streams, losses, growing, .. } = connection;
+        let chains = streams.map(|stream| stream.chain);
+        self.held -= chains.iter().map(Chain::held).sum::<usize>();
+        if self.has_room() {
+            let losses = losses.map(|losses| *losses).unwrap_or_default();
+            let record = Record::new(Kind::Close, id, summary, losses);
+            self.queue.push(Message::Close(Box::new(Close { record, chains })));
+            return;
+        }
+        self.stats.records_lost += 1;
+        for chain in chains {
+            self.stats.disk_slow += chain.octets();
+            self.pool.give(chain);
+        }
+        if growing {
+            self.queue.push(Message::Abandon(id.serial));
+        }
+    }
+
+    fn stream(&mut self, key: Key) -> Option<&mut Stream> {
+        self.connections
+            .get_mut(key.slot())?
+            .as_mut()
+            .map(|connection| &mut connection.streams[key.direction() as usize])
+    }
+
+    /// Puts a stream behind all others in order of age.
+    fn link(&mut self, key: Key) {
+        let older = self.newest.replace(key);
+        match older.and_then(|older| self.stream(older)) {
+            Some(stream) => stream.newer = Some(key),
+            None => self.oldest = Some(key),
+        }
+        if let Some(stream) = self.stream(key) {
+            stream.older = older;
+            stream.newer = None;
+        }
+    }
+
+    /// Takes a stream out of the order of age, if it is in it.
+    fn unlink(&mut self, key: Key) {
+        let Some(stream) = self.stream(key) else { return };
+        if stream.chain.is_empty() {
+            return;
+        }
+        let (older, newer) = (stream.older.take(), stream.newer.take());
+        match older.and_then(|older| self.stream(older)) {
+            Some(stream) => stream.newer = newer,
+            None => self.oldest = newer,
+        }
+        match newer.and_then(|newer| self.stream(newer)) {
+            Some(stream) => stream.older = older,
+            None => self.newest = older,
+        }
     }
 }
 
 impl Sink for Directory {
-    fn event(&mut self, connection: ConnectionId, event: Event<'_>) {
-        let _ = (connection, event, &mut self.stats);
+    fn event(&mut self, id: ConnectionId, event: Event<'_>) {
+        match event {
+            Event::Open(summary) => self.open(id, summary),
+            Event::Data { direction, offset, bytes } => {
+                self.stats.handed += bytes.len() as u64;
+                self.append(Key::new(id.slot, direction), offset, bytes);
+            }
+            // Nothing is written for it: the next octets say by their offset where they belong, and the record says why.
+            Event::Gap { .. } => {}
+            // There is no place for them; the core counts them instead if it is told so.
+            Event::Late { .. } if self.output.gaps == Gaps::Skip => {}
+            Event::Late { direction, offset, bytes } => {
+                self.stats.handed += bytes.len() as u64;
+                self.append(Key::new(id.slot, direction), offset, bytes);
+            }
+            Event::Update(summary) => self.note(Kind::Update, id, summary),
+            Event::Close(summary) => self.close(id, summary),
+        }
     }
 }
+
+#[cfg(test)]
+impl Directory {
+    /// Waits until the writer has nothing to do, and returns the numbers of both.
+    pub(super) fn stats_of_now(&mut self) -> Stats {
+        self.queue.wait_for_room(1);
+        self.reclaim();
+        let mut stats = self.stats;
+        stats.merge(&self.queue.stats());
+        stats
+    }
+}
+
+impl Drop for Directory {
+    /// Lets the writer end; [`Directory::finish`] waits for it, too.
+    fn drop(&mut self) {
+        self.queue.close();
+    }
+}
+
+struct Connection {
+    identity: Identity,
+    streams: [Stream; 2],
+    /// What was lost for want of blocks.
+    losses: Option<Box<[Loss; 2]>>,
+    /// The writer has heard of it.
+    growing: bool,
+}
+
+/// What is in memory of one direction.
+#[derive(Default)]
+struct Stream {
+    chain: Chain,
+    /// When the oldest octet came, if there is one. The stream is then in the order of age, between these two.
+    since: Timestamp,
+    older: Option<Key>,
+    newer: Option<Key>,
+    /// Class of the block that follows the newest.
+    next_class: u8,
+    /// It outgrew its memory before, and is likely to do it again.
+    large: bool,
+    /// There was no block for it: nothing more is taken from it.
+    stopped: bool,
+}
+
+/// A stream: slot of its connection, and direction.
+#[derive(Clone, Copy)]
+struct Key(NonZeroU32);
+
+impl Key {
+    /// Slots count connections in memory: there are fewer of them than 2^31.
+    const fn new(slot: u32, direction: Direction) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(slot.saturating_mul(2).saturating_add(direction as u32)))
+    }
+
+    const fn slot(self) -> usize {
+        ((self.0.get() - 1) / 2) as usize
+    }
+
+    const fn direction(self) -> Direction {
+        Direction::BOTH[((self.0.get() - 1) % 2) as usize]
+    }
+}
+
+// A million connections are 160 MB of them.
+const _: () = assert!(size_of::<Option<Connection>>() <= 160);

@@ -3,7 +3,16 @@
 //! The shard's thread fills blocks and never touches the disk; one writer thread per sink does every system call. What
 //! the two hand each other is bounded: blocks come from a pool of fixed size, records are counted in octets.
 
+mod block;
 mod directory;
+mod handles;
+mod index;
+mod name;
+mod queue;
+mod record;
+#[cfg(test)]
+mod tests;
+mod writer;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
 
@@ -67,6 +76,9 @@ impl Output {
     }
 }
 
+/// Folder of the streams that still grow.
+const OPEN: &str = "open/";
+
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output").field("dir", &self.dir).field("run", &self.run).finish_non_exhaustive()
@@ -104,7 +116,7 @@ pub enum OnFull {
 
 /// What became of everything handed to a sink. `handed = written + disk_slow + disk_full + write_error`, each term
 /// counted at its own place.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Stats {
     /// Stream octets handed in.
     pub handed: u64,
@@ -144,7 +156,7 @@ pub struct Stats {
     pub early_age: u64,
     pub early_pool: u64,
     /// Growing files closed to stay within `max_open_files`, to be opened again.
-    pub files_reopened: u64,
+    pub files_evicted: u64,
     /// Names that existed already.
     pub names_taken: u64,
     /// Calls that failed, by what is lost with them or not at all.
@@ -173,7 +185,7 @@ impl Stats {
             early_size,
             early_age,
             early_pool,
-            files_reopened,
+            files_evicted,
             names_taken,
             errors,
         } = other;
@@ -197,7 +209,7 @@ impl Stats {
         self.early_size += early_size;
         self.early_age += early_age;
         self.early_pool += early_pool;
-        self.files_reopened += files_reopened;
+        self.files_evicted += files_evicted;
         self.names_taken += names_taken;
         self.errors += errors;
     }

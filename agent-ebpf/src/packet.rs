@@ -1,0 +1,193 @@
+//! The two kinds of context behind one trait: what a program can ask about the frame it was called for.
+
+use core::{arch::asm, mem::MaybeUninit, ptr};
+
+use agent_common::filter::ReadAt;
+use aya_ebpf::{
+    EbpfContext,
+    bindings::__sk_buff,
+    helpers::generated::{bpf_skb_load_bytes, bpf_xdp_get_buff_len, bpf_xdp_load_bytes},
+    programs::{TcContext, XdpContext},
+};
+use bytemuck::Pod;
+
+/// A frame on its way through the kernel.
+pub(crate) trait Packet: EbpfContext {
+    /// Most octets that [`load`](Self::load) can copy from the start of a frame.
+    const LOAD_MAX: u64;
+
+    /// Octets of the frame, those outside the linear part included.
+    fn len(&self) -> u64;
+
+    /// Where the part that can be read directly begins and ends.
+    fn linear(&self) -> (usize, usize);
+
+    fn ifindex(&self) -> u32;
+
+    /// Copies `1..=0xffff` octets at `offset`.
+    ///
+    /// # Safety
+    ///
+    /// `to` has room for `len` octets.
+    unsafe fn load_part(&self, offset: u32, to: *mut u8, len: u64) -> bool;
+
+    /// Copies the first `len` octets, `1..=N`.
+    ///
+    /// # Safety
+    ///
+    /// `to` has room for `N` octets.
+    unsafe fn load<const N: usize>(&self, to: *mut u8, len: u64) -> bool;
+
+    /// What the stack keeps beside the frame.
+    fn metadata(&self) -> Metadata;
+}
+
+/// What is known about a frame beyond its octets.
+pub(crate) struct Metadata {
+    /// 0 when the kernel does not say.
+    pub(crate) segments: u16,
+    /// Merged from several segments or to be cut into them.
+    pub(crate) gso: bool,
+    /// The tag that was taken out of the frame.
+    pub(crate) vlan: Option<u16>,
+}
+
+impl Packet for XdpContext {
+    /// Offset and length stop at 0xffff each (`bpf_xdp_pointer`, net/core/filter.c). Generic XDP linearises what it
+    /// shows us, and an skb of more than 64 KiB and some headers it fails to.
+    const LOAD_MAX: u64 = 2 * 0xffff;
+
+    #[inline(always)]
+    fn len(&self) -> u64 {
+        // SAFETY: the context is the one the kernel called us with.
+        unsafe { bpf_xdp_get_buff_len(self.ctx) }
+    }
+
+    #[inline(always)]
+    fn linear(&self) -> (usize, usize) {
+        (self.data(), self.data_end())
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.ingress_ifindex() as u32
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(&self, offset: u32, to: *mut u8, len: u64) -> bool {
+        // SAFETY: the caller's promise, which the verifier checks again.
+        unsafe { bpf_xdp_load_bytes(self.ctx, offset, to.cast(), len as u32) == 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn load<const N: usize>(&self, to: *mut u8, len: u64) -> bool {
+        const PART: usize = 0xffff;
+        if N <= PART || len <= PART as u64 {
+            // SAFETY: `len` is at most `N`, as promised.
+            return unsafe { self.load_part(0, to, bounded(len, if N < PART { N as u64 } else { PART as u64 })) };
+        }
+        let rest = bounded(len - PART as u64, (N - PART) as u64);
+        // SAFETY: `PART` is less than `N`.
+        let second = unsafe { to.add(PART) };
+        // SAFETY: both parts lie inside the `N` octets.
+        unsafe { self.load_part(0, to, PART as u64) && self.load_part(PART as u32, second, rest) }
+    }
+
+    #[inline(always)]
+    fn metadata(&self) -> Metadata {
+        Metadata { segments: 1, gso: false, vlan: None }
+    }
+}
+
+/// A field of the `__sk_buff` behind a context. The verifier rewrites each access on its own, so that two of them must
+/// not become one, which is what volatile is for.
+macro_rules! field {
+    ($context:expr, $field:ident) => {{
+        let skb: *mut __sk_buff = $context.skb.skb;
+        // SAFETY: the context is the one the kernel called us with.
+        unsafe { ptr::read_volatile(&raw const (*skb).$field) }
+    }};
+}
+
+impl Packet for TcContext {
+    const LOAD_MAX: u64 = agent_common::frame::CAPLEN_MAX as u64;
+
+    #[inline(always)]
+    fn len(&self) -> u64 {
+        u64::from(Self::len(self))
+    }
+
+    #[inline(always)]
+    fn linear(&self) -> (usize, usize) {
+        (self.data(), self.data_end())
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        field!(self, ifindex)
+    }
+
+    #[inline(always)]
+    unsafe fn load_part(&self, offset: u32, to: *mut u8, len: u64) -> bool {
+        // SAFETY: the caller's promise, which the verifier checks again.
+        unsafe { bpf_skb_load_bytes(self.as_ptr(), offset, to.cast(), len as u32) == 0 }
+    }
+
+    #[inline(always)]
+    unsafe fn load<const N: usize>(&self, to: *mut u8, len: u64) -> bool {
+        // SAFETY: `len` is at most `N`, as promised.
+        unsafe { self.load_part(0, to, bounded(len, N as u64)) }
+    }
+
+    #[inline(always)]
+    fn metadata(&self) -> Metadata {
+        Metadata {
+            segments: field!(self, gso_segs) as u16,
+            gso: field!(self, gso_size) != 0,
+            vlan: (field!(self, vlan_present) != 0).then(|| field!(self, vlan_tci) as u16),
+        }
+    }
+}
+
+/// A frame read directly: its linear part, where the headers are as a rule.
+pub(crate) struct Linear<'a, P>(pub(crate) &'a P);
+
+impl<P: Packet> ReadAt for Linear<'_, P> {
+    #[inline(always)]
+    fn read_at<T: Pod>(&self, offset: usize) -> Option<T> {
+        let (start, linear_end) = self.0.linear();
+        let start = start + offset;
+        let mut end = start;
+        // LLVM turns `start + 1 > linear_end` into `start >= linear_end`, from which the verifier learns nothing.
+        // SAFETY: an addition.
+        unsafe { asm!("{0} += {1}", inout(reg) end, const size_of::<T>(), options(pure, nomem, nostack)) };
+        if end > linear_end {
+            return None;
+        }
+        // SAFETY: the verifier proves that `start..end` lies inside the frame.
+        Some(unsafe { ptr::read_unaligned(start as *const T) })
+    }
+}
+
+/// A frame read through helpers: all of it, an order of magnitude slower.
+pub(crate) struct Whole<'a, P>(pub(crate) &'a P);
+
+impl<P: Packet> ReadAt for Whole<'_, P> {
+    #[inline(always)]
+    fn read_at<T: Pod>(&self, offset: usize) -> Option<T> {
+        let mut value = MaybeUninit::<T>::uninit();
+        // SAFETY: `value` has room for a `T`.
+        let loaded = unsafe { self.0.load_part(offset as u32, value.as_mut_ptr().cast(), size_of::<T>() as u64) };
+        // SAFETY: the helper has written all of it, and any octets are a `T`.
+        loaded.then(|| unsafe { value.assume_init() })
+    }
+}
+
+/// `value`, at least 1 and at most `max`, compared where LLVM cannot undo it: the verifier loses a bound that LLVM
+/// proved by other means, or moved to a copy of the register.
+#[inline(always)]
+fn bounded(mut value: u64, max: u64) -> u64 {
+    // SAFETY: one instruction that changes nothing.
+    unsafe { asm!("{0} = {0}", inout(reg) value, options(pure, nomem, nostack)) };
+    value.clamp(1, max)
+}

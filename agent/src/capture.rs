@@ -1,0 +1,229 @@
+//! `xdpflow capture`: load, attach, drain, and leave everything as it was.
+
+use std::{
+    io,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use agent_common::{filter::Filter, shard::ShardKey};
+use anyhow::{Context as _, anyhow};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    runtime,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+    time,
+};
+
+use crate::{
+    clock,
+    interface::Interface,
+    kernel::{Attach, Direction, Kernel, Options, Ring},
+    reassembly,
+    report::{Report, Source},
+    shard::{Shard, Totals},
+    sink::{Directory, Output, Report as Tell},
+};
+
+/// What to capture, and where to put it.
+pub struct Capture {
+    pub interfaces: Vec<Interface>,
+    pub attach: Attach,
+    pub direction: Direction,
+    pub filter: Filter,
+    pub shards: u32,
+    /// Octets of each shard's ring.
+    pub ring_size: u32,
+    pub config: reassembly::Config,
+    pub output: Output,
+    /// Told what happens, a line at a time.
+    pub tell: Tell,
+}
+
+/// How long a shard sleeps when nothing wakes it: the programs wake it only when its ring fills, so this is how long the
+/// last frames of a burst wait.
+const POLL: Duration = Duration::from_millis(10);
+/// Records drained before time is looked at.
+const BATCH: usize = 4_096;
+/// How often the agent shows that it lives, and looks whether its interfaces do. Programs that hang on no link fall
+/// silent after five seconds.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+
+impl Capture {
+    /// Captures until SIGINT, SIGTERM, or the last interface is gone.
+    ///
+    /// # Errors
+    ///
+    /// When something cannot be loaded, attached or made. Nothing stays attached in any case.
+    pub fn run(self) -> anyhow::Result<Report> {
+        let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+        runtime.block_on(self.run_async())
+    }
+
+    async fn run_async(self) -> anyhow::Result<Report> {
+        // First of all, so that from here on an interrupt ends the capture in order.
+        let mut interrupt = signal(SignalKind::interrupt()).context("catch SIGINT")?;
+        let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
+
+        let started = clock::now();
+        let (mut kernel, rings) = Kernel::load(&Options {
+            filter: self.filter,
+            shards: self.shards,
+            ring_size: self.ring_size,
+            key: ShardKey(random_key()?),
+            clsact: false,
+            now: started.0,
+        })?;
+        let sinks: Vec<Directory> =
+            (0..self.shards).map(|shard| Directory::new(self.output.clone(), shard)).collect::<Result<_, _>>()?;
+        let mut listening = Vec::new();
+        for (number, interface) in (0..).zip(&self.interfaces) {
+            let attachment = kernel.attach(number, interface, self.attach, self.direction)?;
+            if let Some(reason) = &attachment.reason {
+                (self.tell)(&format!("{}: {reason}", attachment.interface));
+            }
+            listening.push(attachment.to_string());
+        }
+        let (stop, stopping) = watch::channel(false);
+        let mut threads = Vec::new();
+        for (number, (ring, sink)) in rings.into_iter().zip(sinks).enumerate() {
+            let shard = Shard::new(self.filter, None, self.config, sink);
+            threads.push(ShardThread::spawn(number, ring, shard, stopping.clone())?);
+        }
+        (self.tell)(&format!("listening on {}", listening.join(", ")));
+
+        let mut heartbeat = time::interval(HEARTBEAT);
+        let mut present = self.interfaces.len();
+        loop {
+            tokio::select! {
+                _ = interrupt.recv() => break,
+                _ = terminate.recv() => break,
+                _ = heartbeat.tick() => {}
+            }
+            kernel.heartbeat(clock::now().0)?;
+            kernel.messages().iter().for_each(|message| (self.tell)(message));
+            for name in kernel.gone()? {
+                present -= 1;
+                (self.tell)(&format!("interface {name} is gone"));
+            }
+            if present == 0 {
+                (self.tell)("no interface is left to capture on");
+                break;
+            }
+            if threads.iter().any(ShardThread::is_finished) {
+                break;
+            }
+        }
+
+        // In this order, so that the ledgers can balance: no program runs, then every record is read, then the counters
+        // are what they will ever be.
+        kernel.detach()?;
+        stop.send_replace(true);
+        let mut report = Report::default();
+        for thread in threads {
+            report.totals.merge(&thread.join()?);
+        }
+        kernel.messages().iter().for_each(|message| (self.tell)(message));
+        report.source = Source::Kernel(kernel.counters()?);
+        report.elapsed = Duration::from_nanos(clock::now().since(started));
+        Ok(report)
+    }
+}
+
+/// A key that nobody outside can know.
+pub fn random_key() -> anyhow::Result<[u64; 12]> {
+    let mut key = [0; 12];
+    let octets = bytemuck::bytes_of_mut(&mut key);
+    // Requests of up to 256 octets are answered whole (getrandom(2)).
+    let got =
+        rustix::rand::getrandom(&mut *octets, rustix::rand::GetRandomFlags::empty()).context("make a random key")?;
+    if got == octets.len() {
+        Ok(key)
+    } else {
+        Err(anyhow!("make a random key: {got} octets instead of {}", octets.len()))
+    }
+}
+
+struct ShardThread {
+    handle: JoinHandle<io::Result<Totals>>,
+    number: usize,
+}
+
+impl ShardThread {
+    fn spawn(number: usize, ring: Ring, shard: Shard, stop: watch::Receiver<bool>) -> anyhow::Result<Self> {
+        let handle = thread::Builder::new()
+            .name(format!("shard {number}"))
+            .spawn(move || {
+                let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+                runtime.block_on(drain(ring, shard, stop))
+            })
+            .with_context(|| format!("start the thread of shard {number}"))?;
+        Ok(Self { handle, number })
+    }
+
+    fn is_finished(&self) -> bool {
+        self.handle.is_finished()
+    }
+
+    fn join(self) -> anyhow::Result<Totals> {
+        let number = self.number;
+        let result = self.handle.join().map_err(|_| anyhow!("shard {number} panicked"))?;
+        result.with_context(|| format!("read the ring of shard {number}"))
+    }
+}
+
+/// The only loop of a live capture: ring, tick, stop.
+async fn drain(ring: Ring, mut shard: Shard, mut stop: watch::Receiver<bool>) -> io::Result<Totals> {
+    // SAFETY: a ring owns its map, whose descriptor is open and the same for as long as the ring lives.
+    let mut ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }?;
+    let mut plant = Plant::from_environment();
+    loop {
+        // Asked before the ring is drained, so that what was in it when the programs were detached is read.
+        let stopping = *stop.borrow_and_update();
+        while !drain_batch(ring.get_mut(), &mut shard, &mut plant) {}
+        if stopping {
+            break;
+        }
+        tokio::select! {
+            ready = ring.readable_mut() => ready?.clear_ready(),
+            () = time::sleep(POLL) => {}
+            _ = stop.changed() => {}
+        }
+    }
+    Ok(shard.finish())
+}
+
+/// Whether the ring is empty now. Only then has time come as far as the clock: otherwise it is that of the last frame.
+fn drain_batch(ring: &mut Ring, shard: &mut Shard, plant: &mut Plant) -> bool {
+    let now = clock::now();
+    for _ in 0..BATCH {
+        match ring.next() {
+            Some(Ok(_)) if plant.loses_this() => {}
+            Some(Ok(record)) => shard.handle_frame(&record.frame()),
+            Some(Err(_)) => shard.handle_bad_record(),
+            None => {
+                shard.tick(now);
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// Loses one record without counting it, in debug builds that are asked to, so that a test can see the ledger notice.
+struct Plant {
+    armed: bool,
+}
+
+impl Plant {
+    fn from_environment() -> Self {
+        Self {
+            armed: cfg!(debug_assertions) && std::env::var_os("XDPFLOW_PLANT").is_some_and(|it| it == "lost-record"),
+        }
+    }
+
+    fn loses_this(&mut self) -> bool {
+        cfg!(debug_assertions) && std::mem::take(&mut self.armed)
+    }
+}

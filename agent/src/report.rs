@@ -1,0 +1,283 @@
+//! What a run has to say at its end, and whether it adds up.
+
+use std::{
+    fmt::{self, Display},
+    time::Duration,
+};
+
+use agent_common::counter::Counter;
+
+use crate::shard::Totals;
+
+/// Everything counted in one run.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Report {
+    pub source: Source,
+    pub totals: Totals,
+    pub elapsed: Duration,
+}
+
+/// Where frames came from, and how many it says there were.
+#[derive(Clone, Copy, Debug)]
+pub enum Source {
+    /// The kernel's counters, read after the last record.
+    Kernel([u64; Counter::ALL.len()]),
+    /// Frames in the capture files.
+    Files(u64),
+}
+
+impl Default for Source {
+    fn default() -> Self {
+        Self::Files(0)
+    }
+}
+
+/// One equation of the two ledgers.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Equation {
+    pub ledger: &'static str,
+    pub left: (&'static str, u64),
+    pub right: Vec<(&'static str, u64)>,
+}
+
+impl Equation {
+    pub fn holds(&self) -> bool {
+        self.right.iter().try_fold(0_u64, |sum, &(_, term)| sum.checked_add(term)) == Some(self.left.1)
+    }
+}
+
+impl Display for Equation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (name, value) = self.left;
+        write!(f, "{}: {value} {name} =", self.ledger)?;
+        let mut sign = ' ';
+        for (name, value) in self.right.iter().filter(|(_, value)| *value > 0) {
+            write!(f, "{}{value} {name}", if sign == ' ' { " " } else { " + " })?;
+            sign = '+';
+        }
+        if sign == ' ' { write!(f, " 0") } else { Ok(()) }
+    }
+}
+
+impl Report {
+    /// Both ledgers, as equations between terms that were each counted at their own place.
+    pub fn ledgers(&self) -> Vec<Equation> {
+        let Totals { frames, reassembly, sink } = &self.totals;
+        let (source, refused) = match self.source {
+            Source::Kernel(counters) => {
+                let count = |counter: Counter| counters[counter as usize];
+                let refused = vec![
+                    ("dropped by a full ring", count(Counter::RingFull)),
+                    ("unreadable", count(Counter::Unreadable)),
+                ];
+                (("matched", count(Counter::Matched)), refused)
+            }
+            Source::Files(frames) => (("in the files", frames), vec![]),
+        };
+        vec![
+            Equation {
+                ledger: "frames",
+                left: source,
+                right: std::iter::once(("read", frames.read)).chain(refused).collect(),
+            },
+            Equation {
+                ledger: "frames",
+                left: ("read", frames.read),
+                right: vec![
+                    ("segments", frames.segments),
+                    ("not TCP", frames.not_tcp),
+                    ("malformed", frames.malformed),
+                    ("fragments", frames.fragments),
+                    ("filtered again", frames.filtered),
+                    ("bad records", frames.bad),
+                ],
+            },
+            Equation {
+                ledger: "frames",
+                left: ("segments", frames.segments),
+                right: vec![("reassembled", reassembly.segments)],
+            },
+            Equation {
+                ledger: "bytes",
+                left: ("captured", frames.payload),
+                right: vec![
+                    ("delivered", reassembly.delivered),
+                    ("duplicate", reassembly.duplicate),
+                    ("conflicting", reassembly.conflict),
+                    ("below start", reassembly.below_start),
+                    ("late", reassembly.late),
+                    ("keep-alive", reassembly.probe),
+                    ("implausible", reassembly.implausible),
+                    ("after close", reassembly.after_close),
+                    ("in RST", reassembly.rst_payload),
+                    ("without handshake", reassembly.no_handshake),
+                    ("queued", reassembly.queued),
+                ],
+            },
+            Equation {
+                ledger: "bytes",
+                left: ("delivered", reassembly.delivered),
+                right: vec![
+                    ("written", sink.written),
+                    ("lost to a slow disk", sink.disk_slow),
+                    ("lost to a full disk", sink.disk_full),
+                    ("lost to write errors", sink.write_error),
+                ],
+            },
+            Equation {
+                ledger: "connections",
+                left: ("opened", reassembly.opened),
+                right: vec![("recorded", sink.records), ("records lost", sink.records_lost)],
+            },
+            Equation {
+                ledger: "streams",
+                left: ("whose bytes and gaps are not their length", sink.records_unbalanced),
+                right: vec![],
+            },
+        ]
+    }
+
+    /// Everything counted, by name: one object for each part, and the ledgers.
+    pub fn to_json(&self) -> serde_json::Value {
+        let Totals { frames, reassembly, sink } = &self.totals;
+        let source = match self.source {
+            Source::Kernel(counters) => {
+                let named = Counter::ALL.iter().map(|&counter| (counter.name(), counters[counter as usize]));
+                serde_json::json!({ "kernel": named.collect::<std::collections::BTreeMap<_, _>>() })
+            }
+            Source::Files(frames) => serde_json::json!({ "files": { "frames": frames } }),
+        };
+        let ledgers: Vec<_> = self
+            .ledgers()
+            .iter()
+            .map(|equation| {
+                let right: Vec<_> =
+                    equation.right.iter().map(|(name, value)| serde_json::json!([name, value])).collect();
+                let (name, value) = equation.left;
+                serde_json::json!({
+                    "ledger": equation.ledger, "left": [name, value], "right": right, "balances": equation.holds(),
+                })
+            })
+            .collect();
+        serde_json::json!({
+            "source": source,
+            "frames": frames,
+            "reassembly": reassembly,
+            "sink": sink,
+            "elapsed_seconds": self.elapsed.as_secs_f64(),
+            "ledgers": ledgers,
+            "balances": self.imbalances().is_empty(),
+        })
+    }
+
+    /// The equations that do not hold.
+    pub fn imbalances(&self) -> Vec<Equation> {
+        self.ledgers().into_iter().filter(|equation| !equation.holds()).collect()
+    }
+}
+
+/// The summary, in the manner of tcpdump: a line for each thing that happened.
+impl Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Totals { frames, reassembly, sink } = &self.totals;
+        match self.source {
+            Source::Kernel(counters) => {
+                let count = |counter: Counter| counters[counter as usize];
+                writeln!(f, "{:>14} frames seen by the kernel", count(Counter::Seen))?;
+                writeln!(f, "{:>14} frames matched by the filter", count(Counter::Matched))?;
+                writeln!(f, "{:>14} frames captured", frames.read)?;
+                writeln!(f, "{:>14} frames dropped by a full ring", count(Counter::RingFull))?;
+                line(f, count(Counter::Unreadable), "frames dropped that the kernel could not read")?;
+                line(f, count(Counter::Malformed), "frames too short for their headers, not matched")?;
+                line(f, count(Counter::Cut), "frames cut by the snaplen")?;
+            }
+            Source::Files(count) => {
+                writeln!(f, "{count:>14} frames in the files")?;
+                line(f, frames.cut, "frames cut by the snaplen")?;
+            }
+        }
+        line(f, frames.not_tcp, "frames not TCP")?;
+        line(f, frames.malformed, "frames malformed")?;
+        line(f, frames.fragments, "frames not taken: IP fragments")?;
+        line(f, frames.filtered, "frames refused by the filter")?;
+        line(f, frames.bad, "records not of this program's kernel half")?;
+        line(f, frames.badlen, "segments whose IP header claims more than was there")?;
+
+        let gaps = reassembly.gaps - reassembly.gaps_filled + reassembly.gaps_trailing;
+        writeln!(f, "{:>14} connections", reassembly.opened)?;
+        writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?;
+        writeln!(f, "{gaps:>14} bytes missing (gaps)")?;
+        line(f, sink.disk_slow, "bytes lost: the disk was too slow")?;
+        line(f, sink.disk_full, "bytes lost: the disk was full")?;
+        line(f, sink.write_error, "bytes lost to write errors")?;
+        line(f, reassembly.duplicate, "bytes retransmitted")?;
+        line(f, reassembly.conflict, "bytes retransmitted with other values")?;
+        line(f, reassembly.late, "bytes too late for their gap")?;
+        line(f, reassembly.below_start, "bytes before the start of their stream")?;
+        line(f, reassembly.implausible, "bytes of implausible segments")?;
+        line(f, reassembly.after_close, "bytes after the end of their connection")?;
+        line(f, reassembly.probe, "bytes of keep-alive probes")?;
+        line(f, reassembly.rst_payload, "bytes in RST segments")?;
+        line(f, reassembly.no_handshake, "bytes of connections without a handshake, refused")?;
+        line(f, reassembly.orphans, "segments of unknown connections")?;
+        line(f, reassembly.rst_implausible, "RST segments that nobody can have believed")?;
+        line(f, reassembly.reopened, "RST segments that their receiver ignored")?;
+        line(f, reassembly.syn_unconfirmed, "SYN segments on open connections that nothing confirmed")?;
+        line(f, reassembly.clock_steps, "steps of the clock")?;
+        line(f, reassembly.limit_stream_queue, "times a stream's queue was full")?;
+        line(f, reassembly.limit_total_queue, "times the queues of all streams were full")?;
+        line(f, reassembly.limit_connections, "connections evicted: the table was full")?;
+        line(f, reassembly.limit_linger, "closed connections forgotten early")?;
+        line(f, reassembly.limit_gaps, "gaps too many to remember")?;
+        line(f, sink.streams_stopped, "streams stopped: the write buffer was full")?;
+        line(f, sink.records_lost, "records lost")?;
+        line(f, sink.notes_lost, "open and update lines lost")?;
+        line(f, sink.files_left, "files left in open/")?;
+        for equation in self.imbalances() {
+            writeln!(f, "does not balance: {equation}")?;
+        }
+        Ok(())
+    }
+}
+
+/// A line that is there only when there is something to say.
+fn line(f: &mut fmt::Formatter<'_>, value: u64, what: &str) -> fmt::Result {
+    if value == 0 { Ok(()) } else { writeln!(f, "{value:>14} {what}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report() -> Report {
+        let mut report = Report::default();
+        report.source = Source::Kernel([10, 5, 1, 0, 0, 0]);
+        report.totals.frames.read = 4;
+        report.totals.frames.segments = 3;
+        report.totals.frames.not_tcp = 1;
+        report.totals.reassembly.segments = 3;
+        report
+    }
+
+    #[test]
+    fn balances_when_every_frame_is_accounted_for() {
+        assert_eq!(report().imbalances(), []);
+    }
+
+    #[test]
+    fn a_lost_record_is_noticed() {
+        let mut report = report();
+        report.totals.frames.read -= 1;
+        report.totals.frames.segments -= 1;
+        report.totals.reassembly.segments -= 1;
+        let lost: Vec<String> = report.imbalances().iter().map(ToString::to_string).collect();
+        assert_eq!(lost, ["frames: 5 matched = 3 read + 1 dropped by a full ring"]);
+    }
+
+    #[test]
+    fn a_lost_octet_is_noticed() {
+        let mut report = report();
+        report.totals.frames.payload = 1;
+        assert!(report.to_string().ends_with("does not balance: bytes: 1 captured = 0\n"));
+    }
+}

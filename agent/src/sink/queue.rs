@@ -1,0 +1,262 @@
+//! What the shard and its writer hand each other: messages one way, empty blocks the other. Nobody holds the lock for
+//! longer than it takes to move a few pointers.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    reassembly::Direction,
+    sink::{
+        Stats,
+        block::Chain,
+        record::{Identity, Record},
+    },
+};
+
+/// To the writer. Boxed, so that what is queued is small; a write carries 64 KiB, a record is one per connection.
+pub(super) enum Message {
+    /// A line for a connection that goes on.
+    Note(Box<Record>),
+    /// More octets of a stream that does not fit into memory.
+    Write(Box<Write>),
+    /// The last octets of a connection, and its line.
+    Close(Box<Close>),
+    /// The connection with this serial has closed, and there was no room for its record.
+    Abandon(u64),
+}
+
+pub(super) struct Write {
+    pub(super) identity: Identity,
+    pub(super) direction: Direction,
+    pub(super) chain: Chain,
+}
+
+pub(super) struct Close {
+    pub(super) record: Record,
+    pub(super) chains: [Chain; 2],
+}
+
+impl Message {
+    /// Memory apart from blocks, which the pool bounds.
+    fn size(&self) -> usize {
+        size_of::<Self>()
+            + match self {
+                Self::Note(record) => record.size(),
+                Self::Write(_) => size_of::<Write>(),
+                Self::Close(close) => size_of::<Close>() + close.record.size() - size_of::<Record>(),
+                Self::Abandon(_) => 0,
+            }
+    }
+
+    fn held(&self) -> usize {
+        match self {
+            Self::Write(write) => write.chain.held(),
+            Self::Close(close) => close.chains.iter().map(Chain::held).sum(),
+            Self::Note(_) | Self::Abandon(_) => 0,
+        }
+    }
+
+    /// What is lost when the message is never worked off.
+    fn loss(&self) -> Stats {
+        match self {
+            Self::Note(_) => Stats { notes_lost: 1, ..Stats::default() },
+            Self::Write(write) => Stats { disk_slow: write.chain.octets(), ..Stats::default() },
+            Self::Close(close) => {
+                Stats { disk_slow: close.chains.iter().map(Chain::octets).sum(), records_lost: 1, ..Stats::default() }
+            }
+            Self::Abandon(_) => Stats::default(),
+        }
+    }
+}
+
+#[derive(Default)]
+pub(super) struct Queue {
+    state: Mutex<State>,
+    /// For the writer: there are messages.
+    work: Condvar,
+    /// For the shard: a message is done.
+    room: Condvar,
+    /// System calls of the writer that came back: the sign of life that [`Queue::finish`] looks for.
+    progress: AtomicU64,
+}
+
+#[derive(Default)]
+struct State {
+    messages: VecDeque<Message>,
+    /// Memory of the messages, the one that the writer is at included.
+    size: usize,
+    /// Memory that came since the writer was last woken.
+    unannounced: usize,
+    /// The message that the writer is at: its size, and what is lost if it never comes back.
+    current: (usize, Stats),
+    returned: Chain,
+    /// The writer's numbers, as of the last message that is done.
+    stats: Stats,
+    /// The writer waits.
+    idle: bool,
+    /// The shard waits.
+    waiting: bool,
+    /// No message will follow.
+    closed: bool,
+    /// The writer has ended.
+    ended: bool,
+}
+
+/// Memory that is worth waking the writer for at once; [`Queue::wake`] does it for the rest.
+const WAKE: usize = 64 << 10;
+
+/// The shard's side.
+impl Queue {
+    pub(super) fn push(&self, message: Message) {
+        let mut state = self.lock();
+        let size = message.size();
+        state.size += size;
+        state.unannounced += size + message.held();
+        state.messages.push_back(message);
+        if state.unannounced >= WAKE {
+            self.announce(&mut state);
+        }
+    }
+
+    pub(super) fn wake(&self) {
+        self.announce(&mut self.lock());
+    }
+
+    /// Memory of all messages that are not done.
+    pub(super) fn size(&self) -> usize {
+        self.lock().size
+    }
+
+    #[cfg(test)]
+    pub(super) fn stats(&self) -> Stats {
+        self.lock().stats
+    }
+
+    /// Blocks that are empty again.
+    pub(super) fn reclaim(&self) -> Chain {
+        mem::take(&mut self.lock().returned)
+    }
+
+    /// The same, and waits until there are any. Empty if the writer has ended.
+    pub(super) fn wait_for_blocks(&self) -> Chain {
+        mem::take(&mut self.wait_until(|state| !state.returned.is_empty()).returned)
+    }
+
+    /// Waits until the messages take up less than `limit`, or the writer has ended.
+    pub(super) fn wait_for_room(&self, limit: usize) {
+        drop(self.wait_until(|state| state.size < limit));
+    }
+
+    /// Waits for the writer to do what is queued and to end; with `patience`, only while it makes progress. Returns its
+    /// numbers, and whether it was left behind; what it has not done is then counted as lost.
+    pub(super) fn finish(&self, patience: Option<Duration>) -> (Stats, bool) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.waiting = true;
+        self.announce(&mut state);
+        let mut progress = self.progress.load(Ordering::Relaxed);
+        while !state.ended {
+            let Some(patience) = patience else {
+                state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+                continue;
+            };
+            let (next, timeout) = self.room.wait_timeout(state, patience).unwrap_or_else(PoisonError::into_inner);
+            state = next;
+            let before = mem::replace(&mut progress, self.progress.load(Ordering::Relaxed));
+            if timeout.timed_out() && before == progress {
+                break;
+            }
+        }
+        let mut stats = state.stats;
+        let left = mem::take(&mut state.current.1);
+        stats.merge(&left);
+        let messages = mem::take(&mut state.messages);
+        for message in &messages {
+            stats.merge(&message.loss());
+        }
+        (stats, !state.ended || left != Stats::default() || !messages.is_empty())
+    }
+
+    /// No message will follow.
+    pub(super) fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        self.announce(&mut state);
+    }
+
+    fn announce(&self, state: &mut State) {
+        state.unannounced = 0;
+        // A call into the kernel, which a writer that is at work does not need.
+        if mem::take(&mut state.idle) {
+            self.work.notify_one();
+        }
+    }
+
+    fn wait_until(&self, holds: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
+        self.announce(&mut state);
+        while !holds(&state) && !state.ended {
+            state.waiting = true;
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.waiting = false;
+        state
+    }
+}
+
+/// The writer's side.
+impl Queue {
+    /// The next message; `None` when there will be none.
+    pub(super) fn next(&self) -> Option<Message> {
+        let mut state = self.lock();
+        loop {
+            if let Some(message) = state.messages.pop_front() {
+                state.current = (message.size(), message.loss());
+                return Some(message);
+            }
+            if state.closed {
+                return None;
+            }
+            state.idle = true;
+            state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The message that [`Queue::next`] gave is done, and `empty` holds its blocks.
+    pub(super) fn done(&self, mut empty: Chain, stats: &Stats) {
+        self.alive();
+        let mut state = self.lock();
+        while let Some(block) = empty.pop() {
+            state.returned.push(block);
+        }
+        let (size, _) = mem::take(&mut state.current);
+        state.size -= size;
+        state.stats = *stats;
+        if mem::take(&mut state.waiting) {
+            self.room.notify_one();
+        }
+    }
+
+    /// A system call came back.
+    pub(super) fn alive(&self) {
+        self.progress.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// The writer has ended, in whatever way: nobody must wait for it any more.
+    pub(super) fn end(&self) {
+        self.lock().ended = true;
+        self.room.notify_one();
+    }
+
+    /// A writer that panicked has left the state whole: it holds the lock for moves only.
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

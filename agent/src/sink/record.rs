@@ -1,0 +1,276 @@
+//! Records: one line of JSON about one connection.
+
+use std::{
+    fmt::{self, Arguments, Display, Write},
+    iter,
+};
+
+use crate::{
+    clock::Clock,
+    reassembly::{
+        ConnectionId, Direction, Ended, GAPS_LISTED, Gap, GapCause, Started, StreamSummary as CoreStream, Summary,
+    },
+    segment::{Endpoint, Origin, Timestamp},
+};
+
+/// What names a connection and its files.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Identity {
+    pub(super) serial: u64,
+    pub(super) start: Timestamp,
+    pub(super) client: Endpoint,
+    pub(super) server: Endpoint,
+}
+
+impl Identity {
+    pub(super) fn new(connection: ConnectionId, summary: &Summary<'_>) -> Self {
+        Self { serial: connection.serial, start: summary.start, client: summary.client, server: summary.server }
+    }
+
+    /// Where a direction comes from and where it goes.
+    pub(super) const fn ends(&self, direction: Direction) -> (Endpoint, Endpoint) {
+        match direction {
+            Direction::ClientToServer => (self.client, self.server),
+            Direction::ServerToClient => (self.server, self.client),
+        }
+    }
+}
+
+/// Stream octets that were lost between the core and the disk, for one reason.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Loss {
+    /// The first of them.
+    gaps: Vec<Gap>,
+    octets: u64,
+}
+
+impl Loss {
+    pub(super) fn add(&mut self, offset: u64, len: u64, cause: GapCause) {
+        self.octets += len;
+        let listed = self.gaps.len();
+        match self.gaps.last_mut() {
+            Some(last) if last.offset + last.len == offset => last.len += len,
+            _ if listed < GAPS_LISTED => self.gaps.push(Gap { offset, len, cause }),
+            _ => {}
+        }
+    }
+
+    fn cause(&self) -> Option<GapCause> {
+        Some(self.gaps.first()?.cause)
+    }
+}
+
+/// A line of the index before it is one.
+#[derive(Debug)]
+pub(super) struct Record {
+    pub(super) event: Kind,
+    pub(super) identity: Identity,
+    pub(super) end: Timestamp,
+    started: Started,
+    ended: Option<Ended>,
+    origin: Origin,
+    continues: Option<u64>,
+    pub(super) streams: [StreamRecord; 2],
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Kind {
+    Open,
+    Update,
+    Close,
+}
+
+/// The core's numbers of one direction, and what the shard lost of it on the way to the writer.
+#[derive(Debug)]
+pub(super) struct StreamRecord {
+    pub(super) len: u64,
+    delivered: u64,
+    segments: u64,
+    retransmitted: u64,
+    out_of_order: u64,
+    conflict: u64,
+    late: u64,
+    gaps: Vec<Gap>,
+    gap_totals: [u64; GapCause::ALL.len()],
+    trailing_gap: Option<Gap>,
+    loss: Loss,
+}
+
+impl Record {
+    pub(super) fn new(event: Kind, connection: ConnectionId, summary: &Summary<'_>, losses: [Loss; 2]) -> Self {
+        let [c2s, s2c] = losses;
+        Self {
+            event,
+            identity: Identity::new(connection, summary),
+            end: summary.end,
+            started: summary.started,
+            ended: summary.ended,
+            origin: summary.origin,
+            continues: summary.continues,
+            streams: [StreamRecord::new(&summary.streams[0], c2s), StreamRecord::new(&summary.streams[1], s2c)],
+        }
+    }
+
+    /// Memory as allocated.
+    pub(super) fn size(&self) -> usize {
+        let gaps: usize = self.streams.iter().map(|stream| stream.gaps.len() + stream.loss.gaps.len()).sum();
+        size_of::<Self>() + gaps * size_of::<Gap>()
+    }
+
+    /// Appends the line to `out`. `files` holds, for each direction, the path and what the writer lost.
+    pub(super) fn print(&self, out: &mut String, run: &Run<'_>, files: [FileRecord<'_>; 2]) {
+        let Self { event, identity, end, started, ended, origin, continues, streams } = self;
+        let event = match event {
+            Kind::Open => "open",
+            Kind::Update => "update",
+            Kind::Close => "close",
+        };
+        print(
+            out,
+            format_args!(r#"{{"v":1,"event":"{event}","run":"{}","id":"{}""#, run.name, run.id(identity.serial)),
+        );
+        for (name, end) in [("client", identity.client), ("server", identity.server)] {
+            print(out, format_args!(r#","{name}":{{"ip":"{}","port":{}}}"#, end.ip(), end.port));
+        }
+        let (start, end) = (run.clock.wall(identity.start), run.clock.wall(*end));
+        print(out, format_args!(r#","start":"{start}","end":"{end}","started":"{}","ended":"#, started.name()));
+        match ended {
+            Some(ended) => print(out, format_args!(r#""{}""#, ended.name())),
+            None => out.push_str("null"),
+        }
+        for ((name, stream), file) in ["c2s", "s2c"].into_iter().zip(streams).zip(files) {
+            print(out, format_args!(r#","{name}":"#));
+            stream.print(out, file);
+        }
+        match origin.vlan {
+            Some(vlan) => print(out, format_args!(r#","vlan":{vlan}"#)),
+            None => out.push_str(r#","vlan":null"#),
+        }
+        print(out, format_args!(r#","interface":{},"filter":{}"#, origin.interface, origin.generation));
+        match continues {
+            Some(serial) => print(out, format_args!(r#","continues":"{}"}}"#, run.id(*serial))),
+            None => out.push_str(r#","continues":null}"#),
+        }
+        out.push('\n');
+    }
+}
+
+/// What all records of a sink have in common.
+pub(super) struct Run<'a> {
+    pub(super) name: &'a str,
+    pub(super) shard: u32,
+    pub(super) clock: Clock,
+}
+
+impl Run<'_> {
+    /// Unique within the run. Shard and serial rather than something made of time and endpoints, because these need
+    /// not be unique (a clock of milliseconds, endpoints used twice) and because `continues` is a serial.
+    pub(super) fn id(&self, serial: u64) -> impl Display {
+        struct Id(u32, u64);
+        impl Display for Id {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "{}-{}", self.0, self.1)
+            }
+        }
+        Id(self.shard, serial)
+    }
+}
+
+/// What the writer knows of one direction.
+#[derive(Clone, Copy, Default)]
+pub(super) struct FileRecord<'a> {
+    pub(super) path: Option<&'a str>,
+    pub(super) loss: Option<&'a Loss>,
+}
+
+impl StreamRecord {
+    fn new(stream: &CoreStream<'_>, loss: Loss) -> Self {
+        Self {
+            len: stream.len,
+            delivered: stream.delivered,
+            segments: stream.segments,
+            retransmitted: stream.retransmitted,
+            out_of_order: stream.out_of_order,
+            conflict: stream.conflict,
+            late: stream.late,
+            gaps: stream.gaps.to_vec(),
+            gap_totals: stream.gap_totals,
+            trailing_gap: stream.trailing_gap,
+            loss,
+        }
+    }
+
+    fn losses<'a>(&'a self, file: FileRecord<'a>) -> impl Iterator<Item = &'a Loss> + Clone {
+        iter::once(&self.loss).chain(file.loss)
+    }
+
+    /// Octets by cause, of the core's gaps and of ours.
+    pub(super) fn gap_totals(&self, file: FileRecord<'_>) -> [u64; GapCause::ALL.len()] {
+        let mut totals = self.gap_totals;
+        for loss in self.losses(file) {
+            if let Some(cause) = loss.cause() {
+                totals[cause as usize] += loss.octets;
+            }
+        }
+        totals
+    }
+
+    /// The first gaps of the core's and ours, in order, touching ones of one cause as one. Each list holds the first of
+    /// its own, so the first of them all are among them.
+    fn gaps(&self, file: FileRecord<'_>) -> Vec<Gap> {
+        let ours = self.losses(file).flat_map(|loss| &loss.gaps);
+        let mut all: Vec<Gap> = self.gaps.iter().chain(ours).copied().collect();
+        all.sort_by_key(|gap| gap.offset);
+        all.dedup_by(|gap, before| {
+            let touches = before.cause == gap.cause && before.offset + before.len == gap.offset;
+            if touches {
+                before.len += gap.len;
+            }
+            touches
+        });
+        all.truncate(GAPS_LISTED);
+        all
+    }
+
+    fn print(&self, out: &mut String, file: FileRecord<'_>) {
+        let bytes = self.delivered - self.losses(file).map(|loss| loss.octets).sum::<u64>().min(self.delivered);
+        let Self { segments, retransmitted, out_of_order, conflict, late, .. } = self;
+        print(out, format_args!(r#"{{"bytes":{bytes},"segments":{segments},"retransmitted":{retransmitted}"#));
+        print(out, format_args!(r#","out_of_order":{out_of_order},"conflict":{conflict},"late":{late},"file":"#));
+        match file.path {
+            // Paths below the directory are made of digits and addresses: nothing in them needs escaping.
+            Some(path) => print(out, format_args!(r#""{path}""#)),
+            None => out.push_str("null"),
+        }
+        out.push_str(r#","gaps":["#);
+        let mut comma = "";
+        for gap in self.gaps(file) {
+            out.push_str(comma);
+            print_gap(out, gap);
+            comma = ",";
+        }
+        out.push_str(r#"],"gap_totals":{"#);
+        comma = "";
+        for (cause, octets) in GapCause::ALL.into_iter().zip(self.gap_totals(file)) {
+            if octets > 0 {
+                print(out, format_args!(r#"{comma}"{}":{octets}"#, cause.name()));
+                comma = ",";
+            }
+        }
+        out.push_str(r#"},"trailing_gap":"#);
+        match self.trailing_gap {
+            Some(gap) => print_gap(out, gap),
+            None => out.push_str("null"),
+        }
+        out.push('}');
+    }
+}
+
+fn print_gap(out: &mut String, Gap { offset, len, cause }: Gap) {
+    print(out, format_args!(r#"{{"offset":{offset},"len":{len},"cause":"{}"}}"#, cause.name()));
+}
+
+fn print(out: &mut String, arguments: Arguments<'_>) {
+    // A String takes everything.
+    let _ = out.write_fmt(arguments);
+}

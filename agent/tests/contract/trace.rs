@@ -337,6 +337,12 @@ impl Sink for Heard {
                     let listed: u64 = numbers.gaps.iter().map(|gap| gap.len).sum();
                     assert_eq!(listed, gone, "all gaps are listed while they are few");
                 }
+                for (stream, numbers) in connection.streams.iter_mut().zip(summary.streams) {
+                    if let Some(gap) = numbers.trailing_gap {
+                        assert_eq!(gap.offset, stream.len() as u64, "a trailing gap stands behind everything else");
+                        stream.extend((0..gap.len).map(|_| Err(gap.cause)));
+                    }
+                }
             }
         }
     }

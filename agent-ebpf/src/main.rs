@@ -122,7 +122,7 @@ const NEXT: i32 = -1;
 #[derive(Clone, Copy)]
 struct Tap {
     link_type: LinkType,
-    /// [`flags::TX`] or none.
+    /// What all of its records say.
     flags: u16,
 }
 

@@ -114,7 +114,7 @@ fn ring_full() {
 fn full_disk() {
     let pair = Pair::new();
     let disk = Disk::new("32M");
-    let capture = Capture::start_into(&pair.server, "-i s0", &disk.path().join("out"));
+    let capture = Capture::start_into(&pair.server, "-i s0 --shards 1", &disk.path().join("out"));
     let server = pair.serve(server_v4(0));
     let said = talk(&pair.client, &server, &[(16, 4 << 20); 16]);
     let outcome = capture.stop();

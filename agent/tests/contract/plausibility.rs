@@ -1,0 +1,74 @@
+//! Row 21: segments far from everything known.
+
+use agent::reassembly::Config;
+
+use crate::trace::{C, S, Trace};
+
+fn talking() -> Trace {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004));
+    trace
+}
+
+/// More than 16 MiB beyond 1004.
+const FAR: u32 = 1004 + (20 << 20);
+
+#[test]
+fn row_21_a_far_segment_alone_is_not_believed() {
+    let mut trace = talking();
+    trace.send(C.data(FAR, "zzz").ack(5001)).send(C.data(1004, "def").ack(5001)).send(S.ack(5001, 1007));
+    trace.wait_until(60_000).finish().expect(&["handshake finish c2s=abcdef s2c="]);
+}
+
+#[test]
+fn row_21_one_from_long_ago_is_not_believed() {
+    let mut trace = talking();
+    trace.send(C.data(1004_u32.wrapping_sub(1 << 31), "zzz").ack(5001)).send(C.data(1004, "def").ack(5001));
+    trace.finish().expect(&["handshake finish c2s=abcdef s2c="]);
+}
+
+#[test]
+fn row_21_within_16_mib_is_believed_where_the_scale_is_unknown() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "abc").ack(5001));
+    trace.send(C.data(1004 + (1 << 20), "zzz").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=abc[1048576 close]zzz s2c="]);
+}
+
+#[test]
+fn row_21_beyond_16_mib_is_not_believed_where_the_scale_is_unknown() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "abc").ack(5001)).send(C.data(FAR, "zzz").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=abc s2c="]);
+}
+
+#[test]
+fn row_21_believed_when_the_peer_acknowledges_within_it() {
+    let mut trace = talking();
+    trace.send(C.data(FAR, "zzz").ack(5001)).send(S.ack(5001, FAR + 3).at(10)).wait_until(10_000);
+    trace.expect(&[&format!("handshake open c2s=abc[{} not-captured]zzz s2c=", 20 << 20)]);
+}
+
+#[test]
+fn row_21_believed_when_a_later_segment_continues_it() {
+    let mut trace = talking();
+    trace.send(C.data(FAR, "xyz").ack(5001)).send(C.data(FAR + 3, "!!!").ack(5001).at(10)).wait_until(40_000).finish();
+    trace.expect(&[&format!("handshake finish c2s=abc[{} not-captured]xyz!!! s2c=", 20 << 20)]);
+}
+
+#[test]
+fn row_21_an_unbelievable_ack_makes_no_gap() {
+    let mut trace = talking();
+    trace.send(S.ack(5001, 1004 + (1 << 30)).at(10)).send(C.data(1004, "def").ack(5001).at(20)).wait_until(60_000);
+    trace.finish().expect(&["handshake finish c2s=abcdef s2c="]);
+}
+
+#[test]
+fn row_21_a_known_window_is_narrower() {
+    // 1,000 << 2 octets from the server: 5,000 beyond is not believed although 16 MiB would cover it.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000).scale(2)).send(S.syn(5000).ack(1001).scale(2).window(4_000));
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004).window(1_000));
+    trace.send(C.data(6_004, "zzz").ack(5001)).send(C.data(1004, "def").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=abcdef s2c="]);
+}

@@ -1,0 +1,124 @@
+//! Row 10: which RST is believed, and what it does.
+
+use agent::reassembly::Config;
+
+use crate::trace::{C, S, Seg, Trace};
+
+/// `abc` captured and acknowledged, three more octets sent.
+fn talking() -> Trace {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004)).send(C.data(1004, "def").ack(5001));
+    trace
+}
+
+#[track_caller]
+fn accepted(mut trace: Trace, rst: Seg, line: &str) {
+    trace.send(rst).wait_until(2_000).expect(&[&format!("handshake rst {line}")]);
+}
+
+#[test]
+fn row_10_at_the_peers_last_ack() {
+    accepted(talking(), C.rst(1004), "c2s=abcdef s2c=");
+}
+
+#[test]
+fn row_10_at_the_highest_number_used() {
+    accepted(talking(), C.rst(1007), "c2s=abcdef s2c=");
+}
+
+#[test]
+fn row_10_at_the_fin() {
+    let mut trace = talking();
+    trace.send(C.fin(1007).ack(5001));
+    accepted(trace, C.rst(1007), "c2s=abcdef s2c=");
+}
+
+#[test]
+fn row_10_from_the_other_side() {
+    accepted(talking(), S.rst(5001).ack(1004), "c2s=abcdef s2c=");
+}
+
+#[test]
+fn row_10_the_answer_to_a_syn_whatever_its_number() {
+    for seq in [0, 77, 0x9000_0000] {
+        let mut trace = Trace::new(Config::default());
+        trace.send(C.syn(1000)).send(S.rst(seq).ack(1001)).wait_until(2_000).expect(&["handshake rst c2s= s2c="]);
+    }
+}
+
+#[test]
+fn row_10_an_answer_to_another_syn_is_implausible() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.rst(0).ack(2001)).send(S.syn(5000).ack(1001)).send(C.data(1001, "abc").ack(5001));
+    trace.wait_until(5_000).expect(&["handshake open c2s=abc s2c="]);
+}
+
+#[test]
+fn row_10_a_blind_reset_changes_nothing() {
+    // No SYN carried a scale, so none applies: the window ends 65,535 octets behind the last ACK.
+    for seq in [1002, 1003, 1004 + 65_535, 0x8000_0000, 0] {
+        let mut trace = talking();
+        trace.send(C.rst(seq)).wait_until(2_000).send(C.data(1007, "ghi").ack(5001));
+        trace.expect(&["handshake open c2s=abcdefghi s2c="]);
+    }
+}
+
+#[test]
+fn row_10_a_window_whose_scale_is_unknown_proves_nothing() {
+    for seq in [1002, 1005, 1008, 2000] {
+        let mut trace = Trace::new(Config::default());
+        trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004)).send(C.data(1004, "def").ack(5001));
+        trace.send(C.rst(seq)).wait_until(2_000).expect(&["midstream open c2s=abcdef s2c="]);
+    }
+}
+
+#[test]
+fn row_10_anywhere_in_a_window_that_is_known_with_its_scale() {
+    let scaled = || {
+        let mut trace = Trace::new(Config::default());
+        trace.send(C.syn(1000).scale(2)).send(S.syn(5000).ack(1001).scale(3)).send(C.ack(1001, 5001).window(1_000));
+        trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004).window(100));
+        trace
+    };
+    // 100 << 3 octets from the last ACK on.
+    for seq in [1004, 1500, 1803] {
+        accepted(scaled(), C.rst(seq), "c2s=abc s2c=");
+    }
+    for seq in [1003, 1804] {
+        scaled().send(C.rst(seq)).wait_until(2_000).expect(&["handshake open c2s=abc s2c="]);
+    }
+}
+
+#[test]
+fn row_10_queued_octets_are_delivered_behind_a_gap() {
+    let mut trace = talking();
+    trace.send(C.data(1010, "jkl").ack(5001)).send(C.rst(1013)).expect(&["handshake open c2s=abcdef[3 close]jkl s2c="]);
+    trace.wait_until(2_000).expect(&["handshake rst c2s=abcdef[3 close]jkl s2c="]);
+}
+
+#[test]
+fn row_10_its_payload_is_no_stream_data() {
+    let mut trace = talking();
+    trace.send(C.rst(1007).with("reason")).wait_until(2_000).expect(&["handshake rst c2s=abcdef s2c="]);
+}
+
+#[test]
+fn row_10_a_receiver_that_ignored_it_is_believed() {
+    let mut trace = talking();
+    trace.send(C.rst(1007).at(10)).send(C.data(1007, "ghi").ack(5001).at(20)).send(S.ack(5001, 1010).at(30));
+    trace.send(C.data(1010, "jkl").and_fin().ack(5001).at(40)).send(S.fin(5001).ack(1014)).wait_until(5_000);
+    trace.expect(&["handshake fin c2s=abcdefghijkl s2c="]);
+}
+
+#[test]
+fn row_10_unacknowledged_payload_after_it_proves_nothing() {
+    let mut trace = talking();
+    trace.send(S.rst(5001).at(10)).send(C.data(1007, "ghi").ack(5001).at(20)).wait_until(5_000);
+    trace.expect(&["handshake rst c2s=abcdef s2c="]);
+}
+
+#[test]
+fn row_10_the_capture_may_end_within_the_hold() {
+    let mut trace = talking();
+    trace.send(C.rst(1007)).finish().expect(&["handshake rst c2s=abcdef s2c="]);
+}

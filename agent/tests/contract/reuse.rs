@@ -1,0 +1,132 @@
+//! Row 11: a SYN on a known pair of endpoints.
+
+use agent::reassembly::Config;
+
+use crate::trace::{C, S, Trace};
+
+fn talking() -> Trace {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "old").ack(5001)).send(S.data(5001, "yes").ack(1004));
+    trace
+}
+
+#[test]
+fn row_11_after_a_close_a_new_connection_at_once() {
+    let mut trace = talking();
+    trace.send(C.fin(1004).ack(5004)).send(S.fin(5004).ack(1005)).send(C.ack(1005, 5005));
+    trace.send(C.syn(700_000).at(100)).send(S.syn(900_000).ack(700_001)).send(C.data(700_001, "new").ack(900_001));
+    trace.expect(&["handshake fin c2s=old s2c=yes", "handshake open c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_after_a_reset_a_new_connection_at_once() {
+    let mut trace = talking();
+    // Within the hold after the RST.
+    trace.send(C.rst(1004).at(10)).send(C.syn(700_000).at(20)).send(C.data(700_001, "new").at(30));
+    trace.expect(&["handshake rst c2s=old s2c=yes", "handshake open c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_confirmed_by_its_syn_ack() {
+    let mut trace = talking();
+    trace.send(C.syn(700_000).at(100)).expect(&["handshake open c2s=old s2c=yes"]);
+    trace.send(S.syn(900_000).ack(700_001)).send(C.data(700_001, "new").ack(900_001));
+    trace.expect(&["handshake reused c2s=old s2c=yes", "handshake open c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_what_the_confirmed_syn_carried_is_not_lost() {
+    let mut trace = talking();
+    trace.send(C.syn(700_000).with("new ").at(100)).send(S.syn(900_000).ack(700_005));
+    trace.send(C.data(700_005, "one").ack(900_001)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=new one s2c="]);
+}
+
+#[test]
+fn row_11_one_sided_confirmed_by_payload() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "old").ack(5001)).send(C.syn(700_000).at(100));
+    trace.send(C.data(700_001, "new").ack(900_001).at(110));
+    trace.expect(&["handshake reused c2s=old s2c=", "handshake open c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_one_sided_but_the_old_connection_lives() {
+    // Traffic of the old sequence space after the SYN: payload that happens to lie at ISN + 1 confirms nothing.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "old").ack(5001)).send(C.syn(1006).at(100));
+    trace.send(C.data(1004, "abc").ack(5001)).send(C.data(1007, "def").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=oldabcdef s2c="]);
+}
+
+#[test]
+fn row_11_a_forged_syn_changes_nothing() {
+    let mut trace = talking();
+    // The challenge ACK (RFC 5961 section 4) that a receiver answers with.
+    trace.send(C.syn(700_000).at(100)).send(S.ack(5004, 1004));
+    trace.send(C.data(1004, " more").ack(5004)).send(S.ack(5004, 1009)).finish();
+    trace.expect(&["handshake finish c2s=old more s2c=yes"]);
+}
+
+#[test]
+fn row_11_the_same_syn_again_splits_nothing() {
+    let mut trace = talking();
+    trace.send(C.syn(1000).at(10)).send(S.syn(5000).ack(1001).at(20)).send(C.data(1004, " more").ack(5004)).finish();
+    trace.expect(&["handshake finish c2s=old more s2c=yes"]);
+}
+
+#[test]
+fn row_11_a_reordered_syn_starts_no_second_connection() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.syn(1000).at(1)).send(S.syn(5000).ack(1001).at(2));
+    trace.send(C.data(1004, "def").ack(5001).at(3)).finish();
+    trace.expect(&["handshake finish c2s=abcdef s2c="]);
+}
+
+#[test]
+fn row_11_a_reordered_syn_ack_starts_no_second_connection() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(S.syn(5000).ack(1001)).send(C.syn(1000).at(1)).send(C.data(1001, "abc").ack(5001));
+    trace.send(S.data(5001, "yes").ack(1004)).finish().expect(&["handshake finish c2s=abc s2c=yes"]);
+    assert_eq!(trace.client_port(0), 40_000);
+}
+
+#[test]
+fn row_11_a_refused_attempt_and_the_next_one() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.rst(0).ack(1001)).send(C.syn(2000).at(50)).send(S.syn(5000).ack(2001));
+    trace.send(C.data(2001, "abc").ack(5001));
+    trace.expect(&["handshake rst c2s= s2c=", "handshake open c2s=abc s2c="]);
+}
+
+#[test]
+fn row_11_a_thousand_reuses() {
+    let mut trace = Trace::new(Config::default());
+    let mut lines = Vec::new();
+    for n in 0..1_000_u32 {
+        let isn = n.wrapping_mul(0x0123_4567);
+        trace.send(C.syn(isn)).send(S.syn(!isn).ack(isn.wrapping_add(1)));
+        trace.send(C.data(isn.wrapping_add(1), "x").ack((!isn).wrapping_add(1)));
+        lines.push("handshake reused c2s=x s2c=");
+    }
+    *lines.last_mut().unwrap() = "handshake finish c2s=x s2c=";
+    trace.finish().expect(&lines);
+}
+
+#[test]
+fn row_11_a_new_connection_after_nothing_but_probes() {
+    // Of the old connection only a keep-alive and its answer are known: the SYN is still not the beginning of that.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.data(1000, "\0").without_psh().ack(5001)).send(S.ack(5001, 1001));
+    trace.send(C.syn(700_000).at(1_000)).send(S.syn(900_000).ack(700_001)).send(C.data(700_001, "new").ack(900_001));
+    trace.expect(&["midstream reused c2s= s2c=", "handshake open c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_its_syn_ack_came_first() {
+    // The tap saw the answer before the SYN that it answers.
+    let mut trace = talking();
+    trace.send(S.syn(900_000).ack(700_001).at(100)).send(C.syn(700_000).at(101));
+    trace.send(S.data(900_001, "hello").ack(700_001)).send(C.data(700_001, "new").ack(900_006)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=new s2c=hello"]);
+}

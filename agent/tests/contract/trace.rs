@@ -1,0 +1,382 @@
+//! Hand-written segments in, one readable line per connection out.
+
+use agent::{
+    reassembly::{
+        Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Reassembler, Sink, StreamSummary, Summary,
+    },
+    segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp},
+};
+
+/// Who sends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    C,
+    S,
+}
+
+pub(crate) use Side::{C, S};
+
+impl Side {
+    pub(crate) fn syn(self, isn: u32) -> Seg {
+        Seg::new(self, isn, Flags::SYN)
+    }
+
+    /// A bare ACK.
+    pub(crate) fn ack(self, seq: u32, ack: u32) -> Seg {
+        Seg::new(self, seq, Flags(0)).ack(ack)
+    }
+
+    /// Payload, with PSH and without an ACK until [`Seg::ack`] gives one.
+    pub(crate) fn data(self, seq: u32, payload: impl AsRef<[u8]>) -> Seg {
+        Seg::new(self, seq, Flags::PSH).with(payload)
+    }
+
+    pub(crate) fn fin(self, seq: u32) -> Seg {
+        Seg::new(self, seq, Flags::FIN)
+    }
+
+    pub(crate) fn rst(self, seq: u32) -> Seg {
+        Seg::new(self, seq, Flags::RST)
+    }
+}
+
+/// One segment of the table.
+#[derive(Clone, Debug)]
+pub(crate) struct Seg {
+    side: Side,
+    client_port: u16,
+    seq: u32,
+    ack: u32,
+    flags: Flags,
+    window: u16,
+    scale: Option<u8>,
+    payload: Vec<u8>,
+    missing: u32,
+    refused: u64,
+    at: Option<u64>,
+}
+
+impl Seg {
+    fn new(side: Side, seq: u32, flags: Flags) -> Self {
+        Self {
+            side,
+            client_port: 40_000,
+            seq,
+            ack: 0,
+            flags,
+            window: 65_535,
+            scale: None,
+            payload: Vec::new(),
+            missing: 0,
+            refused: 0,
+            at: None,
+        }
+    }
+
+    pub(crate) fn ack(mut self, ack: u32) -> Self {
+        self.ack = ack;
+        self.flags = self.flags | Flags::ACK;
+        self
+    }
+
+    pub(crate) fn with(mut self, payload: impl AsRef<[u8]>) -> Self {
+        self.payload = payload.as_ref().to_vec();
+        self
+    }
+
+    pub(crate) fn and_fin(mut self) -> Self {
+        self.flags = self.flags | Flags::FIN;
+        self
+    }
+
+    pub(crate) fn without_psh(mut self) -> Self {
+        self.flags = Flags(self.flags.0 & !Flags::PSH.0);
+        self
+    }
+
+    pub(crate) fn window(mut self, window: u16) -> Self {
+        self.window = window;
+        self
+    }
+
+    pub(crate) fn scale(mut self, shift: u8) -> Self {
+        self.scale = Some(shift);
+        self
+    }
+
+    pub(crate) fn missing(mut self, octets: u32) -> Self {
+        self.missing = octets;
+        self
+    }
+
+    pub(crate) fn refused(mut self, records: u64) -> Self {
+        self.refused = records;
+        self
+    }
+
+    /// Milliseconds of the capture clock; without it, the time of the segment before.
+    pub(crate) fn at(mut self, milliseconds: u64) -> Self {
+        self.at = Some(milliseconds);
+        self
+    }
+
+    /// Another connection than the usual one.
+    pub(crate) fn port(mut self, client_port: u16) -> Self {
+        self.client_port = client_port;
+        self
+    }
+}
+
+/// A reassembler, its clock and all that it has said.
+pub(crate) struct Trace {
+    reassembler: Reassembler,
+    now: u64,
+    heard: Heard,
+}
+
+const MS: u64 = 1_000_000;
+/// The capture clock starts away from zero, where subtractions that go wrong would saturate unnoticed.
+const EPOCH: u64 = 1_000_000_000_000_000;
+
+impl Trace {
+    pub(crate) fn new(config: Config) -> Self {
+        Self { reassembler: Reassembler::new(config), now: 0, heard: Heard::default() }
+    }
+
+    /// The usual start: ISN 1000 for the client, 5000 for the server, no window scaling.
+    pub(crate) fn established(config: Config) -> Self {
+        let mut trace = Self::new(config);
+        trace.send(C.syn(1000)).send(S.syn(5000).ack(1001)).send(C.ack(1001, 5001));
+        trace
+    }
+
+    /// Timers that are due fire first, as in a live capture.
+    pub(crate) fn send(&mut self, seg: Seg) -> &mut Self {
+        if let Some(at) = seg.at {
+            self.wait_until(at);
+        }
+        self.send_untimed(seg)
+    }
+
+    /// As [`send`](Self::send), but the clock shows whatever `at` says and no timer gets to run before the segment.
+    pub(crate) fn send_untimed(&mut self, seg: Seg) -> &mut Self {
+        self.now = seg.at.unwrap_or(self.now);
+        let client = Endpoint::v4([10, 9, 0, 1], seg.client_port);
+        let server = Endpoint::v4([10, 9, 0, 2], 80);
+        let (src, dst) = if seg.side == C { (client, server) } else { (server, client) };
+        self.heard.lent = seg.payload.as_ptr_range().start as usize..seg.payload.as_ptr_range().end as usize;
+        self.reassembler.handle_segment(
+            &Segment {
+                timestamp: Timestamp(EPOCH + self.now * MS),
+                src,
+                dst,
+                seq: SeqNum(seg.seq),
+                ack: SeqNum(seg.ack),
+                flags: seg.flags,
+                window: seg.window,
+                window_scale: seg.scale,
+                payload: &seg.payload,
+                missing: seg.missing,
+                origin: Origin { refused: seg.refused, ..Origin::default() },
+            },
+            &mut self.heard,
+        );
+        self.heard.lent = 0..0;
+        self
+    }
+
+    /// Lets the clock run, and every timer fire when it is due.
+    pub(crate) fn wait_until(&mut self, milliseconds: u64) -> &mut Self {
+        let end = Timestamp(EPOCH + milliseconds * MS);
+        for _ in 0..10_000 {
+            match self.reassembler.poll_timeout() {
+                Some(due) if due <= end => self.reassembler.handle_timeout(due, &mut self.heard),
+                _ => {
+                    self.reassembler.handle_timeout(end, &mut self.heard);
+                    self.now = milliseconds;
+                    return self;
+                }
+            }
+        }
+        panic!("poll_timeout asks for the same work again and again");
+    }
+
+    pub(crate) fn finish(&mut self) -> &mut Self {
+        self.reassembler.finish(&mut self.heard);
+        self
+    }
+
+    /// Asserts what has been said so far, one line per connection in the order they opened: how it started, how it ended
+    /// (`open` if it has not), its two streams with gaps in brackets.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, lines: &[&str]) -> &mut Self {
+        let heard: Vec<_> = self.heard.connections.iter().map(Connection::line).collect();
+        assert_eq!(heard, lines);
+        self
+    }
+
+    /// The numbers of the `n`th connection's last summary.
+    pub(crate) fn summary(&self, n: usize, direction: Direction) -> &Numbers {
+        &self.heard.connections[n].numbers[direction as usize]
+    }
+
+    pub(crate) fn continues(&self, n: usize) -> Option<u64> {
+        self.heard.connections[n].continues
+    }
+
+    pub(crate) fn serial(&self, n: usize) -> u64 {
+        self.heard.connections[n].id.serial
+    }
+
+    pub(crate) fn client_port(&self, n: usize) -> u16 {
+        self.heard.connections[n].client.port
+    }
+
+    /// Octets that were delivered straight out of the segment that carried them.
+    pub(crate) fn lent_octets(&self) -> usize {
+        self.heard.lent_octets
+    }
+
+    pub(crate) fn updates(&self) -> usize {
+        self.heard.updates
+    }
+
+    pub(crate) fn reassembler(&self) -> &Reassembler {
+        &self.reassembler
+    }
+}
+
+/// The events, and the promises of [`Sink`] checked as they come.
+#[derive(Default)]
+struct Heard {
+    connections: Vec<Connection>,
+    lent: std::ops::Range<usize>,
+    lent_octets: usize,
+    updates: usize,
+}
+
+struct Connection {
+    id: ConnectionId,
+    client: Endpoint,
+    started: &'static str,
+    ended: Option<Ended>,
+    continues: Option<u64>,
+    streams: [Vec<Result<u8, GapCause>>; 2],
+    numbers: [Numbers; 2],
+}
+
+/// [`StreamSummary`] without its lifetime.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Numbers {
+    pub(crate) delivered: u64,
+    pub(crate) segments: u64,
+    pub(crate) retransmitted: u64,
+    pub(crate) out_of_order: u64,
+    pub(crate) conflict: u64,
+    pub(crate) late: u64,
+    pub(crate) gaps: Vec<Gap>,
+}
+
+impl Sink for Heard {
+    fn event(&mut self, id: ConnectionId, event: Event<'_>) {
+        if let Event::Open(summary) = event {
+            assert!(
+                self.connections.iter().all(|c| c.id.serial < id.serial && (c.id.slot != id.slot || c.ended.is_some())),
+                "{id:?} is in use"
+            );
+            assert_eq!(summary.ended, None);
+            self.connections.push(Connection {
+                id,
+                client: summary.client,
+                started: summary.started.name(),
+                ended: None,
+                continues: summary.continues,
+                streams: [Vec::new(), Vec::new()],
+                numbers: [summary.streams[0].into(), summary.streams[1].into()],
+            });
+            return;
+        }
+        let connection = self.connections.iter_mut().find(|c| c.id == id).expect("opened before");
+        assert_eq!(connection.ended, None, "an event after Close: {event:?}");
+        match event {
+            Event::Open(_) => {}
+            Event::Data { direction, offset, bytes } => {
+                let stream = &mut connection.streams[direction as usize];
+                assert_eq!(offset, stream.len() as u64);
+                assert!(!bytes.is_empty());
+                stream.extend(bytes.iter().copied().map(Ok));
+                if self.lent.contains(&(bytes.as_ptr() as usize)) {
+                    self.lent_octets += bytes.len();
+                }
+            }
+            Event::Gap { direction, gap } => {
+                let stream = &mut connection.streams[direction as usize];
+                assert_eq!(gap.offset, stream.len() as u64);
+                assert!(gap.len > 0);
+                stream.extend((0..gap.len).map(|_| Err(gap.cause)));
+            }
+            Event::Late { direction, offset, bytes } => {
+                let start = offset as usize;
+                for (cell, octet) in connection.streams[direction as usize][start..].iter_mut().zip(bytes) {
+                    assert!(cell.is_err(), "late octets lie in a gap");
+                    *cell = Ok(*octet);
+                }
+            }
+            Event::Update(summary) => {
+                self.updates += 1;
+                connection.take(summary);
+            }
+            Event::Close(summary) => {
+                connection.take(summary);
+                connection.ended = Some(summary.ended.expect("a reason"));
+                for (stream, numbers) in connection.streams.iter().zip(summary.streams) {
+                    let gone = stream.iter().filter(|cell| cell.is_err()).count() as u64;
+                    assert_eq!(numbers.len, stream.len() as u64);
+                    assert_eq!(numbers.delivered, numbers.len - gone);
+                    assert_eq!(numbers.gap_totals.iter().sum::<u64>(), gone);
+                    let listed: u64 = numbers.gaps.iter().map(|gap| gap.len).sum();
+                    assert_eq!(listed, gone, "all gaps are listed while they are few");
+                }
+            }
+        }
+    }
+}
+
+impl Connection {
+    fn take(&mut self, summary: &Summary<'_>) {
+        self.started = summary.started.name();
+        self.client = summary.client;
+        self.continues = summary.continues;
+        self.numbers = [summary.streams[0].into(), summary.streams[1].into()];
+    }
+
+    fn line(&self) -> String {
+        let [client, server] = &self.streams;
+        let ended = self.ended.map_or("open", Ended::name);
+        format!("{} {ended} c2s={} s2c={}", self.started, text(client), text(server))
+    }
+}
+
+fn text(stream: &[Result<u8, GapCause>]) -> String {
+    stream
+        .chunk_by(|a, b| a.is_ok() == b.is_ok() && a.err() == b.err())
+        .map(|run| match run[0] {
+            Ok(_) => run.iter().flatten().copied().flat_map(std::ascii::escape_default).map(char::from).collect(),
+            Err(cause) => format!("[{} {}]", run.len(), cause.name()),
+        })
+        .collect()
+}
+
+impl From<StreamSummary<'_>> for Numbers {
+    fn from(summary: StreamSummary<'_>) -> Self {
+        Self {
+            delivered: summary.delivered,
+            segments: summary.segments,
+            retransmitted: summary.retransmitted,
+            out_of_order: summary.out_of_order,
+            conflict: summary.conflict,
+            late: summary.late,
+            gaps: summary.gaps.to_vec(),
+        }
+    }
+}

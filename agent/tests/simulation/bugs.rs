@@ -1,0 +1,189 @@
+//! Bugs planted between the reassembler and the checker, one at a time: a checker that lets one pass is no checker.
+
+use std::collections::HashMap;
+
+use agent::reassembly::{Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Overlap, Sink, Summary};
+
+use crate::{checker::Checker, drive::Watch};
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Bug {
+    DropOctet,
+    WrongOctet,
+    ShiftOffset,
+    SwapDirections,
+    DeliverTwice,
+    GapOverCaptured,
+    LoseGap,
+    WrongCause,
+    LateTwice,
+    WrongReason,
+    LoseClose,
+    CloseTwice,
+    OpenTwice,
+    WrongSlot,
+    WrongNumbers,
+}
+
+impl Bug {
+    pub(crate) const ALL: [Self; 15] = [
+        Self::DropOctet,
+        Self::WrongOctet,
+        Self::ShiftOffset,
+        Self::SwapDirections,
+        Self::DeliverTwice,
+        Self::GapOverCaptured,
+        Self::LoseGap,
+        Self::WrongCause,
+        Self::LateTwice,
+        Self::WrongReason,
+        Self::LoseClose,
+        Self::CloseTwice,
+        Self::OpenTwice,
+        Self::WrongSlot,
+        Self::WrongNumbers,
+    ];
+}
+
+/// Bugs of the reassembler itself, as far as a configuration that is not the promised one can play them.
+pub(crate) const IMPATIENCE: [(&str, fn(&mut Config)); 6] = [
+    ("no hold for acknowledged holes", |config| config.gap_hold = 0),
+    ("no wait for unacknowledged holes", |config| config.gap_timeout = 0),
+    ("connections closed while they talk", |config| config.idle_timeout = 1_000_000),
+    ("no linger", |config| config.linger = 0),
+    ("the last copy of queued octets wins", |config| config.overlap = Overlap::Last),
+    ("a queue limit nobody set", |config| config.max_stream_chunks = 1),
+];
+
+/// Passes every event on, but for one.
+pub(crate) struct Saboteur<'a> {
+    checker: Checker<'a>,
+    bug: Bug,
+    /// Opportunities to let pass first.
+    patience: u64,
+    pub(crate) fired: bool,
+    turned: HashMap<(u32, Direction), Gap>,
+}
+
+impl<'a> Saboteur<'a> {
+    pub(crate) fn new(checker: Checker<'a>, bug: Bug, patience: u64) -> Self {
+        Self { checker, bug, patience, fired: false, turned: HashMap::new() }
+    }
+
+    fn now(&mut self, bug: Bug) -> bool {
+        if self.bug != bug || self.fired {
+            return false;
+        }
+        self.fired = self.patience == 0;
+        self.patience = self.patience.saturating_sub(1);
+        self.fired
+    }
+
+    fn on_data(&mut self, id: ConnectionId, direction: Direction, offset: u64, bytes: &[u8]) {
+        let data = |direction, offset, bytes| Event::Data { direction, offset, bytes };
+        // One octet in two streams may be the same, and 1 in 256 is no proof.
+        let telling = bytes.len() >= 8;
+        if telling && self.now(Bug::DropOctet) {
+            self.checker.event(id, data(direction, offset, &bytes[1..]));
+        } else if self.now(Bug::WrongOctet) {
+            let mut wrong = bytes.to_vec();
+            wrong[bytes.len() / 2] ^= 1;
+            self.checker.event(id, data(direction, offset, &wrong));
+        } else if self.now(Bug::ShiftOffset) {
+            self.checker.event(id, data(direction, offset + 1, bytes));
+        } else if telling && self.now(Bug::SwapDirections) {
+            self.checker.event(id, data(direction.reverse(), offset, bytes));
+        } else if self.now(Bug::DeliverTwice) {
+            self.checker.event(id, data(direction, offset, bytes));
+            self.checker.event(id, data(direction, offset + bytes.len() as u64, bytes));
+        } else if self.now(Bug::GapOverCaptured) {
+            // Down to the closing numbers, so that only the truth can tell.
+            let gap = Gap { offset, len: bytes.len() as u64, cause: GapCause::NotCaptured };
+            self.turned.insert((id.slot, direction), gap);
+            self.checker.event(id, Event::Gap { direction, gap });
+        } else {
+            self.checker.event(id, data(direction, offset, bytes));
+        }
+    }
+
+    fn on_gap(&mut self, id: ConnectionId, direction: Direction, mut gap: Gap) {
+        if self.now(Bug::LoseGap) {
+            return;
+        }
+        if self.now(Bug::WrongCause) {
+            gap.cause = match gap.cause {
+                GapCause::Snaplen => GapCause::NotCaptured,
+                GapCause::Limit => GapCause::DiskFull,
+                _ => GapCause::Snaplen,
+            };
+        }
+        self.checker.event(id, Event::Gap { direction, gap });
+    }
+
+    fn on_close(&mut self, id: ConnectionId, summary: &Summary<'_>) {
+        if self.now(Bug::LoseClose) {
+            return;
+        }
+        let mut summary = *summary;
+        if self.now(Bug::WrongReason) {
+            summary.ended = match summary.ended {
+                Some(Ended::Evicted) => Some(Ended::Finish),
+                _ => Some(Ended::Evicted),
+            };
+        }
+        if self.now(Bug::WrongNumbers) {
+            summary.streams[0].delivered += 1;
+        }
+        let mut lists = summary.streams.map(|stream| stream.gaps.to_vec());
+        for direction in Direction::BOTH {
+            if let Some(gap) = self.turned.remove(&(id.slot, direction)) {
+                let stream = &mut summary.streams[direction as usize];
+                stream.delivered -= gap.len;
+                stream.gap_totals[gap.cause as usize] += gap.len;
+                lists[direction as usize].push(gap);
+                lists[direction as usize].sort_by_key(|gap| gap.offset);
+            }
+        }
+        for (stream, list) in summary.streams.iter_mut().zip(&lists) {
+            stream.gaps = list;
+        }
+        self.checker.event(id, Event::Close(&summary));
+        if self.now(Bug::CloseTwice) {
+            self.checker.event(id, Event::Close(&summary));
+        }
+    }
+}
+
+impl Sink for Saboteur<'_> {
+    fn event(&mut self, mut id: ConnectionId, event: Event<'_>) {
+        match event {
+            Event::Open(_) => {
+                if self.now(Bug::OpenTwice) {
+                    self.checker.event(id, event);
+                }
+                self.checker.event(id, event);
+            }
+            Event::Data { direction, offset, bytes } => {
+                if self.now(Bug::WrongSlot) {
+                    id.slot += 1;
+                }
+                self.on_data(id, direction, offset, bytes);
+            }
+            Event::Gap { direction, gap } => self.on_gap(id, direction, gap),
+            Event::Late { .. } => {
+                if self.now(Bug::LateTwice) {
+                    self.checker.event(id, event);
+                }
+                self.checker.event(id, event);
+            }
+            Event::Update(_) => self.checker.event(id, event),
+            Event::Close(summary) => self.on_close(id, summary),
+        }
+    }
+}
+
+impl<'a> Watch<'a> for Saboteur<'a> {
+    fn checker(&mut self) -> &mut Checker<'a> {
+        &mut self.checker
+    }
+}

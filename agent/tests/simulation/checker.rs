@@ -1,0 +1,340 @@
+//! The sink that believes nothing: it holds every event against the ledger. What can be judged at once is; gaps and
+//! whole streams are judged when their connection closes (see `verdict.rs`).
+
+use std::collections::{HashMap, HashSet};
+
+use agent::{
+    reassembly::{Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Late, Sink, Started, Summary},
+    segment::Endpoint,
+};
+
+use crate::{
+    census::Census,
+    content::Content,
+    ledger::Ledger,
+    network::{Capture, Record},
+    packet::{Kind, Side},
+    scenario::Scenario,
+    spans::Spans,
+};
+
+pub(crate) struct Checker<'a> {
+    pub(crate) scenario: &'a Scenario,
+    pub(crate) capture: &'a Capture,
+    pub(crate) config: Config,
+    pub(crate) ledger: Ledger,
+    pub(crate) census: Census,
+    pub(crate) contents: Vec<[Content; 2]>,
+    /// The first thing that was wrong.
+    pub(crate) failure: Option<String>,
+    pub(crate) delivered: u64,
+    pub(crate) trace: bool,
+    /// Time that timers were given, on the clock that never steps.
+    pub(crate) clock_hint: u64,
+    /// What the reassembler is doing.
+    pub(crate) step: Step,
+    pub(crate) steps: usize,
+    pub(crate) current: Option<Record>,
+    captured: u64,
+    open: HashMap<u32, Open>,
+    serials: HashSet<u64>,
+    /// By conversation: the connections it became, in order.
+    pub(crate) became: Vec<Vec<Became>>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Step {
+    Segment,
+    Timeout,
+    Finish,
+}
+
+/// A connection that the reassembler has open.
+pub(crate) struct Open {
+    pub(crate) serial: u64,
+    pub(crate) talk: usize,
+    /// Which side is the client.
+    pub(crate) client: Side,
+    /// Records up to this one belong to an earlier connection.
+    pub(crate) since: usize,
+    pub(crate) streams: [OpenStream; 2],
+}
+
+/// By side.
+#[derive(Default)]
+pub(crate) struct OpenStream {
+    /// Where offset 0 may lie, until the octets leave only one possibility.
+    pub(crate) bases: Option<Vec<u64>>,
+    pub(crate) edge: u64,
+    pub(crate) delivered: u64,
+    pub(crate) gaps: Vec<Declared>,
+    /// Of the declared gaps, what is still missing; the record is the gap's index.
+    pub(crate) missing: Spans,
+    pub(crate) filled: Spans,
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Declared {
+    pub(crate) gap: Gap,
+    pub(crate) record: usize,
+    pub(crate) step: usize,
+    pub(crate) time: u64,
+    pub(crate) refused: u64,
+}
+
+/// What a conversation became.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Became {
+    pub(crate) closed: Option<(usize, Ended, u64)>,
+    /// Octets of both streams that are in gaps.
+    pub(crate) missing: u64,
+}
+
+impl<'a> Checker<'a> {
+    pub(crate) fn new(scenario: &'a Scenario, capture: &'a Capture, trace: bool) -> Self {
+        let talks = capture.talks.len();
+        Self {
+            scenario,
+            capture,
+            config: scenario.config,
+            ledger: Ledger::new(capture),
+            census: Census::default(),
+            contents: (0..talks).map(|talk| [0, 1].map(|side| Content::new(scenario.seed, talk, side))).collect(),
+            failure: None,
+            delivered: 0,
+            trace,
+            clock_hint: 0,
+            step: Step::Timeout,
+            steps: 0,
+            current: None,
+            captured: 0,
+            open: HashMap::new(),
+            serials: HashSet::new(),
+            became: vec![Vec::new(); talks],
+        }
+    }
+
+    /// The reassembler is about to do something.
+    pub(crate) fn begin(&mut self, step: Step, current: Option<Record>, captured: u64) {
+        self.step = step;
+        self.steps += 1;
+        self.current = current;
+        self.captured = captured;
+        if let Some(record) = current {
+            self.ledger.note(&record, captured);
+        }
+    }
+
+    pub(crate) fn fail(&mut self, why: impl FnOnce() -> String) {
+        if self.failure.is_none() {
+            self.failure = Some(format!("at record {}: {}", self.ledger.record, why()));
+        }
+    }
+
+    pub(crate) fn still_open(&self) -> usize {
+        self.open.len()
+    }
+
+    fn on_open(&mut self, id: ConnectionId, summary: &Summary<'_>) {
+        if self.open.contains_key(&id.slot) {
+            self.fail(|| format!("{id:?} opened in a slot that is in use"));
+        }
+        if !self.serials.insert(id.serial) {
+            self.fail(|| format!("{id:?} opened with a serial that was used before"));
+        }
+        if self.open.len() >= self.config.max_connections as usize {
+            self.fail(|| format!("{id:?} opened beyond max_connections"));
+        }
+        if summary.ended.is_some() {
+            self.fail(|| format!("{id:?} opened with a reason to close"));
+        }
+        let Some(record) = self.current else {
+            return self.fail(|| format!("{id:?} opened out of nothing"));
+        };
+        let talk = record.packet.conversation;
+        let client = usize::from(summary.client != self.endpoints(talk)[0]);
+        if self.endpoints(talk) != [summary.client, summary.server]
+            && self.endpoints(talk) != [summary.server, summary.client]
+        {
+            self.fail(|| format!("{id:?} has the endpoints of another conversation"));
+        }
+        if self.config.require_handshake && summary.started == Started::Midstream {
+            self.fail(|| format!("{id:?} opened without a handshake"));
+        }
+        if record.packet.kind == Kind::Forged {
+            self.fail(|| format!("{id:?} opened by a forged segment"));
+        }
+        self.judge_another(id, talk);
+        let again = !self.became[talk].is_empty();
+        if again {
+            self.ledger.forget(&record, self.captured);
+        }
+        let since = if again { self.ledger.record - 1 } else { 0 };
+        self.became[talk].push(Became { closed: None, missing: 0 });
+        let streams = Default::default();
+        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, streams });
+        self.census.add(if summary.continues.is_some() { "row 26 continues" } else { "connections" });
+    }
+
+    /// A conversation may become several connections only where the first was given up or forgotten.
+    fn judge_another(&mut self, id: ConnectionId, talk: usize) {
+        let Some(last) = self.became[talk].last() else { return };
+        let fine = match last.closed {
+            None => false,
+            Some((_, Ended::Idle | Ended::Evicted, _)) => true,
+            Some((_, Ended::Fin | Ended::Rst, when)) => {
+                self.ledger.now.saturating_sub(when) >= self.config.linger || self.config.max_linger < 3
+            }
+            // Traffic of a conversation that the tap thought was over, because another has taken its endpoints.
+            Some((_, Ended::Reused | Ended::Finish, _)) => false,
+        };
+        if !fine {
+            let ended = last.closed.map(|closed| closed.1);
+            self.fail(|| format!("{id:?} splits conversation {talk}, whose last connection ended {ended:?}"));
+        }
+    }
+
+    fn on_data(&mut self, open: &mut Open, direction: Direction, offset: u64, bytes: &[u8]) {
+        let side = open.side(direction);
+        let bases = self.bases(open, side);
+        let content = self.contents[open.talk][side];
+        let stream = &mut open.streams[side];
+        if offset != stream.edge || bytes.is_empty() {
+            let edge = stream.edge;
+            return self.fail(|| format!("{} octets at {offset}, expected at {edge}", bytes.len()));
+        }
+        let before = bases.len();
+        let fits: Vec<_> =
+            bases.iter().copied().filter(|base| content.mismatch(base + offset, bytes).is_none()).collect();
+        if fits.is_empty() {
+            let at = (before == 1).then(|| content.mismatch(bases[0] + offset, bytes));
+            self.fail(|| format!("octets at {direction:?} {offset}..+{} were never sent there: {at:?}", bytes.len()));
+        } else {
+            stream.bases = Some(fits);
+        }
+        stream.edge += bytes.len() as u64;
+        stream.delivered += bytes.len() as u64;
+        self.delivered += bytes.len() as u64;
+    }
+
+    fn on_gap(&mut self, open: &mut Open, direction: Direction, gap: Gap) {
+        let side = open.side(direction);
+        let stream = &mut open.streams[side];
+        self.census.add(gap.cause.name());
+        if gap.offset != stream.edge || gap.len == 0 {
+            let edge = stream.edge;
+            self.fail(|| format!("{gap:?} does not begin at {edge}"));
+        }
+        let index = stream.gaps.len();
+        stream.gaps.push(Declared {
+            gap,
+            record: self.ledger.record,
+            step: self.steps,
+            time: self.ledger.now.max(self.clock_hint),
+            refused: self.ledger.refused,
+        });
+        stream.missing.add(gap.offset, gap.offset + gap.len, index);
+        stream.edge = gap.offset + gap.len;
+    }
+
+    fn on_late(&mut self, open: &mut Open, direction: Direction, offset: u64, bytes: &[u8]) {
+        let side = open.side(direction);
+        let content = self.contents[open.talk][side];
+        let bases = self.bases(open, side);
+        let stream = &mut open.streams[side];
+        let end = offset + bytes.len() as u64;
+        self.census.add("row 06a late");
+        if self.config.late == Late::Count {
+            self.fail(|| "late octets where the output cannot take them".into());
+        }
+        if stream.missing.remove(offset, end) != end - offset {
+            self.fail(|| format!("late octets {offset}..{end} do not lie in a gap"));
+        }
+        stream.filled.add(offset, end, 0);
+        stream.delivered += bytes.len() as u64;
+        self.delivered += bytes.len() as u64;
+        if bases.iter().all(|base| content.mismatch(base + offset, bytes).is_some()) {
+            self.fail(|| format!("late octets at {offset} were never sent there"));
+        }
+    }
+
+    /// Where the stream of `side` may begin.
+    fn bases(&self, open: &Open, side: Side) -> Vec<u64> {
+        open.streams[side].bases.clone().unwrap_or_else(|| self.possible_bases(open, side))
+    }
+
+    pub(crate) fn possible_bases(&self, open: &Open, side: Side) -> Vec<u64> {
+        let ledger = self.ledger.side(open.talk, side);
+        if open.since == 0 && (ledger.syn.is_some() || ledger.syn_ack.is_some()) {
+            return vec![0];
+        }
+        let mut starts = ledger.starts.clone();
+        starts.sort_unstable();
+        starts.dedup();
+        starts
+    }
+
+    pub(crate) fn endpoints(&self, talk: usize) -> [Endpoint; 2] {
+        endpoints(self.capture.talks[talk].pair)
+    }
+}
+
+/// Of a pair: the side that sends the first SYN, then its peer.
+pub(crate) fn endpoints(pair: usize) -> [Endpoint; 2] {
+    // Either may be the lower one, and a port may be equal on both sides.
+    let near = Endpoint::v4([10, 9, 0, 1 + pair as u8 % 2], 40_000 + pair as u16);
+    let far = Endpoint::v4([10, 9, 0, 1 + (pair as u8 + 1) % 2], 40_000);
+    [near, far]
+}
+
+impl Sink for Checker<'_> {
+    #[expect(clippy::print_stderr, reason = "a replayed seed shows what happens")]
+    fn event(&mut self, id: ConnectionId, event: Event<'_>) {
+        if self.trace {
+            match event {
+                Event::Data { direction, offset, bytes } => {
+                    eprintln!("        {id:?} data {direction:?} {offset}..+{}", bytes.len());
+                }
+                Event::Late { direction, offset, bytes } => {
+                    eprintln!("        {id:?} late {direction:?} {offset}..+{}", bytes.len());
+                }
+                _ => eprintln!("        {id:?} {event:?}"),
+            }
+        }
+        if let Event::Open(summary) = event {
+            return self.on_open(id, summary);
+        }
+        let Some(mut open) = self.open.remove(&id.slot).filter(|open| open.serial == id.serial) else {
+            return self.fail(|| format!("{id:?} is not open"));
+        };
+        match event {
+            Event::Open(_) => {}
+            Event::Data { direction, offset, bytes } => self.on_data(&mut open, direction, offset, bytes),
+            Event::Gap { direction, gap } => self.on_gap(&mut open, direction, gap),
+            Event::Late { direction, offset, bytes } => self.on_late(&mut open, direction, offset, bytes),
+            Event::Update(_) => self.census.add("updates"),
+            Event::Close(summary) => {
+                let full = self.open.len() + 1 >= self.config.max_connections as usize;
+                return self.on_close(id, &mut open, summary, full);
+            }
+        }
+        self.open.insert(id.slot, open);
+    }
+}
+
+impl Open {
+    pub(crate) fn side(&self, direction: Direction) -> Side {
+        if direction == Direction::ClientToServer { self.client } else { 1 - self.client }
+    }
+}
+
+impl OpenStream {
+    /// What is missing in the end, by cause.
+    pub(crate) fn missing_by_cause(&self) -> [u64; GapCause::ALL.len()] {
+        let mut totals = [0; GapCause::ALL.len()];
+        for (from, until, index) in self.missing.all() {
+            totals[self.gaps[index].gap.cause as usize] += until - from;
+        }
+        totals
+    }
+}

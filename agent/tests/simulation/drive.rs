@@ -1,0 +1,200 @@
+//! Feeds one capture to a reassembler as a live capture would, and lets a sink watch.
+
+use agent::{
+    reassembly::{Reassembler, Sink, Stats},
+    segment::{Flags, Origin, Segment, SeqNum, Timestamp},
+};
+
+use crate::{
+    checker::{Checker, Step, endpoints},
+    network::{Capture, Record},
+    packet::{Kind, Packet},
+    scenario::Scenario,
+};
+
+/// A sink with a checker somewhere in it.
+pub(crate) trait Watch<'a>: Sink {
+    fn checker(&mut self) -> &mut Checker<'a>;
+}
+
+impl<'a> Watch<'a> for Checker<'a> {
+    fn checker(&mut self) -> &mut Self {
+        self
+    }
+}
+
+/// The capture clock does not begin at zero.
+const EPOCH: u64 = 3_000_000_000_000_000;
+const TIMEOUTS_MAX: usize = 100_000;
+
+pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl Watch<'a>) -> Stats {
+    let mut driver =
+        Driver { reassembler: Reassembler::new(scenario.config), scenario, step: 0, last: None, timeouts: 0 };
+    let step_at = scenario.tap.step.map(|(thousandth, _)| (capture.records.len() as u64 * thousandth / 1_000) as usize);
+    let mut payload = Vec::new();
+    for (index, record) in capture.records.iter().enumerate() {
+        if Some(index) == step_at {
+            driver.step = scenario.tap.step.map_or(0, |(_, step)| step);
+            driver.last = None;
+            sink.checker().census.add("row 25 clock step");
+        }
+        driver.run_timers(record.time, sink);
+        driver.hand_over(record, capture, &mut payload, sink);
+        if sink.checker().failure.is_some() {
+            break;
+        }
+    }
+    if scenario.tap.silence {
+        driver.be_silent(sink);
+    }
+    sink.checker().begin(Step::Finish, None, 0);
+    driver.reassembler.finish(sink);
+    let open = sink.checker().still_open();
+    if open > 0 {
+        sink.checker().fail(|| format!("{open} connections are open after finish"));
+    }
+    *driver.reassembler.stats()
+}
+
+struct Driver<'a> {
+    reassembler: Reassembler,
+    scenario: &'a Scenario,
+    /// By how much the capture clock is off.
+    step: i64,
+    /// The last stamp since that changed.
+    last: Option<u64>,
+    timeouts: usize,
+}
+
+impl Driver<'_> {
+    fn stamp(&self, time: u64) -> Timestamp {
+        Timestamp((EPOCH + time).saturating_add_signed(self.step))
+    }
+
+    /// Lets timers fire up to `time`, exactly or in coarse ticks.
+    fn run_timers<'a>(&mut self, time: u64, sink: &mut impl Watch<'a>) {
+        let Some(last) = self.last else {
+            self.last = Some(time);
+            return;
+        };
+        match self.scenario.tap.tick {
+            None => {
+                let end = self.stamp(time);
+                while let Some(due) = self.reassembler.poll_timeout().filter(|due| *due < end) {
+                    if !self.tick(due, sink) {
+                        return;
+                    }
+                }
+            }
+            Some(tick) => {
+                // A long silence takes its ticks in larger steps, or they would be all there is.
+                let tick = tick.max(time.saturating_sub(last) / 100);
+                let mut at = last + tick;
+                while at < time && self.reassembler.poll_timeout().is_some() {
+                    let stamp = self.stamp(at);
+                    if !self.tick(stamp, sink) {
+                        return;
+                    }
+                    at += tick;
+                }
+            }
+        }
+        self.last = Some(last.max(time));
+    }
+
+    fn be_silent<'a>(&mut self, sink: &mut impl Watch<'a>) {
+        while let Some(due) = self.reassembler.poll_timeout() {
+            if !self.tick(due, sink) {
+                return;
+            }
+        }
+        let open = sink.checker().still_open();
+        sink.checker().census.add("row 25 silence");
+        if open > 0 {
+            sink.checker().fail(|| format!("{open} connections are open, and no timer is set for them"));
+        }
+    }
+
+    /// Whether it made sense.
+    fn tick<'a>(&mut self, now: Timestamp, sink: &mut impl Watch<'a>) -> bool {
+        self.timeouts += 1;
+        let checker = sink.checker();
+        if self.timeouts > TIMEOUTS_MAX {
+            checker.fail(|| "poll_timeout asks for ever".into());
+            return false;
+        }
+        checker.begin(Step::Timeout, None, 0);
+        checker.clock_hint = checker.clock_hint.max(now.0.saturating_add_signed(-self.step).saturating_sub(EPOCH));
+        self.reassembler.handle_timeout(now, sink);
+        if self.reassembler.poll_timeout().is_some_and(|next| next <= now) {
+            sink.checker().fail(|| format!("a timer that is due at {now:?} has not fired"));
+            return false;
+        }
+        sink.checker().failure.is_none()
+    }
+
+    fn hand_over<'a>(&mut self, record: &Record, capture: &Capture, payload: &mut Vec<u8>, sink: &mut impl Watch<'a>) {
+        let packet = &record.packet;
+        let captured = self.scenario.tap.snaplen.unwrap_or(u64::MAX).min(packet.len);
+        fill(packet, captured, sink.checker(), payload);
+        let talk = &capture.talks[packet.conversation];
+        let ends = endpoints(talk.pair);
+        // What is due by then comes before the segment, and is judged without it.
+        sink.checker().begin(Step::Timeout, None, 0);
+        sink.checker().clock_hint = sink.checker().clock_hint.max(record.time);
+        self.reassembler.handle_timeout(self.stamp(record.time), sink);
+        sink.checker().begin(Step::Segment, Some(*record), captured);
+        sink.checker().show(record, captured);
+        sink.checker().note_situation(record, captured);
+        let segment = Segment {
+            timestamp: self.stamp(record.time),
+            src: ends[packet.from],
+            dst: ends[1 - packet.from],
+            seq: SeqNum(talk.isn[packet.from].wrapping_add(packet.seq as u32)),
+            ack: SeqNum(packet.ack.map_or(0, |ack| talk.isn[1 - packet.from].wrapping_add(ack as u32))),
+            flags: flags(packet),
+            window: packet.window,
+            window_scale: packet.scale,
+            payload,
+            missing: (packet.len - captured) as u32,
+            origin: Origin { refused: record.refused, ..Origin::default() },
+        };
+        self.reassembler.handle_segment(&segment, sink);
+        self.judge_memory(sink);
+    }
+
+    fn judge_memory<'a>(&self, sink: &mut impl Watch<'a>) {
+        let (config, checker) = (&self.scenario.config, sink.checker());
+        let memory = self.reassembler.queued_memory();
+        if memory > config.max_total_queue {
+            checker.fail(|| format!("{memory} octets are queued"));
+        }
+        let open = checker.still_open();
+        if open != self.reassembler.open_connections() || open > config.max_connections as usize {
+            checker.fail(|| format!("{open} connections are open"));
+        }
+    }
+}
+
+fn fill(packet: &Packet, captured: u64, checker: &Checker<'_>, payload: &mut Vec<u8>) {
+    payload.clear();
+    checker.contents[packet.conversation][packet.from].append(packet.position(), captured, payload);
+    match packet.kind {
+        Kind::Real | Kind::Forged => {}
+        Kind::KeepAlive => payload.fill(0),
+        Kind::Tampered => payload.iter_mut().for_each(|octet| *octet ^= 0xa5),
+    }
+}
+
+fn flags(packet: &Packet) -> Flags {
+    [
+        (packet.syn, Flags::SYN),
+        (packet.fin, Flags::FIN),
+        (packet.rst, Flags::RST),
+        (packet.psh, Flags::PSH),
+        (packet.ack.is_some(), Flags::ACK),
+    ]
+    .into_iter()
+    .filter(|(set, _)| *set)
+    .fold(Flags(0), |all, (_, flag)| all | flag)
+}

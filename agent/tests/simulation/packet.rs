@@ -1,0 +1,50 @@
+//! What model endpoints exchange. Positions are 64 bit and from the sender's side; only the tap folds them into 32.
+
+/// 0 is the side that sends the first SYN, 1 its peer.
+pub(crate) type Side = usize;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Packet {
+    pub(crate) conversation: usize,
+    pub(crate) from: Side,
+    /// In sequence space: 0 is the SYN, 1 the first octet, the FIN stands behind the last one.
+    pub(crate) seq: u64,
+    pub(crate) ack: Option<u64>,
+    pub(crate) syn: bool,
+    pub(crate) fin: bool,
+    pub(crate) rst: bool,
+    pub(crate) psh: bool,
+    pub(crate) len: u64,
+    pub(crate) window: u16,
+    pub(crate) scale: Option<u8>,
+    pub(crate) kind: Kind,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Kind {
+    Real,
+    /// At SND.UNA - 1 (RFC 9293 section 3.8.4); its octet, if any, is garbage.
+    KeepAlive,
+    /// Somebody else's: far from all that the connection uses.
+    Forged,
+    /// A copy whose octets are not those that were sent.
+    Tampered,
+}
+
+impl Packet {
+    /// Position of the payload's first octet.
+    pub(crate) fn position(&self) -> u64 {
+        if self.syn { 0 } else { self.seq.saturating_sub(1) }
+    }
+
+    /// Stream octets, which keep-alives and resets do not carry.
+    pub(crate) fn stream_octets(&self) -> u64 {
+        let stream = !self.rst && matches!(self.kind, Kind::Real | Kind::Tampered);
+        if stream { self.len } else { 0 }
+    }
+
+    /// The sequence number behind it.
+    pub(crate) fn end(&self) -> u64 {
+        self.seq + self.len + u64::from(self.syn) + u64::from(self.fin)
+    }
+}

@@ -1,0 +1,207 @@
+//! One world, drawn from one seed: who talks, through what, how it is captured, and with which configuration.
+
+use agent::reassembly::{Config, Late};
+
+use crate::{
+    plan::{Close, MS, Plan, SECOND, US},
+    rng::Rng,
+};
+
+pub(crate) struct Scenario {
+    pub(crate) seed: u64,
+    pub(crate) rng: Rng,
+    pub(crate) config: Config,
+    /// Pairs of endpoints, each with the conversations that use it one after the other.
+    pub(crate) pairs: Vec<Vec<Talk>>,
+    pub(crate) network: Network,
+    pub(crate) tap: Tap,
+}
+
+pub(crate) struct Talk {
+    pub(crate) plans: [Plan; 2],
+    pub(crate) isn: [u32; 2],
+    /// Pause after the conversation before it on the same endpoints; or after the start of the capture.
+    pub(crate) after: u64,
+    /// Starts even if the one before it is still open: its hosts have died.
+    pub(crate) abrupt: bool,
+    pub(crate) simultaneous: bool,
+}
+
+/// Chances are out of 10,000.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Network {
+    pub(crate) latency: u64,
+    pub(crate) jitter: u64,
+    pub(crate) lost_before_tap: u64,
+    pub(crate) lost_behind_tap: u64,
+    pub(crate) duplicated: u64,
+    pub(crate) forged: u64,
+}
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Tap {
+    pub(crate) lost: u64,
+    /// A loss takes this many packets in a row at the most.
+    pub(crate) burst: u64,
+    /// Losses are the ring's, which counts them.
+    pub(crate) ring: bool,
+    /// What packets of either side wait for before they are recorded: less than the gap hold together.
+    pub(crate) skew: [u64; 2],
+    pub(crate) shuffle: u64,
+    /// Stamps are taken before that wait, so they may decrease.
+    pub(crate) early_stamp: bool,
+    pub(crate) duplicated: u64,
+    pub(crate) tampered: u64,
+    pub(crate) snaplen: Option<u64>,
+    pub(crate) only: Option<usize>,
+    /// Thousandths of the recorded packets that are cut off at the start and at the end.
+    pub(crate) starts: u64,
+    pub(crate) ends: u64,
+    /// At this thousandth of the packets the clock steps by so many nanoseconds.
+    pub(crate) step: Option<(u64, i64)>,
+    /// Timers run when they are due; otherwise this often.
+    pub(crate) tick: Option<u64>,
+    /// After the last packet time goes on until every timer has fired.
+    pub(crate) silence: bool,
+}
+
+const HOUR: i64 = 3_600_000_000_000;
+
+impl Scenario {
+    pub(crate) fn draw(seed: u64) -> Self {
+        let mut rng = Rng::new(seed);
+        let mut config = Config {
+            late: if rng.chance(50) { Late::Fill } else { Late::Count },
+            hash_key: std::array::from_fn(|_| rng.next()),
+            ..Config::default()
+        };
+        let network = draw_network(&mut rng);
+        let tap = draw_tap(&mut rng);
+        if rng.chance(25) {
+            draw_timeouts(&mut rng, &mut config);
+        }
+        if rng.chance(20) {
+            draw_limits(&mut rng, &mut config);
+        }
+        config.require_handshake = rng.chance(5);
+        let mut scenario = Self { seed, config, pairs: Vec::new(), network, tap, rng };
+        scenario.draw_talks();
+        scenario.reconcile();
+        scenario
+    }
+
+    /// No limit and no timeout that an ordinary conversation could reach.
+    pub(crate) fn generous(&self) -> bool {
+        let ours = &self.config;
+        let usual = Config::default();
+        (ours.max_connections, ours.max_linger, ours.max_stream_queue, ours.max_stream_chunks, ours.max_total_queue)
+            == (usual.max_connections, usual.max_linger, usual.max_stream_queue, 4_096, usual.max_total_queue)
+            && (ours.handshake_timeout, ours.fin_timeout, ours.idle_timeout, ours.linger)
+                == (usual.handshake_timeout, usual.fin_timeout, usual.idle_timeout, usual.linger)
+    }
+
+    /// The tap sees all that passes it, whole, from the first packet to the last.
+    pub(crate) fn sees_all(&self) -> bool {
+        let tap = &self.tap;
+        (tap.lost, tap.snaplen, tap.only, tap.starts, tap.ends, tap.step) == (0, None, None, 0, 0, None)
+    }
+
+    fn draw_talks(&mut self) {
+        let rng = &mut self.rng;
+        for _ in 0..rng.between(1, 3) {
+            let count = if rng.chance(60) { 1 } else { rng.between(2, 4) };
+            let talks = (0..count).map(|n| {
+                let mut plans = [Plan::draw(rng), Plan::draw(rng)];
+                if n + 1 < count && rng.chance(90) {
+                    // Otherwise the next conversation has to wait for a host to die.
+                    plans.iter_mut().filter(|plan| plan.close == Close::Never).for_each(|plan| plan.close = Close::Fin);
+                }
+                Talk {
+                    plans,
+                    isn: [isn(rng), isn(rng)],
+                    after: if n == 0 { rng.below(SECOND) } else { rng.magnitude(MS, 200 * SECOND) },
+                    abrupt: rng.chance(10),
+                    simultaneous: rng.chance(5),
+                }
+            });
+            let talks = talks.collect();
+            self.pairs.push(talks);
+        }
+    }
+
+    /// Takes out what would leave nobody able to say what is right.
+    fn reconcile(&mut self) {
+        let reused = self.pairs.iter().any(|talks| talks.len() > 1);
+        if reused && self.tap.only.is_some() {
+            // One-sided, a reuse is confirmed by payload at ISN + 1, which must be there, and before anything else.
+            self.tap.only = None;
+        }
+        if !self.generous() || !self.sees_all() {
+            // Out of place it would open or corroborate something.
+            self.network.forged = 0;
+        }
+        self.tap.skew = self.tap.skew.map(|skew| skew.min(self.config.gap_hold / 4));
+        self.tap.shuffle = self.tap.shuffle.min(self.config.gap_hold / 4).min(self.config.pickup_hold / 4);
+        if self.tap.starts > 0 {
+            self.tap.skew = self.tap.skew.map(|skew| skew.min(self.config.pickup_hold / 4));
+        }
+    }
+}
+
+fn isn(rng: &mut Rng) -> u32 {
+    if rng.chance(60) { u32::MAX - rng.magnitude(1, 64 << 10) as u32 + rng.below(2) as u32 } else { rng.next() as u32 }
+}
+
+fn draw_network(rng: &mut Rng) -> Network {
+    let mut maybe = |percent, low, high| if rng.chance(percent) { rng.magnitude(low, high) } else { 0 };
+    Network {
+        latency: maybe(100, 20 * US, 100 * MS),
+        jitter: maybe(30, 10 * US, 20 * MS),
+        lost_before_tap: maybe(30, 10, 800),
+        lost_behind_tap: maybe(25, 10, 800),
+        duplicated: maybe(20, 10, 500),
+        forged: maybe(15, 50, 500),
+    }
+}
+
+fn draw_tap(rng: &mut Rng) -> Tap {
+    Tap {
+        lost: if rng.chance(35) { rng.magnitude(10, 1_500) } else { 0 },
+        burst: rng.magnitude(1, 20),
+        ring: rng.chance(40),
+        skew: if rng.chance(25) { [rng.below(250 * MS), rng.below(250 * MS)] } else { [0; 2] },
+        shuffle: if rng.chance(25) { rng.magnitude(US, 50 * MS) } else { 0 },
+        early_stamp: rng.chance(30),
+        duplicated: if rng.chance(15) { rng.magnitude(10, 500) } else { 0 },
+        tampered: if rng.chance(10) { rng.magnitude(10, 500) } else { 0 },
+        snaplen: rng.chance(12).then(|| rng.magnitude(1, 1_200) - 1),
+        only: rng.chance(8).then(|| rng.below(2) as usize),
+        starts: if rng.chance(20) { rng.between(1, 900) } else { 0 },
+        ends: if rng.chance(15) { rng.between(1, 900) } else { 0 },
+        step: rng.chance(6).then(|| (rng.below(1_000), rng.pick(&[-500 * HOUR, -2 * HOUR, 2 * HOUR, 80_000 * HOUR]))),
+        tick: rng.chance(40).then(|| rng.magnitude(MS, SECOND)),
+        silence: rng.chance(40),
+    }
+}
+
+fn draw_timeouts(rng: &mut Rng, config: &mut Config) {
+    config.gap_hold = rng.magnitude(50 * MS, 3 * SECOND);
+    config.gap_timeout = config.gap_hold + rng.magnitude(100 * MS, 60 * SECOND);
+    config.pickup_hold = rng.magnitude(MS, 200 * MS);
+    config.rst_hold = rng.magnitude(MS, 3 * SECOND);
+    config.handshake_timeout = rng.magnitude(SECOND, 100 * SECOND);
+    config.fin_timeout = rng.magnitude(SECOND, 400 * SECOND);
+    config.idle_timeout = rng.magnitude(2 * SECOND, 8_000 * SECOND);
+    config.linger = rng.magnitude(100 * MS, 100 * SECOND);
+    config.update_interval = rng.magnitude(100 * MS, 400 * SECOND);
+}
+
+fn draw_limits(rng: &mut Rng, config: &mut Config) {
+    match rng.below(5) {
+        0 => config.max_connections = rng.between(1, 3) as u32,
+        1 => config.max_linger = rng.below(3) as u32,
+        2 => config.max_stream_queue = rng.magnitude(256, 64 << 10) as u32,
+        3 => config.max_stream_chunks = rng.between(1, 20) as u32,
+        _ => config.max_total_queue = rng.magnitude(512, 64 << 10),
+    }
+}

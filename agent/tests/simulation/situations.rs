@@ -1,0 +1,75 @@
+//! Which rows of the contract a record touches, for the census; and the record itself, for a replayed seed.
+
+use crate::{
+    checker::Checker,
+    network::Record,
+    packet::{Kind, Packet},
+};
+
+impl Checker<'_> {
+    pub(crate) fn note_situation(&mut self, record: &Record, captured: u64) {
+        let packet = &record.packet;
+        let talk = &self.capture.talks[packet.conversation];
+        let pair = &self.scenario.pairs[talk.pair];
+        let side = self.ledger.side(packet.conversation, packet.from);
+        let (position, len) = (packet.position(), packet.stream_octets());
+        // What came before this record.
+        let first = side.octets.within(position, position + len).all(|(.., index)| index == self.ledger.record);
+        let highest =
+            side.octets.all().filter(|span| span.2 < self.ledger.record).map(|span| span.1).max().unwrap_or(0);
+        let number = |at: u64| talk.isn[packet.from].wrapping_add(1).wrapping_add(at as u32);
+        let over = self.became[packet.conversation].last().is_some_and(|last| last.closed.is_some());
+        let unknown = self.became[packet.conversation].is_empty();
+        let situations = [
+            ("row 01 in order", len > 0 && position == highest),
+            ("row 02 wrap", len > 0 && number(position) > number(position + len)),
+            ("row 03 out of order", len > 0 && position > highest),
+            ("row 04 overlap", len > 0 && !first),
+            ("row 08 one-sided", self.scenario.tap.only.is_some()),
+            ("row 09 FIN", packet.fin),
+            ("row 09 empty FIN out of order", packet.fin && packet.len == 0 && position > highest),
+            ("row 10 RST", packet.rst && packet.kind == Kind::Real),
+            ("row 10 forged RST", packet.rst && packet.kind == Kind::Forged),
+            ("row 11 reuse", packet.syn && pair.len() > 1 && packet.kind == Kind::Real),
+            ("row 11 forged SYN", packet.syn && packet.kind == Kind::Forged),
+            ("row 12 after the close", over && !packet.syn),
+            ("row 14 SYN with data", packet.syn && len > 0),
+            ("row 15 simultaneous open", packet.syn && packet.ack.is_none() && packet.from == 1),
+            ("row 16 keep-alive", packet.kind == Kind::KeepAlive),
+            ("row 17 window probe", len == 1 && position == highest && side.window_is_closed()),
+            ("row 20 snaplen", captured < packet.len),
+            ("row 21 far", side.records.last().is_some_and(|record| !record.plausible)),
+            ("row 23 opens nothing", unknown && packet.len == 0 && !packet.syn),
+            ("segments", true),
+        ];
+        for (what, _) in situations.into_iter().filter(|situation| situation.1) {
+            self.census.add(what);
+        }
+    }
+
+    #[expect(clippy::print_stderr, reason = "a replayed seed shows what happens")]
+    pub(crate) fn show(&self, record: &Record, captured: u64) {
+        if self.trace {
+            let index = self.ledger.record;
+            eprintln!("{index:>5} {:>15} {} ({captured} captured)", record.time, describe(&record.packet));
+        }
+    }
+}
+
+fn describe(packet: &Packet) -> String {
+    let flags: String = [(packet.syn, 'S'), (packet.fin, 'F'), (packet.rst, 'R'), (packet.psh, 'P')]
+        .into_iter()
+        .filter(|(set, _)| *set)
+        .map(|(_, letter)| letter)
+        .collect();
+    let ack = packet.ack.map_or(String::new(), |ack| format!(" ack {}", i128::from(ack) - 1));
+    format!(
+        "talk {} {} [{flags:4}] {}..+{}{ack} win {} {:?}",
+        packet.conversation,
+        if packet.from == 0 { "->" } else { "<-" },
+        i128::from(packet.seq) - 1,
+        packet.len,
+        packet.window,
+        packet.kind
+    )
+}

@@ -1,0 +1,278 @@
+//! What is judged when a connection closes: every gap, every octet that was captured, the reason, the summary.
+
+use agent::reassembly::{ConnectionId, Direction, Ended, GAPS_LISTED, GapCause, Late, Started, StreamSummary, Summary};
+
+use crate::{
+    checker::{Checker, Declared, Open, OpenStream, Step},
+    ledger::SideLedger,
+    packet::Side,
+};
+
+impl Checker<'_> {
+    pub(crate) fn on_close(&mut self, id: ConnectionId, open: &mut Open, summary: &Summary<'_>, full: bool) {
+        let Some(ended) = summary.ended else {
+            return self.fail(|| format!("{id:?} closed without a reason"));
+        };
+        self.census.add(ended.name());
+        self.census.add(summary.started.name());
+        if let Some(last) = self.became[open.talk].last_mut() {
+            last.closed = Some((self.ledger.record, ended, self.ledger.now));
+            last.missing = open.streams.iter().map(|stream| stream.missing.len()).sum();
+        }
+        let mut wrong = self.judge_reason(open, summary, ended, full);
+        for direction in Direction::BOTH {
+            let side = open.side(direction);
+            let numbers = &summary.streams[direction as usize];
+            let verdict =
+                self.judge_summary(&open.streams[side], numbers).or_else(|| self.judge_stream(open, side, ended));
+            wrong = wrong.or_else(|| verdict.map(|why| format!("{direction:?}: {why}")));
+            let Some(late) = numbers.late.checked_add(numbers.conflict) else { continue };
+            self.census.add_many("row 05 conflict", numbers.conflict);
+            self.census.add_many("row 06a counted", late - numbers.conflict);
+            self.census.add_many("row 04 retransmitted", numbers.retransmitted);
+        }
+        if let Some(why) = wrong {
+            self.fail(|| format!("{id:?}, conversation {}, {ended:?}: {why}", open.talk));
+        }
+    }
+
+    fn judge_reason(&self, open: &Open, summary: &Summary<'_>, ended: Ended, full: bool) -> Option<String> {
+        let talk = &self.ledger.talks[open.talk];
+        let fins = talk.sides.iter().all(|side| side.fin.is_some());
+        let syn = talk.sides.iter().any(|side| side.syn.or(side.syn_ack).is_some());
+        let idle = self.ledger.now.max(self.clock_hint) - talk.last_seen;
+        let legal = match ended {
+            Ended::Fin => fins,
+            Ended::Rst => talk.real_rst.is_some(),
+            Ended::Idle => idle >= self.least_timeout(open),
+            Ended::Reused => self.ledger.talks.iter().enumerate().any(|(other, later)| {
+                other > open.talk
+                    && self.capture.talks[other].pair == self.capture.talks[open.talk].pair
+                    && later.first_record.is_some()
+            }),
+            Ended::Evicted => full,
+            Ended::Finish => self.step == Step::Finish,
+        };
+        if !legal {
+            return Some(format!("not a legal reason (idle for {idle} ns, FINs {fins}, RST {:?})", talk.real_rst));
+        }
+        if (summary.started == Started::Handshake) > syn {
+            return Some("started with a handshake that was not captured".into());
+        }
+        let first = talk.opener.unwrap_or(0);
+        let sides = &talk.sides;
+        if summary.started == Started::Midstream && sides.iter().any(|side| side.syn == Some(first)) && open.since == 0
+        {
+            return Some("started midstream although its first record is a SYN".into());
+        }
+        let simultaneous = sides.iter().all(|side| side.syn.is_some());
+        if open.since == 0 && sides[0].syn == Some(first) && !simultaneous && open.client != 0 {
+            return Some("the sender of the SYN is not the client".into());
+        }
+        None
+    }
+
+    /// The shortest time without a segment that may close it.
+    fn least_timeout(&self, open: &Open) -> u64 {
+        let talk = &self.ledger.talks[open.talk];
+        let mut least = self.config.idle_timeout;
+        if talk.sides.iter().any(|side| side.fin.is_some()) {
+            least = least.min(self.config.fin_timeout);
+        }
+        if talk.sides.iter().any(|side| side.records.iter().all(|record| record.record <= open.since)) {
+            least = least.min(self.config.handshake_timeout);
+        }
+        least
+    }
+
+    /// The closing numbers against the events.
+    fn judge_summary(&self, stream: &OpenStream, numbers: &StreamSummary<'_>) -> Option<String> {
+        let missing = stream.missing_by_cause();
+        if numbers.len != stream.edge || numbers.delivered != stream.delivered {
+            return Some(format!(
+                "the summary says {} of {}, the events {} of {}",
+                numbers.delivered, numbers.len, stream.delivered, stream.edge
+            ));
+        }
+        if numbers.gap_totals != missing || numbers.delivered + missing.iter().sum::<u64>() != numbers.len {
+            return Some(format!("gap totals {:?}, the events {missing:?}", numbers.gap_totals));
+        }
+        let mut listed = 0;
+        let mut edge = None;
+        for gap in numbers.gaps {
+            if edge.is_some_and(|(end, cause)| gap.offset < end || gap.offset == end && cause == gap.cause) {
+                return Some(format!("{gap:?} is out of order or touches its like"));
+            }
+            edge = Some((gap.offset + gap.len, gap.cause));
+            let inside: u64 = stream
+                .missing
+                .within(gap.offset, gap.offset + gap.len)
+                .filter(|(.., index)| stream.gaps[*index].gap.cause == gap.cause)
+                .map(|(from, until, _)| until - from)
+                .sum();
+            if inside != gap.len {
+                return Some(format!("{gap:?} is listed, but {inside} octets of it are missing"));
+            }
+            listed += gap.len;
+        }
+        let total: u64 = missing.iter().sum();
+        (numbers.gaps.len() < GAPS_LISTED && listed != total)
+            .then(|| format!("{listed} of {total} missing octets are listed"))
+    }
+
+    /// With the start that fits best: what is wrong with the stream, if anything.
+    fn judge_stream(&self, open: &Open, side: Side, ended: Ended) -> Option<String> {
+        let stream = &open.streams[side];
+        let bases = match &stream.bases {
+            Some(bases) => bases.clone(),
+            None if stream.edge == 0 && open.since > 0 => return None,
+            None => self.possible_bases(open, side),
+        };
+        let mut first = None;
+        for base in bases {
+            match self.judge_from(open, side, ended, base) {
+                None => return None,
+                Some(why) => first = first.or(Some(format!("from {base}: {why}"))),
+            }
+        }
+        first
+    }
+
+    fn judge_from(&self, open: &Open, side: Side, ended: Ended, base: u64) -> Option<String> {
+        let stream = &open.streams[side];
+        let ledger = self.ledger.side(open.talk, side);
+        let sent = self.capture.talks[open.talk].sent[side];
+        if base + stream.edge > sent {
+            return Some(format!("{} octets long, but only {sent} were sent", base + stream.edge));
+        }
+        if ended == Ended::Fin && ledger.fin.is_none_or(|(_, at)| at != base + stream.edge) {
+            return Some(format!("ended by FIN at {}, but that was {:?}", base + stream.edge, ledger.fin));
+        }
+        stream
+            .gaps
+            .iter()
+            .find_map(|gap| self.judge_gap(open, ledger, gap, base).map(|why| format!("{:?}: {why}", gap.gap)))
+            .or_else(|| self.judge_captured(open, ledger, stream, base))
+            .or_else(|| self.judge_tail(open, ledger, stream, base))
+    }
+
+    fn judge_gap(&self, open: &Open, ledger: &SideLedger, declared: &Declared, base: u64) -> Option<String> {
+        let (start, end) = (base + declared.gap.offset, base + declared.gap.offset + declared.gap.len);
+        let cause = declared.gap.cause;
+        let until = declared.record;
+        let known = |record: usize| record > open.since && record <= until;
+        if let Some((from, to, record)) = ledger.octets.within(start, end).find(|span| known(span.2))
+            && self.must_take(open, ledger, record)
+            && ledger.ambiguous.within(from, to).next().is_none()
+        {
+            return Some(format!("a gap over {from}..{to}, captured by record {record} (now {until})"));
+        }
+        let cut: u64 = ledger.cut.within(start, end).filter(|s| known(s.2)).map(|(from, to, _)| to - from).sum();
+        let closing = declared.step == self.steps || open_after_rst(self, open, until);
+        let acked = ledger.acked(end, until);
+        let far = !ledger.all_plausible();
+        let elapsed = |since: u64| self.elapsed(declared, since);
+        let legal = match cause {
+            GapCause::Snaplen => cut == end - start || far,
+            _ if cut > 0 && !far => return Some(format!("{cut} octets of it were cut off by the snaplen")),
+            GapCause::NotCaptured => {
+                far || acked.is_some_and(|at| closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
+            }
+            GapCause::RingFull => declared.refused > 0,
+            GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
+            GapCause::Limit => self.small_limits(),
+            GapCause::Close => closing && (acked.is_none() || ledger.highest_ack(until) < end),
+            GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+        };
+        (!legal).then(|| {
+            let waited = acked.map(elapsed);
+            format!("not a legal cause (acknowledged {waited:?} ns ago, cut {cut}, closing {closing}, record {until})")
+        })
+    }
+
+    /// Row 7: nobody has denied the hole since it opened, and it has been open for the timeout.
+    fn judge_timeout(&self, open: &Open, ledger: &SideLedger, declared: &Declared, start: u64, end: u64) -> bool {
+        let beyond = ledger.records.iter().filter(|r| r.record > open.since && r.record <= declared.record);
+        let opened = beyond.clone().find(|r| r.position + r.len >= end && r.position >= start);
+        let Some(opened) = opened else { return false };
+        let before = ledger.octets.within(0, start).map(|(.., record)| record).max().unwrap_or(0);
+        let since = opened.record.max(before);
+        let denied = ledger.acks.iter().any(|ack| ack.0 > since && ack.0 <= declared.record && ack.2 <= start);
+        self.elapsed(declared, opened.time) >= self.config.gap_timeout && (!denied || !ledger.all_plausible())
+    }
+
+    /// Every octet that was captured in time is in the output.
+    fn judge_captured(&self, open: &Open, ledger: &SideLedger, stream: &OpenStream, base: u64) -> Option<String> {
+        for (from, until, record) in ledger.octets.all().filter(|span| span.2 > open.since) {
+            if !self.must_take(open, ledger, record) {
+                continue;
+            }
+            if from < base && self.below_start_is_wrong(open, ledger, record) {
+                return Some(format!("{from}..{until}, captured by record {record}, lies below the start"));
+            }
+            let end = base + stream.edge;
+            if until > end
+                && ledger.ambiguous.within(end, until).map(|(from, until, _)| until - from).sum::<u64>()
+                    < until - end.max(from)
+            {
+                return Some(format!("{from}..{until}, captured by record {record}, lies beyond the end at {end}"));
+            }
+            let (from, until) = (from.max(base) - base, until.max(base) - base);
+            let left: u64 = stream.missing.within(from, until).map(|(from, until, _)| until - from).sum();
+            let doubtful = ledger.ambiguous.within(base + from, base + until).next().is_some();
+            if left > 0 && self.config.late == Late::Fill && !doubtful {
+                return Some(format!(
+                    "{left} octets of {from}..{until} came late with record {record}, and are missing"
+                ));
+            }
+        }
+        None
+    }
+
+    /// What the peer acknowledged beyond the last octet is a gap as well; one octet may be the FIN's.
+    fn judge_tail(&self, open: &Open, ledger: &SideLedger, stream: &OpenStream, base: u64) -> Option<String> {
+        let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
+        let acked = ledger
+            .acks
+            .iter()
+            .filter(|ack| ack.0 > open.since && ack.0 < rst)
+            .map(|ack| ack.2)
+            .max()
+            .unwrap_or(0)
+            .saturating_sub(1);
+        let reach = base + stream.edge;
+        let started = stream.edge > 0 || stream.bases.is_some();
+        (started && acked > reach && ledger.all_plausible())
+            .then(|| format!("ends at {reach}, but {acked} octets were acknowledged"))
+    }
+
+    /// Whether the octets of `record` have to be in the output, however strictly the contract is read.
+    fn must_take(&self, open: &Open, ledger: &SideLedger, record: usize) -> bool {
+        let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
+        let plausible = ledger.records.iter().take_while(|r| r.record <= record).all(|r| r.plausible);
+        record < rst && plausible
+    }
+
+    /// Row 13: the start is the lowest number seen within the hold.
+    fn below_start_is_wrong(&self, open: &Open, ledger: &SideLedger, record: usize) -> bool {
+        let of_stream = |r: &&crate::ledger::SideRecord| r.record > open.since && r.len > 0;
+        let Some(first) = ledger.records.iter().find(of_stream) else { return false };
+        let Some(this) = ledger.records.iter().find(|r| r.record == record) else { return false };
+        let doubtful = first.len <= 1 || this.len <= 1;
+        !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
+    }
+
+    /// Between the time that something happened and a gap. Timers may run while the ledger's clock stands still.
+    fn elapsed(&self, declared: &Declared, since: u64) -> u64 {
+        declared.time.saturating_sub(since)
+    }
+
+    pub(crate) fn small_limits(&self) -> bool {
+        !self.scenario.generous()
+    }
+}
+
+/// An accepted RST gives up every hole at once.
+fn open_after_rst(checker: &Checker<'_>, open: &Open, record: usize) -> bool {
+    checker.ledger.talks[open.talk].real_rst.is_some_and(|rst| rst <= record)
+}

@@ -42,7 +42,7 @@ fn row_06_the_end_that_was_acknowledged_but_never_seen() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abcd")).send(S.ack(5001, 1010)).wait_until(10_000);
     trace.expect(&["handshake open c2s=abcd s2c="]).finish();
-    trace.expect(&["handshake finish c2s=abcd[4 not-captured] s2c="]);
+    trace.expect(&["handshake finish c2s=abcd{4 not-captured} s2c="]);
 }
 
 #[test]

@@ -142,6 +142,12 @@ impl Scenario {
         }
         self.tap.skew = self.tap.skew.map(|skew| skew.min(self.config.gap_hold / 4));
         self.tap.shuffle = self.tap.shuffle.min(self.config.gap_hold / 4).min(self.config.pickup_hold / 4);
+        // More than half a round trip would turn whole flights upside down, further than any window reaches.
+        self.tap.shuffle = self.tap.shuffle.min(self.network.latency / 2);
+        if !self.generous() {
+            // A limit may end the search for a stream's start before its SYN comes.
+            self.tap.shuffle = 0;
+        }
         if self.tap.starts > 0 {
             self.tap.skew = self.tap.skew.map(|skew| skew.min(self.config.pickup_hold / 4));
         }
@@ -188,7 +194,7 @@ fn draw_timeouts(rng: &mut Rng, config: &mut Config) {
     config.gap_hold = rng.magnitude(50 * MS, 3 * SECOND);
     config.gap_timeout = config.gap_hold + rng.magnitude(100 * MS, 60 * SECOND);
     config.pickup_hold = rng.magnitude(MS, 200 * MS);
-    config.rst_hold = rng.magnitude(MS, 3 * SECOND);
+    config.rst_hold = rng.magnitude(300 * MS, 3 * SECOND);
     config.handshake_timeout = rng.magnitude(SECOND, 100 * SECOND);
     config.fin_timeout = rng.magnitude(SECOND, 400 * SECOND);
     config.idle_timeout = rng.magnitude(2 * SECOND, 8_000 * SECOND);

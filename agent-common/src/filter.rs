@@ -10,6 +10,12 @@ use crate::frame::LinkType;
 pub trait ReadAt {
     /// The `T` at `offset`, unless it does not lie wholly inside the frame.
     fn read_at<T: Pod>(&self, offset: usize) -> Option<T>;
+
+    /// `offset`, which is at most [`NETWORK_OFFSET_MAX`]. The verifier walks the rest of the parser once for every value
+    /// of it that it can tell apart; the kernel's reader makes it forget which one this is.
+    fn network_offset(&self, offset: usize) -> usize {
+        offset
+    }
 }
 
 impl ReadAt for [u8] {
@@ -56,7 +62,7 @@ pub fn parse(frame: &(impl ReadAt + ?Sized), link_type: LinkType) -> Parsed {
         _ => Some(None),
     };
     match network {
-        Some(Some(offset)) => internet(frame, offset).unwrap_or(Parsed::Malformed),
+        Some(Some(offset)) => internet(frame, frame.network_offset(offset)).unwrap_or(Parsed::Malformed),
         Some(None) => Parsed::Other,
         None => Parsed::Malformed,
     }
@@ -68,6 +74,11 @@ pub const PORTS_MAX: usize = 16;
 
 /// Most VLAN and MACsec tags before the network header. etherparse stops at 3; 802.1ad means 2.
 pub const TAGS_MAX: usize = 4;
+
+/// Where the network header begins at most: behind an Ethernet header and tags of 16 octets. One less than a power of
+/// two, for a mask.
+pub const NETWORK_OFFSET_MAX: usize = 127;
+const _: () = assert!(14 + 16 * TAGS_MAX <= NETWORK_OFFSET_MAX);
 
 /// Most IPv6 extension headers that are followed. The header behind a longer chain is unknown, so such a frame is
 /// judged by its addresses, like a fragment.
@@ -217,6 +228,8 @@ fn internet(frame: &(impl ReadAt + ?Sized), network: usize) -> Option<Parsed> {
             offset = network + header_len;
             // More fragments, or an offset (RFC 791).
             if u32::from_be(header[1]) & 0x3fff != 0 {
+                // Nothing behind the options is read, so see that they are all there.
+                let _: u8 = frame.read_at(offset - 1)?;
                 return Some(fragment(head, protocol));
             }
         }
@@ -309,3 +322,105 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(src: &str, src_port: u16, dst: &str, dst_port: u16) -> Head {
+        let address = |text: &str| Net::new(text.parse().unwrap(), 128).address;
+        Head { src: address(src), dst: address(dst), src_port, dst_port, fragment: false }
+    }
+
+    fn filter(hosts: &[&str], nets: &[(&str, u8)], ports: &[(u16, u16)]) -> Filter {
+        let mut filter = Filter {
+            hosts_len: hosts.len() as u32,
+            nets_len: nets.len() as u32,
+            ports_len: ports.len() as u32,
+            ..Filter::zeroed()
+        };
+        for (host, address) in filter.hosts.iter_mut().zip(hosts) {
+            *host = Net::new(address.parse().unwrap(), 128);
+        }
+        for (net, (address, prefix)) in filter.nets.iter_mut().zip(nets) {
+            *net = Net::new(address.parse().unwrap(), *prefix);
+        }
+        for (range, &(low, high)) in filter.ports.iter_mut().zip(ports) {
+            *range = PortRange { low, high };
+        }
+        filter
+    }
+
+    #[test]
+    fn kinds_must_all_hold_and_values_are_alternatives_at_either_endpoint() {
+        let web = head("10.0.0.1", 51244, "192.0.2.7", 443);
+        let table = [
+            (filter(&[], &[], &[]), true),
+            (filter(&[], &[], &[(443, 443)]), true),
+            (filter(&[], &[], &[(51244, 51244)]), true),
+            (filter(&[], &[], &[(80, 80), (400, 500)]), true),
+            (filter(&[], &[], &[(80, 442)]), false),
+            (filter(&["192.0.2.7"], &[], &[]), true),
+            (filter(&["192.0.2.8", "10.0.0.1"], &[], &[]), true),
+            (filter(&["192.0.2.8", "10.0.0.2"], &[], &[]), false),
+            (filter(&["10.0.0.1"], &[], &[(80, 80)]), false),
+            (filter(&["10.0.0.1"], &[("192.0.2.0", 24)], &[(443, 443)]), true),
+            (filter(&["10.0.0.1"], &[("192.0.3.0", 24)], &[(443, 443)]), false),
+            (filter(&[], &[("0.0.0.0", 0)], &[]), true),
+            (filter(&[], &[("::", 0)], &[]), true),
+            (filter(&[], &[("10.0.0.0", 31)], &[]), true),
+            (filter(&[], &[("10.0.0.2", 31)], &[]), false),
+        ];
+        for (i, (filter, expected)) in table.iter().enumerate() {
+            assert_eq!(filter.accepts(&web), *expected, "row {i}");
+            let back = Head {
+                src: web.dst,
+                dst: web.src,
+                src_port: web.dst_port,
+                dst_port: web.src_port,
+                fragment: web.fragment,
+            };
+            assert_eq!(filter.accepts(&back), *expected, "row {i}, the other direction");
+        }
+    }
+
+    #[test]
+    fn ipv4_and_ipv6_do_not_match_each_other() {
+        let v6 = head("2001:db8::1", 1, "2001:db8:5::1", 2);
+        assert!(!filter(&[], &[("0.0.0.0", 0)], &[]).accepts(&v6));
+        assert!(filter(&[], &[("2001:db8:5::", 48)], &[]).accepts(&v6));
+        assert!(!filter(&[], &[("2001:db8:6::", 48)], &[]).accepts(&v6));
+    }
+
+    #[test]
+    fn a_fragment_is_judged_by_its_addresses_alone() {
+        let fragment = Head { fragment: true, src_port: 0, dst_port: 0, ..head("10.0.0.1", 0, "10.0.0.2", 0) };
+        assert!(filter(&["10.0.0.2"], &[], &[(443, 443)]).accepts(&fragment));
+        assert!(!filter(&["10.0.0.3"], &[], &[(443, 443)]).accepts(&fragment));
+    }
+
+    #[test]
+    fn a_full_list_is_searched_to_its_end() {
+        let ports: [(u16, u16); PORTS_MAX] = std::array::from_fn(|i| (i as u16 + 1, i as u16 + 1));
+        let sixteen = filter(&[], &[], &ports);
+        assert!(sixteen.accepts(&head("::1", 16, "::1", 100)));
+        assert!(!sixteen.accepts(&head("::1", 17, "::1", 100)));
+    }
+
+    #[test]
+    fn link_types_without_interfaces_are_other() {
+        assert_eq!(parse(&[0x45; 60][..], LinkType::LINUX_SLL), Parsed::Other);
+        assert_eq!(parse(&[][..], LinkType::RAW), Parsed::Malformed);
+        assert_eq!(parse(&[0x35; 60][..], LinkType::RAW), Parsed::Malformed);
+    }
+
+    #[test]
+    fn too_many_tags_are_malformed() {
+        for (tags, expected) in [(TAGS_MAX, Parsed::Other), (TAGS_MAX + 1, Parsed::Malformed)] {
+            let mut frame = vec![0; 12];
+            frame.extend([0x81, 0, 0, 1].repeat(tags));
+            frame.extend([8, 6, 0, 1]);
+            assert_eq!(parse(&frame[..], LinkType::ETHERNET), expected, "{tags} tags");
+        }
+    }
+}

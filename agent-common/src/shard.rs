@@ -42,3 +42,61 @@ impl ShardKey {
         ((u64::from(hash) * u64::from(shards)) >> 32) as u32
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: ShardKey = ShardKey([
+        0x9e37_79b9_7f4a_7c15,
+        0xbf58_476d_1ce4_e5b9,
+        0x94d0_49bb_1331_11eb,
+        0x2545_f491_4f6c_dd1d,
+        0xd6e8_feb8_6659_fd93,
+        0xa076_1d64_78bd_642f,
+        0xe703_7ed1_a0b4_28db,
+        0x8ebc_6af0_9c88_c6e3,
+        0x5896_36d1_7a4c_8f5b,
+        0x1d8e_4e27_c47d_124f,
+        0xeb44_acca_b455_d165,
+        0x3c6e_f372_fe94_f82b,
+    ]);
+
+    fn heads() -> impl Iterator<Item = Head> {
+        (0..20_000_u64).map(|i| {
+            let address = |n: u64| [0, (0xffff_0000 | n << 32).rotate_left((n % 3 * 8) as u32)];
+            Head {
+                src: address(i % 7),
+                dst: address(i % 5),
+                src_port: 1024 + (i % 900) as u16,
+                dst_port: [80, 443, 1024][i as usize % 3],
+                fragment: false,
+            }
+        })
+    }
+
+    #[test]
+    fn both_directions_hash_alike() {
+        for head in heads() {
+            let Head { src, dst, src_port, dst_port, fragment } = head;
+            let back = Head { src: dst, dst: src, src_port: dst_port, dst_port: src_port, fragment };
+            assert_eq!(KEY.hash(&head), KEY.hash(&back), "{head:?}");
+        }
+    }
+
+    #[test]
+    fn connections_spread_over_the_shards_and_hang_on_the_key() {
+        for shards in [1, 2, 5, 8, 64] {
+            let mut load = vec![0_u32; shards as usize];
+            for port in 0..60_000 {
+                let head = Head { src_port: port, dst_port: 443, ..heads().next().unwrap() };
+                load[ShardKey::pick(KEY.hash(&head), shards) as usize] += 1;
+            }
+            let fair = 60_000 / shards;
+            assert!(load.iter().all(|&n| n > fair * 3 / 4 && n < fair * 5 / 4), "{shards} shards: {load:?}");
+        }
+        let other = ShardKey(KEY.0.map(|word| word.rotate_left(17)));
+        let same = heads().filter(|head| KEY.hash(head) == other.hash(head)).count();
+        assert!(same < 3, "{same}");
+    }
+}

@@ -2,7 +2,7 @@
 
 use core::{arch::asm, mem::MaybeUninit, ptr};
 
-use agent_common::filter::ReadAt;
+use agent_common::filter::{NETWORK_OFFSET_MAX, ReadAt};
 use aya_ebpf::{
     EbpfContext,
     bindings::__sk_buff,
@@ -89,8 +89,10 @@ impl Packet for XdpContext {
         let rest = bounded(len - PART as u64, (N - PART) as u64);
         // SAFETY: `PART` is less than `N`.
         let second = unsafe { to.add(PART) };
-        // SAFETY: both parts lie inside the `N` octets.
-        unsafe { self.load_part(0, to, PART as u64) && self.load_part(PART as u32, second, rest) }
+        // SAFETY: the first part ends where the second begins.
+        let loaded = unsafe { self.load_part(0, to, PART as u64) };
+        // SAFETY: the second part ends at `N` at the latest.
+        loaded && unsafe { self.load_part(PART as u32, second, rest) }
     }
 
     #[inline(always)]
@@ -166,6 +168,18 @@ impl<P: Packet> ReadAt for Linear<'_, P> {
         }
         // SAFETY: the verifier proves that `start..end` lies inside the frame.
         Some(unsafe { ptr::read_unaligned(start as *const T) })
+    }
+
+    #[inline(always)]
+    fn network_offset(&self, mut offset: usize) -> usize {
+        let (start, _) = self.0.linear();
+        // The difference of two packet pointers is a number that the verifier knows nothing about, until the mask.
+        // SAFETY: the result is the offset that came in.
+        unsafe {
+            asm!("{0} += {1}", "{0} -= {1}", "{0} &= {2}", inout(reg) offset, in(reg) start, const NETWORK_OFFSET_MAX,
+                options(pure, nomem, nostack));
+        }
+        offset
     }
 }
 

@@ -16,15 +16,18 @@ use agent_common::{
     ring::{BARRIER, RINGS_MAX, RingStats},
     shard::ShardKey,
 };
-use anyhow::{Context as _, Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader, TestRunOptions, TestRunResult,
     maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::{SchedClassifier, tc::TcAttachType},
+    programs::{Program, SchedClassifier, TestRun as _, tc::TcAttachType},
 };
 use aya_log::EbpfLogger;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::{
+    io::Errno,
+    process::{Resource, Rlimit, setrlimit},
+};
 
 pub use self::{
     attach::{Attach, Attachment, Direction, Hook},
@@ -158,10 +161,51 @@ impl Kernel {
         self.messages.take()
     }
 
+    /// Runs a program on a frame that no interface delivered (`BPF_PROG_TEST_RUN`), `repeat` times; `context` is a
+    /// `__sk_buff` for the tc programs. What it captures is in the rings.
+    pub fn test_run(
+        &mut self,
+        program: &str,
+        frame: &[u8],
+        context: Option<&[u8]>,
+        repeat: u32,
+    ) -> Result<TestRunResult> {
+        let options = TestRunOptions { data_in: Some(frame), ctx_in: context, repeat, ..TestRunOptions::default() };
+        let name = program;
+        let program = self.ebpf.program_mut(name).with_context(|| format!("run {name}: no such program"))?;
+        match program {
+            Program::Xdp(program) => {
+                if program.fd().is_err() {
+                    program.load()?;
+                }
+                Ok(program.test_run(options)?)
+            }
+            Program::SchedClassifier(program) => {
+                if program.fd().is_err() {
+                    program.load()?;
+                }
+                Ok(program.test_run(options)?)
+            }
+            _ => bail!("run {name}: neither XDP nor tc"),
+        }
+    }
+
+    /// Tells the programs that the interface `index` is `number` in their records.
+    pub fn set_number(&mut self, index: u32, number: u16) -> Result<()> {
+        self.interfaces.insert(index, u32::from(number), 0).context("number the interface")
+    }
+
     /// Returns when every program that was running has ended, and so has submitted its record. Writing to a map of maps
     /// waits for that (`maybe_wait_bpf_programs`, kernel/bpf/syscall.c); the slot is one that no shard picks.
     fn wait_for_programs(&mut self) -> Result<()> {
         self.rings.set(BARRIER, &self.barrier, 0).context("wait for running programs")
+    }
+}
+
+impl Drop for Kernel {
+    fn drop(&mut self) {
+        // After an error elsewhere: nothing more can be done about one here.
+        let _ = self.detach();
     }
 }
 
@@ -210,14 +254,14 @@ fn make_ring(size: u32) -> Result<RingBuf<MapData>> {
 fn has_tcx() -> bool {
     match SchedClassifier::query_tcx("lo", TcAttachType::Ingress) {
         Ok(_) => true,
-        Err(error) => os_error(&error) != Some(io::ErrorKind::InvalidInput),
+        Err(error) => errno(&error) != Some(Errno::INVAL),
     }
 }
 
 /// Without privileges the first map fails already, and everything after it would: say what is missing, not what failed.
 fn loading(error: &EbpfError) -> anyhow::Error {
-    match os_error(error) {
-        Some(io::ErrorKind::PermissionDenied) => {
+    match errno(error) {
+        Some(Errno::PERM) => {
             anyhow!(
                 "load the eBPF half: operation not permitted (try sudo, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)"
             )
@@ -226,9 +270,9 @@ fn loading(error: &EbpfError) -> anyhow::Error {
     }
 }
 
-/// The kind of the system error behind `error`.
-fn os_error(error: &(dyn StdError + 'static)) -> Option<io::ErrorKind> {
-    source(error).map(io::Error::kind)
+/// The system's error behind `error`.
+fn errno(error: &(dyn StdError + 'static)) -> Option<Errno> {
+    source(error).and_then(Errno::from_io_error)
 }
 
 /// Why, in one line: the system's words when the system refused, else the error's own.

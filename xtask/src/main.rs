@@ -1,1 +1,54 @@
-fn main() {}
+//! What a developer of xdpflow runs: `cargo xtask COMMAND`. Depends on none of the other crates; what it needs of them it
+//! does through cargo and through the built binary, as a user would.
+#![expect(clippy::disallowed_methods, reason = "the rule is about the agent; here are timeouts of real processes")]
+
+mod ci;
+mod command;
+mod demo;
+mod interrupt;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What a developer of xdpflow runs.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Args {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Find or install what building, testing and the demo need, and say what and why
+    Setup,
+    /// Capture real HTTP traffic between two network namespaces and verify every stream
+    Demo(demo::Args),
+    /// Run every layer of tests, the kernel's included where this user may
+    Test(test::Args),
+    /// Everything that must hold before a change is merged
+    Ci,
+    /// One side of the demo's traffic, started inside its namespace
+    #[command(hide = true)]
+    DemoServer(demo::server::Args),
+    #[command(hide = true)]
+    DemoClient(demo::client::Args),
+}
+
+fn main() -> ExitCode {
+    let result = match Args::parse().task {
+        Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
+        Task::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::Test(args) => test::run(&args),
+        Task::Ci => ci::run(),
+        Task::DemoServer(args) => demo::server::run(&args).map(|()| ExitCode::SUCCESS),
+        Task::DemoClient(args) => demo::client::run(&args).map(|()| ExitCode::SUCCESS),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}

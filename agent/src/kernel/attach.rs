@@ -13,8 +13,9 @@ use aya::{
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, qdisc_add_clsact, qdisc_detach_program},
     },
 };
+use rustix::io::Errno;
 
-use super::{HEARTBEAT_AGE_MAX, Kernel, os_error, reason};
+use super::{HEARTBEAT_AGE_MAX, Kernel, errno, reason};
 use crate::{
     interface::{self, Interface, Receive},
     netlink,
@@ -82,26 +83,13 @@ impl Kernel {
         direction: Direction,
     ) -> Result<Attachment> {
         let link_type = interface.link_type()?;
-        self.interfaces
-            .insert(interface.index, u32::from(number), 0)
-            .with_context(|| format!("number the interface {}", interface.name))?;
-        let mut attached =
-            Attached { interface: interface.name.clone(), index: interface.index, gone: false, links: Vec::new() };
-        let mut attachment = Attachment { interface: interface.name.clone(), rx: None, tx: None, reason: None };
-        if direction != Direction::Tx {
-            let (hook, link, reason) = self.attach_rx(interface, link_type, mode)?;
-            attached.links.push(link);
-            attachment.rx = Some(hook);
-            attachment.reason = reason;
-        }
-        // What leaves through the loopback comes in again at once.
-        if direction == Direction::Tx || direction == Direction::Both && !interface.is_loopback() {
-            let (hook, link) = self.attach_tc(interface, link_type, TcAttachType::Egress)?;
-            attached.links.push(link);
-            attachment.tx = Some(hook);
-        }
+        self.set_number(interface.index, number)?;
+        let name = &interface.name;
+        let mut attached = Attached { interface: name.clone(), index: interface.index, gone: false, links: Vec::new() };
+        let attachment = self.hang(interface, link_type, mode, direction, &mut attached.links);
+        // Also when it failed half way, so that detaching undoes the first half.
         self.attached.push(attached);
-        Ok(attachment)
+        attachment
     }
 
     /// Detaches everything and waits for the programs that are still running: what they wrote is in the rings then, and
@@ -114,7 +102,7 @@ impl Kernel {
             for link in attached.links.into_iter().rev() {
                 // What vanished with its interface is detached.
                 if let Err(error) = link.detach()
-                    && os_error(&*error) != Some(io::ErrorKind::NotFound)
+                    && errno(&*error) != Some(Errno::NODEV)
                 {
                     result = Err(anyhow!("detach from {interface}: {}", reason(&*error)));
                 }
@@ -136,6 +124,30 @@ impl Kernel {
             }
         }
         Ok(names)
+    }
+
+    fn hang(
+        &mut self,
+        interface: &Interface,
+        link_type: LinkType,
+        mode: Attach,
+        direction: Direction,
+        links: &mut Vec<Link>,
+    ) -> Result<Attachment> {
+        let mut attachment = Attachment { interface: interface.name.clone(), rx: None, tx: None, reason: None };
+        if direction != Direction::Tx {
+            let (hook, link, reason) = self.attach_rx(interface, link_type, mode)?;
+            links.push(link);
+            attachment.rx = Some(hook);
+            attachment.reason = reason;
+        }
+        // What leaves through the loopback comes in again at once.
+        if direction == Direction::Tx || direction == Direction::Both && !interface.is_loopback() {
+            let (hook, link) = self.attach_tc(interface, link_type, TcAttachType::Egress)?;
+            links.push(link);
+            attachment.tx = Some(hook);
+        }
+        Ok(attachment)
     }
 
     fn attach_rx(
@@ -181,8 +193,8 @@ impl Kernel {
                 // Someone may have come between the list of interfaces and us.
                 let foreign = Interface::find(name).ok().and_then(|interface| interface.xdp);
                 let hint = if mode == XdpMode::Driver { "--attach generic" } else { "--attach tc" };
-                match (os_error(&error), foreign) {
-                    (Some(io::ErrorKind::ResourceBusy | io::ErrorKind::AlreadyExists), Some(program)) => {
+                match (errno(&error), foreign) {
+                    (Some(Errno::BUSY | Errno::EXIST), Some(program)) => {
                         bail!(
                             "attach XDP to {name} in {mode_name} mode: XDP program {program} is attached to it (try --attach tc)"
                         )
@@ -224,7 +236,7 @@ impl Kernel {
             }
             let made = match qdisc_add_clsact(name) {
                 Ok(()) => true,
-                Err(error) if os_error(&error) == Some(io::ErrorKind::AlreadyExists) => false,
+                Err(error) if errno(&error) == Some(Errno::EXIST) => false,
                 Err(error) => bail!("add a clsact qdisc to {name}: {}", reason(&error)),
             };
             (Hook::Clsact, TcAttachOptions::Netlink(NlOptions { priority: 1, ..NlOptions::default() }), made)

@@ -184,7 +184,7 @@ mod tests {
     fn fires_after_the_deadline_and_within_a_tick() {
         let mut flusher = Flusher::default();
         flusher.schedule(3, Timestamp(5 * TICK + 1));
-        assert_eq!(pop_all(&mut flusher, 6 * TICK - 1), []);
+        assert_eq!(pop_all(&mut flusher, 6 * TICK - 1), [0_u32; 0]);
         assert_eq!(pop_all(&mut flusher, 6 * TICK), [3]);
         assert_eq!(flusher.next_deadline(), None);
     }
@@ -196,7 +196,7 @@ mod tests {
         flusher.schedule(0, Timestamp(2000 * TICK));
         flusher.schedule(0, Timestamp(10 * TICK));
         assert_eq!(pop_all(&mut flusher, 10 * TICK), [0]);
-        assert_eq!(pop_all(&mut flusher, u64::MAX), []);
+        assert_eq!(pop_all(&mut flusher, u64::MAX), [0_u32; 0]);
     }
 
     /// Against a list of deadlines that is searched from end to end.
@@ -210,7 +210,7 @@ mod tests {
         for _ in 0..200 {
             let (mut flusher, mut model) = (Flusher::default(), std::collections::BTreeMap::<u32, u64>::new());
             let mut now = random(1 << 20) * TICK * random(1 << 20);
-            assert_eq!(pop_all(&mut flusher, now), []);
+            assert_eq!(pop_all(&mut flusher, now), [0_u32; 0]);
             for _ in 0..300 {
                 let slot = random(40) as u32;
                 match random(8) {

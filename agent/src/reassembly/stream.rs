@@ -66,6 +66,11 @@ struct Extra {
     /// Segments far from everything known, until something corroborates them.
     parked: VecDeque<Parked>,
     gaps: Gaps,
+    /// Octets from `next` up to here were cut off by the snaplen. A gap once something is captured behind them; the queue
+    /// is empty meanwhile.
+    cut_until: u64,
+    /// Nobody waits any more for what is missing before the FIN, and why.
+    tail_given_up: Option<GapCause>,
     trailing_gap: Option<Gap>,
     retransmitted: u64,
     out_of_order: u64,
@@ -147,9 +152,10 @@ impl Stream {
         self.fin.is_some()
     }
 
-    /// Whether delivery has reached the FIN.
+    /// Whether delivery has reached the FIN, or nobody waits for it any more.
     pub(super) fn is_finished(&self) -> bool {
-        self.is_located() && self.fin.is_some_and(|fin| fin <= self.next)
+        let given_up = || self.extra.as_ref().is_some_and(|extra| extra.tail_given_up.is_some());
+        self.is_located() && self.fin.is_some_and(|fin| fin <= self.edge() || given_up())
     }
 
     pub(super) fn refused(&self) -> u32 {
@@ -239,7 +245,7 @@ impl Stream {
             return;
         }
         self.acked = offset;
-        if offset > self.next && !self.is_finished() {
+        if offset > self.edge() && !self.is_finished() {
             let next = self.next;
             let extra = self.extra.get_or_insert_default();
             while extra.acks.front().is_some_and(|&(upto, _)| upto <= next) {
@@ -381,13 +387,15 @@ impl Stream {
             }
         }
         // One octet may be the FIN's.
-        let end = self.fin.unwrap_or(u64::MAX).min(self.acked.saturating_sub(u64::from(self.fin.is_none())));
+        let end = self.fin.unwrap_or_else(|| self.acked.saturating_sub(1)).max(self.edge());
         if self.is_located() && end > self.next {
-            let ring_full = refused.wrapping_sub(self.refused).cast_signed() > 0;
-            let cause = if ring_full { GapCause::RingFull } else { GapCause::NotCaptured };
+            let extra = self.extra.get_or_insert_default();
+            let ring_full = extra.ring_full || refused.wrapping_sub(self.refused).cast_signed() > 0;
+            let cause =
+                if ring_full { GapCause::RingFull } else { extra.tail_given_up.unwrap_or(GapCause::NotCaptured) };
             let gap = Gap { offset: self.next, len: end - self.next, cause };
             cx.stats.gaps_trailing += gap.len;
-            self.extra.get_or_insert_default().trailing_gap = Some(gap);
+            extra.trailing_gap = Some(gap);
         }
     }
 
@@ -421,7 +429,12 @@ impl Stream {
     fn highest(&self) -> u64 {
         let queued = self.extra.as_ref().and_then(|extra| extra.assembler.end()).unwrap_or(0);
         let picked_up = if self.start == Start::Pickup { PICKUP_ROOM } else { 0 };
-        self.next.max(self.acked).max(self.fin.unwrap_or(0)).max(queued).max(picked_up)
+        self.edge().max(self.acked).max(self.fin.unwrap_or(0)).max(queued).max(picked_up)
+    }
+
+    /// Everything below has been delivered, or is missing for a reason that is known.
+    fn edge(&self) -> u64 {
+        self.extra.as_ref().map_or(self.next, |extra| extra.cut_until.max(self.next))
     }
 
     /// First position known while a stream is being picked up.
@@ -433,8 +446,8 @@ impl Stream {
     /// What lies behind the first hole, a segment or the FIN, and when it was seen.
     fn behind_hole(&self) -> Option<(u64, Timestamp)> {
         let extra = self.extra.as_ref().filter(|_| self.is_located())?;
-        let fin = self.fin.filter(|&fin| fin > self.next).map(|fin| (fin, extra.fin_seen));
-        extra.assembler.first().into_iter().chain(fin).min_by_key(|&(offset, _)| offset)
+        let fin = self.fin.filter(|&fin| fin > self.edge() && extra.tail_given_up.is_none());
+        extra.assembler.first().or_else(|| fin.map(|fin| (fin, extra.fin_seen)))
     }
 
     /// Whether this is a keep-alive probe: nothing or one octet, one before RCV.NXT (RFC 9293 section 3.8.4). RCV.NXT is
@@ -445,7 +458,7 @@ impl Stream {
             return false;
         }
         let edge = piece.seq.advance(1);
-        let delivered = self.is_located() && self.next > 0 && self.base.advance(self.next) == edge;
+        let delivered = self.is_located() && self.next > 0 && self.base.advance(self.edge()) == edge;
         let nothing_known = self.start == Start::Unknown && self.sent.is_none() && self.peer_ack.is_none();
         delivered || self.peer_ack == Some(edge) || (!piece.push && (self.sent == Some(edge) || nothing_known))
     }
@@ -498,6 +511,13 @@ impl Stream {
         }
         let cut = end.saturating_sub(offset + octets.len() as u64);
 
+        if !octets.is_empty() {
+            self.settle_cut(offset, cx);
+        } else if cut > 0 && offset <= self.edge() {
+            let edge = self.edge();
+            self.extra.get_or_insert_default().cut_until = edge.max(end);
+            return;
+        }
         let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
         if self.start == Start::Pickup || offset > self.next {
             self.queue(offset, octets, cx);
@@ -538,15 +558,27 @@ impl Stream {
                     self.deliver(fresh, cx);
                 }
                 if cut > 0 && end > self.next {
-                    self.declare(end, GapCause::Snaplen, cx);
+                    self.extra.get_or_insert_default().cut_until = end;
                 }
             }
         }
     }
 
+    /// What was cut off is a gap once something is captured at `offset` behind it. A segment within it may fill it.
+    fn settle_cut<S: Sink>(&mut self, offset: u64, cx: &mut Context<'_, S>) {
+        let next = self.next;
+        let Some(extra) = self.extra.as_mut().filter(|extra| extra.cut_until > next) else { return };
+        let until = std::mem::take(&mut extra.cut_until);
+        if offset < until {
+            extra.assembler.insert_cut(next, until - next, cx.now);
+        } else {
+            self.skip_to(until, GapCause::Snaplen, cx);
+        }
+    }
+
     /// Highest position of anything captured.
     fn captured_end(&self) -> u64 {
-        self.next.max(self.extra.as_ref().and_then(|extra| extra.assembler.end()).unwrap_or(0))
+        self.edge().max(self.extra.as_ref().and_then(|extra| extra.assembler.end()).unwrap_or(0))
     }
 
     /// Octets below the delivered edge: duplicates, or late ones for a gap. Whether any was late.
@@ -616,7 +648,13 @@ impl Stream {
                     cx.stats.queued -= octets.len() as u64;
                     self.deliver(&octets, cx);
                 }
-                Content::Cut(len) => self.skip_to(self.next + len, GapCause::Snaplen, cx),
+                Content::Cut(len) => {
+                    let until = self.next + len;
+                    match &mut self.extra {
+                        Some(extra) if extra.assembler.is_empty() => extra.cut_until = until,
+                        _ => self.skip_to(until, GapCause::Snaplen, cx),
+                    }
+                }
             }
         }
         if self.behind_hole().is_none()
@@ -626,9 +664,17 @@ impl Stream {
         }
     }
 
-    /// Declares everything up to `upto` a gap and delivers what stands behind it.
+    /// Declares everything up to `upto` a gap and delivers what stands behind it. Where only the FIN stands behind it,
+    /// this is the end: the trailing gap is told at close.
     fn declare<S: Sink>(&mut self, upto: u64, cause: GapCause, cx: &mut Context<'_, S>) {
-        let ring_full = self.extra.as_ref().is_some_and(|extra| extra.ring_full) && cause != GapCause::Snaplen;
+        if let Some(extra) = &mut self.extra
+            && extra.assembler.is_empty()
+            && self.fin.is_some_and(|fin| upto <= fin)
+        {
+            extra.tail_given_up = Some(cause);
+            return;
+        }
+        let ring_full = self.extra.as_ref().is_some_and(|extra| extra.ring_full);
         self.skip_to(upto, if ring_full { GapCause::RingFull } else { cause }, cx);
         self.drain(cx);
     }
@@ -676,7 +722,7 @@ impl Stream {
         let ahead = parked.seq.0.wrapping_sub(self.base.advance(highest).0);
         let offset = highest + u64::from(ahead);
         if offset > self.next {
-            self.declare(offset, GapCause::NotCaptured, cx);
+            self.skip_to(offset, GapCause::NotCaptured, cx);
         }
         let piece = Piece {
             seq: parked.seq,

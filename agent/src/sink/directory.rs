@@ -13,10 +13,11 @@ use crate::{
     reassembly::{ConnectionId, Direction, Event, GapCause, Sink, Summary},
     segment::Timestamp,
     sink::{
-        Gaps, OPEN, OnFull, Output, Stats,
+        Gaps, OnFull, Output, Stats,
         block::{Block, CLASSES, Chain, LARGEST, Pool, class_of},
         queue::{Close, Message, Queue, Write},
         record::{Identity, Kind, Loss, Record},
+        tree::OPEN,
         writer::Writer,
     },
 };

@@ -12,6 +12,7 @@ mod queue;
 mod record;
 #[cfg(test)]
 mod tests;
+mod tree;
 mod writer;
 
 use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
@@ -75,9 +76,6 @@ impl Output {
         }
     }
 }
-
-/// Folder of the streams that still grow.
-const OPEN: &str = "open/";
 
 impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -101,12 +101,27 @@ struct State {
     stats: Stats,
     /// The writer waits.
     idle: bool,
-    /// The shard waits.
-    waiting: bool,
+    /// What the shard waits for.
+    waiting: Option<Enough>,
     /// No message will follow.
     closed: bool,
     /// The writer has ended.
     ended: bool,
+}
+
+/// What it takes to wake a shard that waits: not just as much as it needs next, or the two would take turns.
+#[derive(Clone, Copy)]
+struct Enough {
+    /// At most this much memory in messages,
+    size: usize,
+    /// or at least this much in empty blocks.
+    blocks: usize,
+}
+
+impl Enough {
+    fn is_in(self, state: &State) -> bool {
+        state.size <= self.size || state.returned.held() >= self.blocks
+    }
 }
 
 /// Memory that is worth waking the writer for at once; [`Queue::wake`] does it for the rest.
@@ -144,14 +159,14 @@ impl Queue {
         mem::take(&mut self.lock().returned)
     }
 
-    /// The same, and waits until there are any. Empty if the writer has ended.
+    /// The same, and waits until there are some, or until the writer has none left.
     pub(super) fn wait_for_blocks(&self) -> Chain {
-        mem::take(&mut self.wait_until(|state| !state.returned.is_empty()).returned)
+        mem::take(&mut self.wait_for(Enough { size: 0, blocks: 4 * WAKE }).returned)
     }
 
-    /// Waits until the messages take up less than `limit`, or the writer has ended.
+    /// Waits until the messages take up no more than half of `limit`, or the writer has ended.
     pub(super) fn wait_for_room(&self, limit: usize) {
-        drop(self.wait_until(|state| state.size < limit));
+        drop(self.wait_for(Enough { size: limit / 2, blocks: usize::MAX }));
     }
 
     /// Waits for the writer to do what is queued and to end; with `patience`, only while it makes progress. Returns its
@@ -159,7 +174,6 @@ impl Queue {
     pub(super) fn finish(&self, patience: Option<Duration>) -> (Stats, bool) {
         let mut state = self.lock();
         state.closed = true;
-        state.waiting = true;
         self.announce(&mut state);
         let mut progress = self.progress.load(Ordering::Relaxed);
         while !state.ended {
@@ -199,14 +213,13 @@ impl Queue {
         }
     }
 
-    fn wait_until(&self, holds: impl Fn(&State) -> bool) -> MutexGuard<'_, State> {
+    fn wait_for(&self, enough: Enough) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         self.announce(&mut state);
-        while !holds(&state) && !state.ended {
-            state.waiting = true;
+        while !enough.is_in(&state) && !state.ended {
+            state.waiting = Some(enough);
             state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.waiting = false;
         state
     }
 }
@@ -239,7 +252,8 @@ impl Queue {
         let (size, _) = mem::take(&mut state.current);
         state.size -= size;
         state.stats = *stats;
-        if mem::take(&mut state.waiting) {
+        if state.waiting.is_some_and(|enough| enough.is_in(&state)) {
+            state.waiting = None;
             self.room.notify_one();
         }
     }

@@ -274,3 +274,63 @@ fn print(out: &mut String, arguments: Arguments<'_>) {
     // A String takes everything.
     let _ = out.write_fmt(arguments);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gap(offset: u64, len: u64, cause: GapCause) -> Gap {
+        Gap { offset, len, cause }
+    }
+
+    #[test]
+    fn gaps_of_the_core_and_losses_are_one_list() {
+        use GapCause::{DiskFull, DiskSlow, Timeout};
+        let core = [gap(10, 10, Timeout), gap(50, 10, Timeout), gap(70, 10, Timeout)];
+        let mut gap_totals = [0; GapCause::ALL.len()];
+        gap_totals[Timeout as usize] = 30;
+        let stream = CoreStream { len: 100, delivered: 70, gaps: &core, gap_totals, ..CoreStream::default() };
+        let (mut slow, mut full) = (Loss::default(), Loss::default());
+        // The disk was full from 40 on; from 65 on there were no blocks; then a part of the first gap came late.
+        full.add(40, 6, DiskFull);
+        full.add(46, 4, DiskFull);
+        full.add(60, 5, DiskFull);
+        slow.add(65, 5, DiskSlow);
+        slow.add(80, 20, DiskSlow);
+        slow.add(20, 3, DiskSlow);
+        let record = StreamRecord::new(&stream, slow);
+        let file = FileRecord { path: None, loss: Some(&full) };
+        let expected = [
+            core[0],
+            gap(20, 3, DiskSlow),
+            gap(40, 10, DiskFull),
+            core[1],
+            gap(60, 5, DiskFull),
+            gap(65, 5, DiskSlow),
+            core[2],
+            gap(80, 20, DiskSlow),
+        ];
+        assert_eq!(record.gaps(file), expected);
+        let totals = record.gap_totals(file);
+        assert_eq!([Timeout, DiskFull, DiskSlow].map(|cause| totals[cause as usize]), [30, 15, 28]);
+        let mut line = String::new();
+        record.print(&mut line, file);
+        assert!(line.starts_with(r#"{"bytes":27,"#), "{line}");
+    }
+
+    #[test]
+    fn lists_are_bounded_and_totals_exact() {
+        let core: Vec<Gap> = (0..GAPS_LISTED as u64).map(|n| gap(n * 10, 5, GapCause::Limit)).collect();
+        let stream = CoreStream { len: 2_000, delivered: 1_500, gaps: &core, ..CoreStream::default() };
+        let mut loss = Loss::default();
+        for n in 0..100 {
+            loss.add(n * 10 + 6, 2, GapCause::WriteError);
+        }
+        let record = StreamRecord::new(&stream, loss);
+        let gaps = record.gaps(FileRecord::default());
+        assert_eq!(gaps.len(), GAPS_LISTED);
+        assert!(gaps.is_sorted_by_key(|gap| gap.offset));
+        assert_eq!(gaps[63], gap(316, 2, GapCause::WriteError));
+        assert_eq!(record.gap_totals(FileRecord::default())[GapCause::WriteError as usize], 200);
+    }
+}

@@ -1,11 +1,10 @@
 //! The writer: a thread that does every system call of a sink.
 
 use std::{
-    fs::{self, DirBuilder, File, OpenOptions},
+    fs::File,
     io::{self, ErrorKind},
     mem,
-    os::unix::fs::{DirBuilderExt, FileExt, OpenOptionsExt},
-    path::Path,
+    os::unix::fs::FileExt as _,
     sync::Arc,
 };
 
@@ -14,13 +13,13 @@ use hashbrown::HashMap;
 use crate::{
     reassembly::{Direction, GapCause},
     sink::{
-        Gaps, OPEN, Output, Stats,
+        Gaps, Output, Stats,
         block::{Block, Chain},
         handles::Handles,
         index::Index,
-        name::Namer,
         queue::{Close, Message, Queue, Write},
         record::{FileRecord, Identity, Kind, Loss, Record, Run},
+        tree::{OPEN, Place, Stream, Tree},
     },
 };
 
@@ -28,11 +27,10 @@ pub(super) struct Writer {
     output: Output,
     shard: u32,
     queue: Arc<Queue>,
-    namer: Namer,
+    tree: Tree,
     index: Index,
     /// Connections with a stream that did not fit into memory, by serial.
     growing: HashMap<u64, Files>,
-    handles: Handles,
     /// Blocks that are done with, to go back when the message is.
     empty: Chain,
     stats: Stats,
@@ -43,10 +41,9 @@ pub(super) struct Writer {
 impl Writer {
     pub(super) fn new(output: Output, shard: u32, queue: Arc<Queue>, max_handles: usize) -> Self {
         Self {
-            namer: Namer::new(output.names, output.clock),
+            tree: Tree::new(&output, shard, Handles::new(max_handles)),
             index: Index::default(),
             growing: HashMap::new(),
-            handles: Handles::new(max_handles),
             empty: Chain::default(),
             stats: Stats::default(),
             reported: Vec::new(),
@@ -74,7 +71,8 @@ impl Writer {
                 Message::Close(close) => self.close(*close),
                 Message::Abandon(serial) => self.abandon(serial),
             }
-            self.stats.files_evicted = self.handles.evicted();
+            self.stats.files_evicted = self.tree.handles.evicted();
+            self.stats.names_taken = self.tree.names_taken();
             self.queue.done(mem::take(&mut self.empty), &self.stats);
         }
         let left = self.growing.values().map(Files::count);
@@ -95,8 +93,9 @@ impl Writer {
 
     fn write(&mut self, Write { identity, direction, chain }: Write) {
         let mut files = self.growing.remove(&identity.serial).unwrap_or_default();
-        if let Some(handle) = self.append(&identity, &mut files, direction, chain, Place::Open) {
-            self.handles.put((identity.serial, direction), handle);
+        let stream = self.stream(&identity, &mut files, direction);
+        if let Some(handle) = self.append(stream, &mut files.streams[direction as usize], chain, Place::Open) {
+            self.tree.handles.put(stream.key(), handle);
         }
         self.growing.insert(identity.serial, files);
     }
@@ -105,9 +104,15 @@ impl Writer {
         let identity = &record.identity;
         let mut files = self.growing.remove(&identity.serial).unwrap_or_default();
         let mut durable = true;
-        for ((direction, chain), stream) in Direction::BOTH.into_iter().zip(chains).zip(&record.streams) {
-            let handle = self.append(identity, &mut files, direction, chain, Place::Folder);
-            durable &= self.complete(identity, &mut files, direction, handle, stream.len);
+        for (direction, chain) in Direction::BOTH.into_iter().zip(chains) {
+            let file = &files.streams[direction as usize];
+            if chain.is_empty() && file.path.is_none() {
+                continue;
+            }
+            let stream = self.stream(identity, &mut files, direction);
+            let file = &mut files.streams[direction as usize];
+            let handle = self.append(stream, file, chain, Place::Folder);
+            durable &= self.complete(stream, file, handle, record.streams[direction as usize].len);
         }
         if durable {
             self.record(&record, files.records());
@@ -123,7 +128,7 @@ impl Writer {
 
     fn abandon(&mut self, serial: u64) {
         for direction in Direction::BOTH {
-            self.handles.take((serial, direction));
+            self.tree.handles.take((serial, direction));
         }
         if let Some(files) = self.growing.remove(&serial) {
             self.stats.files_left += files.count();
@@ -132,32 +137,23 @@ impl Writer {
 
     /// Writes the octets of `chain` to the file of their stream, which is made if there is none; returns the file if it
     /// is open now. After a failure the stream has ended: all that follows is lost for the same reason.
-    fn append(
-        &mut self,
-        identity: &Identity,
-        files: &mut Files,
-        direction: Direction,
-        chain: Chain,
-        place: Place,
-    ) -> Option<File> {
-        let mut handle = self.handles.take((identity.serial, direction));
+    fn append(&mut self, stream: Stream<'_>, file: &mut StreamFile, chain: Chain, place: Place) -> Option<File> {
+        let mut handle = self.tree.handles.take(stream.key());
         let mut chain = chain.reverse();
         while let Some(block) = chain.pop() {
-            let before = files.streams[direction as usize].written;
-            let cause = match files.streams[direction as usize].failed {
+            let before = file.written;
+            let cause = match file.failed {
                 Some(cause) => Err(cause),
-                None => self.put(identity, files, direction, &block, place, &mut handle).map_err(|error| {
+                None => self.put(stream, file, &mut handle, &block, place).map_err(|error| {
                     let failure = Failure::of(&error);
-                    let path = files.streams[direction as usize].path.as_deref().unwrap_or("a new file");
-                    self.report(failure, &format!("write {path}"), &error);
+                    self.report(failure, &format!("write {}", file.path.as_deref().unwrap_or("a new file")), &error);
                     failure.cause()
                 }),
             };
             if let Err(cause) = cause {
-                let file = &mut files.streams[direction as usize];
-                file.failed = Some(cause);
                 let taken = file.written - before;
                 let lost = block.bytes().len() as u64 - taken;
+                file.failed = Some(cause);
                 file.loss.get_or_insert_default().add(block.offset + taken, lost, cause);
                 match cause {
                     GapCause::DiskFull => self.stats.disk_full += lost,
@@ -171,19 +167,24 @@ impl Writer {
 
     fn put(
         &mut self,
-        identity: &Identity,
-        files: &mut Files,
-        direction: Direction,
+        stream: Stream<'_>,
+        file: &mut StreamFile,
+        handle: &mut Option<File>,
         block: &Block,
         place: Place,
-        handle: &mut Option<File>,
     ) -> io::Result<()> {
-        if handle.is_none() {
-            *handle = Some(self.open(identity, files, direction, place)?);
-        }
-        let Some(handle) = handle else { return Ok(()) };
-        let file = &mut files.streams[direction as usize];
-        let start = match self.output.gaps {
+        let handle = match handle {
+            Some(handle) => handle,
+            none => none.insert(match &file.path {
+                Some(path) => self.tree.open(path)?,
+                None => {
+                    let (handle, path) = self.tree.create(stream, place)?;
+                    file.path = Some(path);
+                    handle
+                }
+            }),
+        };
+        let mut position = match self.output.gaps {
             Gaps::Skip => file.written,
             Gaps::Hole => block.offset,
             Gaps::Zero => {
@@ -192,7 +193,6 @@ impl Writer {
             }
         };
         let mut rest = block.bytes();
-        let mut position = start;
         while !rest.is_empty() {
             let taken = self.write_at(handle, rest, position)?;
             rest = rest.get(taken..).unwrap_or_default();
@@ -229,141 +229,55 @@ impl Writer {
     }
 
     /// Gives a file its length and its place. Returns whether it is as durable as a record wants it to be.
-    fn complete(
-        &mut self,
-        identity: &Identity,
-        files: &mut Files,
-        direction: Direction,
-        mut handle: Option<File>,
-        len: u64,
-    ) -> bool {
-        let file = &mut files.streams[direction as usize];
-        let Some(path) = &file.path else { return true };
+    fn complete(&mut self, stream: Stream<'_>, file: &mut StreamFile, mut handle: Option<File>, len: u64) -> bool {
+        let Some(path) = file.path.take() else { return true };
         if file.written == 0 {
-            // The first write failed.
-            let _ = fs::remove_file(self.output.dir.join(path));
-            file.path = None;
+            // The first write failed. Should the file stay behind, it says nothing wrong: it is empty, and no record
+            // names it.
+            let _ = self.tree.remove(&path);
             return true;
         }
 
         let short = file.len < len && self.output.gaps != Gaps::Skip;
         if handle.is_none() && (short || self.output.sync) {
-            match self.open(identity, files, direction, Place::Open) {
-                Ok(opened) => handle = Some(opened),
-                Err(error) => self.report(Failure::Complete, "open a file again to complete it", &error),
-            }
+            handle =
+                self.tried(Failure::Complete, "open a file again to complete it", |writer| writer.tree.open(&path));
         }
-        let file = &mut files.streams[direction as usize];
-        let mut durable = true;
+        let mut durable = !self.output.sync;
         if let Some(handle) = handle {
             if short {
-                let extended = match self.output.gaps {
-                    // On a full disk a hole must do.
-                    Gaps::Zero if file.failed.is_none() => self.zeros(&handle, file, len),
-                    _ => handle.set_len(len),
-                };
-                if let Err(error) = extended {
-                    self.report(Failure::Complete, "extend a file to the length of its stream", &error);
+                self.tried(Failure::Complete, "extend a file to the length of its stream", |writer| {
+                    match writer.output.gaps {
+                        // Once a write has failed, a hole must do.
+                        Gaps::Zero if file.failed.is_none() => writer.zeros(&handle, file, len),
+                        _ => handle.set_len(len),
+                    }
+                });
+            }
+            durable = durable || self.tried(Failure::Sync, "sync a file", |_| handle.sync_data()).is_some();
+        }
+
+        let path = if path.starts_with(OPEN) {
+            match self.tried(Failure::Move, "move a file out of open/", |writer| writer.tree.settle(stream, &path)) {
+                Some(settled) => {
+                    self.stats.files += 1;
+                    self.stats.files_grown += 1;
+                    settled
+                }
+                None => {
+                    self.stats.files_left += 1;
+                    path
                 }
             }
-            if self.output.sync
-                && let Err(error) = handle.sync_data()
-            {
-                durable = false;
-                self.report(Failure::Sync, "sync a file", &error);
-            }
-        } else {
-            durable = !self.output.sync;
-        }
-
-        if let Err(error) = self.settle(identity, files, direction) {
-            self.report(Failure::Move, "move a file out of open/", &error);
-        }
-        let file = &files.streams[direction as usize];
-        let Some(path) = &file.path else { return durable };
-        if path.starts_with(OPEN) {
-            self.stats.files_left += 1;
         } else {
             self.stats.files += 1;
+            path
+        };
+        if self.output.sync {
+            durable &= self.tried(Failure::Sync, "sync a folder", |writer| writer.tree.sync(&path)).is_some();
         }
-        if self.output.sync
-            && let Err(error) = sync_folder(&self.output.dir, path)
-        {
-            durable = false;
-            self.report(Failure::Sync, "sync a folder", &error);
-        }
+        file.path = Some(path);
         durable
-    }
-
-    /// Moves a file that grew to where it belongs.
-    fn settle(&mut self, identity: &Identity, files: &mut Files, direction: Direction) -> io::Result<()> {
-        let Some(from) = files.streams[direction as usize].path.take_if(|path| path.starts_with(OPEN)) else {
-            return Ok(());
-        };
-        // The name is taken first, with an empty file, since a rename would replace whatever had it.
-        let moved = self.create(identity, files, direction, Place::Folder).and_then(|(_, to)| {
-            let full = self.output.dir.join(&to);
-            let moved = fs::rename(self.output.dir.join(&from), &full);
-            moved.map(|()| to).inspect_err(|_| drop(fs::remove_file(full)))
-        });
-        match moved {
-            Ok(to) => {
-                files.streams[direction as usize].path = Some(to);
-                self.stats.files_grown += 1;
-                Ok(())
-            }
-            Err(error) => {
-                files.streams[direction as usize].path = Some(from);
-                Err(error)
-            }
-        }
-    }
-
-    /// Opens the file of a stream, which is made if there is none.
-    fn open(&mut self, identity: &Identity, files: &mut Files, direction: Direction, place: Place) -> io::Result<File> {
-        if let Some(path) = &files.streams[direction as usize].path {
-            let path = self.output.dir.join(path);
-            return self.handles.make_room(|| OpenOptions::new().write(true).open(&path));
-        }
-        let (handle, path) = self.create(identity, files, direction, place)?;
-        files.streams[direction as usize].path = Some(path);
-        Ok(handle)
-    }
-
-    fn create(
-        &mut self,
-        identity: &Identity,
-        files: &mut Files,
-        direction: Direction,
-        place: Place,
-    ) -> io::Result<(File, String)> {
-        let number = *files.number.get_or_insert_with(|| self.namer.number(identity));
-        let mut path = match place {
-            Place::Open => OPEN.to_owned(),
-            Place::Folder => self.namer.folder(identity),
-        };
-        path += &self.namer.name(identity, number, direction);
-        match self.create_new(&path) {
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
-                self.stats.names_taken += 1;
-                path += &format!(".{}-{}", self.output.run, self.run_of_records().id(identity.serial));
-                Ok((self.create_new(&path)?, path))
-            }
-            result => Ok((result?, path)),
-        }
-    }
-
-    fn create_new(&mut self, path: &str) -> io::Result<File> {
-        let full = self.output.dir.join(path);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        match self.handles.make_room(|| options.open(&full)) {
-            Err(error) if error.kind() == ErrorKind::NotFound => {
-                make_folders(&self.output.dir, path, self.output.sync)?;
-                self.handles.make_room(|| options.open(&full))
-            }
-            result => result,
-        }
     }
 
     fn record(&mut self, record: &Record, files: [FileRecord<'_>; 2]) {
@@ -388,6 +302,23 @@ impl Writer {
         Run { name: &self.output.run, shard: self.shard, clock: self.output.clock }
     }
 
+    fn stream<'a>(&mut self, identity: &'a Identity, files: &mut Files, direction: Direction) -> Stream<'a> {
+        let number = *files.number.get_or_insert_with(|| self.tree.number(identity));
+        Stream { identity, direction, number }
+    }
+
+    /// Does what an output can do without, and reports it when it fails.
+    fn tried<T>(
+        &mut self,
+        failure: Failure,
+        doing: &str,
+        action: impl FnOnce(&mut Self) -> io::Result<T>,
+    ) -> Option<T> {
+        let result = action(self);
+        self.queue.alive();
+        result.inspect_err(|error| self.report(failure, doing, error)).ok()
+    }
+
     fn report(&mut self, failure: Failure, doing: &str, error: &io::Error) {
         self.stats.errors += 1;
         if !self.reported.contains(&failure) {
@@ -400,7 +331,6 @@ impl Writer {
 /// The files of one connection.
 #[derive(Default)]
 struct Files {
-    /// Earlier connections on the same endpoints; known once there is a file.
     number: Option<u32>,
     streams: [StreamFile; 2],
 }
@@ -419,21 +349,12 @@ impl Files {
 struct StreamFile {
     /// Below the directory.
     path: Option<String>,
-    /// Length of the file.
+    /// Length of the file, unless gaps are skipped: then it is `written`.
     len: u64,
     /// Stream octets in it.
     written: u64,
     failed: Option<GapCause>,
     loss: Option<Box<Loss>>,
-}
-
-/// Where a new file is made.
-#[derive(Clone, Copy)]
-enum Place {
-    /// Among those that grow.
-    Open,
-    /// Where it stays.
-    Folder,
 }
 
 /// Kinds of failure, each told once.
@@ -472,25 +393,6 @@ impl Failure {
             Self::Index => "records are lost and counted until it works again",
         }
     }
-}
-
-/// Makes the folders that `path` names below `dir`, but not `dir`: that it is gone is an error.
-fn make_folders(dir: &Path, path: &str, sync: bool) -> io::Result<()> {
-    for (end, _) in path.match_indices('/') {
-        let folder = &path[..end];
-        match DirBuilder::new().mode(0o700).create(dir.join(folder)) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) if sync => sync_folder(dir, folder)?,
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-/// Makes the entry of `path` below `dir` survive a power loss.
-fn sync_folder(dir: &Path, path: &str) -> io::Result<()> {
-    let folder = path.rfind('/').map_or("", |end| &path[..end]);
-    File::open(dir.join(folder))?.sync_all()
 }
 
 /// As the house writes errors: in lower case, without a number.

@@ -1,0 +1,49 @@
+//! The real binary between real sockets, in network namespaces. Needs root, and touches nothing outside its own
+//! namespaces and its own folders below target/tmp and /dev/shm.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot set up its world fails there")]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a program that reports to a person")]
+
+mod capture;
+mod conversation;
+mod deadline;
+mod disk;
+mod foreign;
+mod handmade;
+mod link;
+mod namespace;
+mod packet;
+mod record;
+mod runner;
+
+mod attach;
+mod filter;
+mod interface;
+mod lifecycle;
+mod loss;
+mod usage;
+
+use std::process::ExitCode;
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::Uid;
+
+fn main() -> ExitCode {
+    let options = match runner::Options::from_args() {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("{error}");
+            return ExitCode::from(2);
+        }
+    };
+    if Uid::effective().is_root() {
+        // File systems mounted from here on vanish with this process.
+        unshare(CloneFlags::CLONE_NEWNS).unwrap();
+        mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+    }
+    runner::run(
+        &options,
+        &[attach::TESTS, interface::TESTS, filter::TESTS, lifecycle::TESTS, loss::TESTS, usage::TESTS],
+    )
+}

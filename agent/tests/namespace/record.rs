@@ -1,0 +1,233 @@
+//! The index that a capture writes, as the output contract has it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::conversation::Conversation;
+
+/// The output folder of a capture that has ended.
+pub(crate) struct Output {
+    dir: PathBuf,
+    /// `close` records, in order.
+    pub closed: Vec<Record>,
+}
+
+/// One line of `connections.jsonl`.
+#[derive(Clone, Debug)]
+pub(crate) struct Record {
+    pub client: SocketAddr,
+    pub server: SocketAddr,
+    pub started: String,
+    pub ended: String,
+    /// Its place among the `-i` flags.
+    pub interface: u64,
+    pub vlan: Option<u64>,
+    pub c2s: Stream,
+    pub s2c: Stream,
+}
+
+/// One direction in a record.
+#[derive(Clone, Debug)]
+pub(crate) struct Stream {
+    /// Octets delivered.
+    pub bytes: u64,
+    pub segments: u64,
+    pub retransmitted: u64,
+    pub out_of_order: u64,
+    pub conflict: u64,
+    pub file: Option<PathBuf>,
+    pub gaps: Vec<Gap>,
+    /// Octets missing, by cause.
+    pub missing: BTreeMap<String, u64>,
+}
+
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Gap {
+    pub offset: u64,
+    pub len: u64,
+    pub cause: String,
+}
+
+impl Output {
+    pub(crate) fn read(dir: &Path) -> Self {
+        let mut closed = Vec::new();
+        for index in files(dir).iter().filter(|path| is_index(path)) {
+            let text = fs::read_to_string(dir.join(index)).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+            closed.extend(lines.filter(|line| text_at(line, "/event") == "close").map(|line| Record::parse(&line)));
+        }
+        Self { dir: dir.to_owned(), closed }
+    }
+
+    /// Every file but the index, relative to the folder.
+    pub(crate) fn stream_files(&self) -> BTreeSet<PathBuf> {
+        files(&self.dir).into_iter().filter(|path| !is_index(path)).collect()
+    }
+
+    /// Octets of a stream's file, none where it has no file.
+    pub(crate) fn content(&self, stream: &Stream) -> Vec<u8> {
+        let Some(file) = &stream.file else { return Vec::new() };
+        fs::read(self.dir.join(file)).unwrap_or_else(|error| panic!("{}: {error}", file.display()))
+    }
+
+    /// The only record of these endpoints.
+    pub(crate) fn record(&self, client: SocketAddr, server: SocketAddr) -> &Record {
+        let found: Vec<_> = self.closed.iter().filter(|r| r.client == client && r.server == server).collect();
+        let [record] = found.as_slice() else {
+            panic!("{} records of {client} > {server}, not 1, among {}: {found:#?}", found.len(), self.closed.len());
+        };
+        record
+    }
+
+    /// Exactly these conversations were captured, from handshake to FIN, every octet of them, and nothing else was
+    /// written.
+    pub(crate) fn assert_complete<'a>(&self, conversations: impl IntoIterator<Item = &'a Conversation>) {
+        let mut files = BTreeSet::new();
+        let mut expected = 0;
+        for said in conversations {
+            let record = self.record(said.client, said.server);
+            assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+            self.assert_stream(record, &record.c2s, &said.c2s);
+            self.assert_stream(record, &record.s2c, &said.s2c);
+            files.extend([&record.c2s.file, &record.s2c.file].into_iter().flatten().cloned());
+            expected += 1;
+        }
+        assert_eq!(self.closed.len(), expected, "records");
+        let found = self.stream_files();
+        let stray: Vec<_> = found.symmetric_difference(&files).collect();
+        assert!(stray.is_empty(), "files without a record, or records without their file: {stray:?}");
+    }
+
+    /// `stream` is what was `sent`, without gaps.
+    pub(crate) fn assert_stream(&self, record: &Record, stream: &Stream, sent: &[u8]) {
+        assert!(stream.missing.is_empty() && stream.gaps.is_empty(), "gaps: {record:#?}");
+        assert_eq!(stream.bytes, sent.len() as u64, "octets delivered: {record:#?}");
+        assert_eq!(stream.conflict, 0, "{record:#?}");
+        assert_eq!(stream.file.is_some(), !sent.is_empty(), "a file exists where there are octets: {record:#?}");
+        assert_same(&self.content(stream), sent, record);
+    }
+
+    /// `stream` is what was `sent` where it has no gaps, and gaps and octets add up to all of it.
+    pub(crate) fn assert_explained(&self, record: &Record, stream: &Stream, sent: &[u8]) {
+        assert_eq!(stream.bytes + stream.missing_total(), sent.len() as u64, "{record:#?}");
+        let content = self.content(stream);
+        let listed: u64 = stream.gaps.iter().map(|gap| gap.len).sum();
+        // Gaps beyond those listed have no place; the octets before the first of them have.
+        let unlisted = stream.gaps.last().filter(|_| listed < stream.missing_total()).map(Gap::end);
+        let mut at = 0;
+        for gap in &stream.gaps {
+            assert_same(slice(&content, at, gap.offset), slice(sent, at, gap.offset), record);
+            at = gap.end();
+        }
+        if unlisted.is_none() {
+            assert_same(content.get(at as usize..).unwrap_or_default(), slice(sent, at, sent.len() as u64), record);
+        }
+    }
+}
+
+impl Record {
+    fn parse(line: &Value) -> Self {
+        let endpoint = |side: &str| {
+            let ip: IpAddr = text_at(line, &format!("/{side}/ip")).parse().unwrap();
+            let port = number_at(line, &format!("/{side}/port"));
+            SocketAddr::new(ip, port.try_into().unwrap())
+        };
+        Self {
+            client: endpoint("client"),
+            server: endpoint("server"),
+            started: text_at(line, "/started").to_owned(),
+            ended: text_at(line, "/ended").to_owned(),
+            interface: number_at(line, "/interface"),
+            vlan: line.pointer("/vlan").and_then(Value::as_u64),
+            c2s: Stream::parse(line.pointer("/c2s").unwrap()),
+            s2c: Stream::parse(line.pointer("/s2c").unwrap()),
+        }
+    }
+}
+
+impl Stream {
+    pub(crate) fn missing_total(&self) -> u64 {
+        self.missing.values().sum()
+    }
+
+    /// Causes of what is missing.
+    pub(crate) fn causes(&self) -> Vec<&str> {
+        self.missing.keys().map(String::as_str).collect()
+    }
+
+    fn parse(json: &Value) -> Self {
+        let gaps = json.pointer("/gaps").and_then(Value::as_array).unwrap().iter().map(|gap| Gap {
+            offset: number_at(gap, "/offset"),
+            len: number_at(gap, "/len"),
+            cause: text_at(gap, "/cause").to_owned(),
+        });
+        let totals = json.pointer("/gap_totals").and_then(Value::as_object).unwrap().iter();
+        let missing = totals.map(|(cause, octets)| (cause.clone(), octets.as_u64().unwrap()));
+        Self {
+            bytes: number_at(json, "/bytes"),
+            segments: number_at(json, "/segments"),
+            retransmitted: number_at(json, "/retransmitted"),
+            out_of_order: number_at(json, "/out_of_order"),
+            conflict: number_at(json, "/conflict"),
+            file: json.pointer("/file").and_then(Value::as_str).map(PathBuf::from),
+            gaps: gaps.collect(),
+            missing: missing.filter(|(_, octets)| *octets > 0).collect(),
+        }
+    }
+}
+
+impl Gap {
+    pub(crate) fn new(offset: u64, len: u64, cause: &str) -> Self {
+        Self { offset, len, cause: cause.to_owned() }
+    }
+
+    fn end(&self) -> u64 {
+        self.offset + self.len
+    }
+}
+
+/// As `assert_eq!`, for octets nobody wants to see in full.
+fn assert_same(found: &[u8], sent: &[u8], record: &Record) {
+    if found != sent {
+        let first = found.iter().zip(sent).position(|(found, sent)| found != sent);
+        let first = first.unwrap_or_else(|| found.len().min(sent.len()));
+        panic!("{} octets in the file, {} sent, first difference at {first}: {record:#?}", found.len(), sent.len());
+    }
+}
+
+fn slice(bytes: &[u8], from: u64, to: u64) -> &[u8] {
+    bytes.get(from as usize..to as usize).unwrap_or_else(|| panic!("{} octets, wanted {from}..{to}", bytes.len()))
+}
+
+fn is_index(path: &Path) -> bool {
+    path.file_name().is_some_and(|name| name == "connections.jsonl")
+}
+
+/// All files below `dir`, relative to it.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![dir.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(&folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                found.push(path.strip_prefix(dir).unwrap().to_owned());
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+fn text_at<'a>(json: &'a Value, pointer: &str) -> &'a str {
+    json.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no text {pointer} in {json}"))
+}
+
+fn number_at(json: &Value, pointer: &str) -> u64 {
+    json.pointer(pointer).and_then(Value::as_u64).unwrap_or_else(|| panic!("no number {pointer} in {json}"))
+}

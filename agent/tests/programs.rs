@@ -1,0 +1,534 @@
+//! The programs themselves, run by the kernel on frames of ours (`BPF_PROG_TEST_RUN`): no interface is involved. They
+//! need root; without it each test says that it was skipped, in a line that `cargo xtask test` reads.
+#![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
+#![expect(clippy::print_stdout, reason = "xtask reads what was skipped, people read what a frame costs")]
+
+use std::{collections::BTreeMap, time::Duration};
+
+use agent::kernel::{Kernel, Options, Ring};
+use agent_common::{
+    counter::Counter,
+    filter::{Filter, Net, PortRange},
+    frame::{FrameHeader, LinkType, VERSION, flags},
+    shard::ShardKey,
+};
+use bytemuck::Zeroable as _;
+use etherparse::{IpNumber, PacketBuilder};
+
+const XDP: [&str; 2] = ["xdpflow_xdp", "xdpflow_xdp_ip"];
+const ETHERNET: [&str; 3] = ["xdpflow_xdp", "xdpflow_rx", "xdpflow_tx"];
+const RAW: [&str; 3] = ["xdpflow_xdp_ip", "xdpflow_rx_ip", "xdpflow_tx_ip"];
+const XDP_PASS: u32 = 2;
+const TCX_NEXT: u32 = u32::MAX;
+
+#[test]
+fn a_frame_that_matches_arrives_whole() {
+    let Some((mut kernel, mut rings)) = load("a_frame_that_matches_arrives_whole", Filter::zeroed()) else { return };
+    kernel.set_number(1, 7).unwrap();
+    let mut before = boot_clock();
+    for (program, frame) in both_links(&tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 1400)) {
+        assert_eq!(run(&mut kernel, program, &frame), passing(program), "{program}");
+        let (header, bytes) = only_record(&mut rings);
+        assert_eq!(bytes, frame, "{program}");
+        let after = boot_clock();
+        assert!((before..=after).contains(&header.timestamp), "{program}: {before} {header:?} {after}");
+        before = after;
+        let tx = program.starts_with("xdpflow_tx");
+        let expected = FrameHeader {
+            version: VERSION,
+            header_len: 64,
+            link_type: if program.ends_with("_ip") { LinkType::RAW } else { LinkType::ETHERNET },
+            flags: if tx { flags::TX | flags::CHECKSUM_PARTIAL } else { 0 },
+            interface: 7,
+            timestamp: header.timestamp,
+            len: frame.len() as u32,
+            caplen: frame.len() as u32,
+            wire_segments: 1,
+            vlan: 0,
+            cpu: header.cpu,
+            generation: 1,
+            hash: KEY.hash(&head(&frame, program)),
+            refused: 0,
+            flow_lost: 0,
+            reserved: 0,
+        };
+        assert_eq!(header, expected, "{program}");
+    }
+    assert_counters(&kernel, &[(Counter::Seen, 6), (Counter::Matched, 6)]);
+}
+
+#[test]
+fn what_is_not_tcp_or_not_wanted_passes_unseen() {
+    let mut filter = Filter::zeroed();
+    filter.ports[0] = PortRange { low: 80, high: 89 };
+    filter.ports_len = 1;
+    filter.hosts[0] = Net::new([10, 0, 0, 1].into(), 32);
+    filter.hosts_len = 1;
+    let Some((mut kernel, mut rings)) = load("what_is_not_tcp_or_not_wanted_passes_unseen", filter) else { return };
+    let mut udp = Vec::new();
+    PacketBuilder::ethernet2([1; 6], [2; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 9)
+        .udp(80, 80)
+        .write(&mut udp, &[7; 50])
+        .unwrap();
+    let mut arp = vec![0; 60];
+    arp[12..14].copy_from_slice(&[8, 6]);
+    let other_port = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 90, 10);
+    let other_host = tcp([10, 0, 0, 3], [10, 0, 0, 2], 1234, 80, 10);
+    let wanted = tcp([10, 0, 0, 2], [10, 0, 0, 1], 89, 1234, 10);
+    for program in ETHERNET {
+        for frame in [&udp, &arp, &other_port, &other_host] {
+            assert_eq!(run(&mut kernel, program, frame), passing(program));
+            assert!(records(&mut rings).is_empty(), "{program}");
+        }
+        run(&mut kernel, program, &wanted);
+        assert_eq!(only_record(&mut rings).1, wanted);
+    }
+    assert_counters(&kernel, &[(Counter::Seen, 15), (Counter::Matched, 3)]);
+}
+
+#[test]
+fn ipv6_tags_and_extensions_are_looked_behind() {
+    let mut filter = Filter::zeroed();
+    filter.nets[0] = Net::new("fd00:1::".parse().unwrap(), 32);
+    filter.nets_len = 1;
+    filter.ports[0] = PortRange { low: 443, high: 443 };
+    filter.ports_len = 1;
+    let Some((mut kernel, mut rings)) = load("ipv6_tags_and_extensions_are_looked_behind", filter) else { return };
+    let plain = tcp6("fd00:1::5", "2001:db8::1", 443, 5, 100);
+    // Hop-by-hop, destination options, an atomic fragment, then TCP.
+    let chain = [
+        &[60, 0, 1, 4, 0, 0, 0, 0][..],
+        &[44, 1, 1, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        &[6, 0, 0, 0, 0, 0, 0, 1],
+    ];
+    let extended = insert_extensions(&plain, 0, &chain.concat());
+    let no_net = tcp6("fd01:1::5", "2001:db8::1", 443, 5, 100);
+    for (program, link) in ETHERNET.into_iter().zip([0, 1, 2]) {
+        for frame in [&plain, &extended] {
+            for tags in 0..=4 {
+                let frame = tagged(frame, tags);
+                assert_eq!(run(&mut kernel, program, &frame), passing(program));
+                assert_eq!(only_record(&mut rings).1, frame, "{program} {link} {tags} tags");
+            }
+        }
+        run(&mut kernel, program, &no_net);
+        assert!(records(&mut rings).is_empty(), "{program}");
+    }
+    for program in RAW {
+        run(&mut kernel, program, &extended[14..]);
+        assert_eq!(only_record(&mut rings).1, &extended[14..], "{program}");
+    }
+}
+
+#[test]
+fn fragments_are_judged_by_their_addresses() {
+    let mut filter = Filter::zeroed();
+    filter.hosts[0] = Net::new([10, 0, 0, 1].into(), 32);
+    filter.hosts_len = 1;
+    filter.ports[0] = PortRange { low: 80, high: 80 };
+    filter.ports_len = 1;
+    let Some((mut kernel, mut rings)) = load("fragments_are_judged_by_their_addresses", filter) else { return };
+    for program in ETHERNET {
+        let mut hashes = BTreeMap::new();
+        for (source, offset, wanted) in
+            [(1, 0x2000_u16, true), (1, 0x2010, true), (1, 0x0020, true), (3, 0x2000, false)]
+        {
+            let mut frame = tcp([10, 0, 0, source], [10, 0, 0, 2], 1234, 443, 100);
+            frame[20..22].copy_from_slice(&offset.to_be_bytes());
+            assert_eq!(run(&mut kernel, program, &frame), passing(program));
+            let records = records(&mut rings);
+            assert_eq!(records.len(), usize::from(wanted), "{program} {source} {offset:#x}");
+            for (header, bytes) in records {
+                assert_eq!(bytes, frame);
+                assert_eq!(header.flags & flags::FRAGMENT, flags::FRAGMENT);
+                *hashes.entry(header.hash).or_insert(0) += 1;
+            }
+        }
+        assert_eq!(
+            hashes.into_values().collect::<Vec<_>>(),
+            [3],
+            "{program}: fragments of one datagram meet in one shard"
+        );
+    }
+}
+
+#[test]
+fn malformed_frames_pass_and_are_counted() {
+    let Some((mut kernel, mut rings)) = load("malformed_frames_pass_and_are_counted", Filter::zeroed()) else { return };
+    let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 0);
+    let mut runs = 0;
+    for program in ETHERNET {
+        // The kernel makes no skb that ends inside the IP header.
+        for len in if XDP.contains(&program) { 14 } else { 34 }..frame.len() {
+            assert_eq!(run(&mut kernel, program, &frame[..len]), passing(program), "{program} {len}");
+            runs += 1;
+        }
+        for (at, octet) in [(14, 0x44), (14, 0x55), (14, 0x4f)] {
+            let mut lie = frame.clone();
+            lie[at] = octet;
+            assert_eq!(run(&mut kernel, program, &lie), passing(program), "{program} {octet:#x}");
+            runs += 1;
+        }
+    }
+    assert!(records(&mut rings).is_empty());
+    assert_counters(&kernel, &[(Counter::Seen, runs), (Counter::Malformed, runs)]);
+}
+
+#[test]
+fn headers_outside_the_linear_part_are_found() {
+    let Some((mut kernel, mut rings)) = load("headers_outside_the_linear_part_are_found", Filter::zeroed()) else {
+        return;
+    };
+    // Destination options of 2,048 octets each: the TCP header lies beyond the first page, and so in a fragment of the
+    // multi-buffer frame.
+    let options = |next| [&[next, 255][..], &[0; 2046]].concat();
+    let chain = [options(60), options(60), options(60), options(6)].concat();
+    let frame = insert_extensions(&tcp6("2001:db8::1", "2001:db8::2", 443, 5, 100), 60, &chain);
+    for (program, frame) in [("xdpflow_xdp", &frame[..]), ("xdpflow_xdp_ip", &frame[14..])] {
+        assert_eq!(run(&mut kernel, program, frame), XDP_PASS);
+        let (header, bytes) = only_record(&mut rings);
+        assert_eq!(bytes, frame, "{program}");
+        assert_eq!(header.hash, KEY.hash(&head(frame, program)), "{program}");
+        assert_eq!(run(&mut kernel, program, &frame[..frame.len() - 101]), XDP_PASS);
+        assert!(records(&mut rings).is_empty(), "{program}: it ends inside its TCP header");
+    }
+    assert_counters(&kernel, &[(Counter::Seen, 4), (Counter::Matched, 2), (Counter::Malformed, 2)]);
+}
+
+#[test]
+fn programs_that_outlive_the_agent_fall_silent_five_seconds_after_its_last_heartbeat() {
+    let name = "programs_that_outlive_the_agent_fall_silent_five_seconds_after_its_last_heartbeat";
+    let options = Options { clsact: true, ..options(Filter::zeroed()) };
+    let Some((mut kernel, mut rings)) = load_with(name, &options) else { return };
+    let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 10);
+    for (age, heard) in [(0, 1), (4_000_000_000, 1), (5_100_000_000, 0), (0, 1)] {
+        kernel.heartbeat(boot_clock() - age).unwrap();
+        assert_eq!(run(&mut kernel, "xdpflow_tx", &frame), TCX_NEXT);
+        assert_eq!(records(&mut rings).len(), heard, "{age} ns old");
+    }
+    assert_counters(&kernel, &[(Counter::Seen, 3), (Counter::Matched, 3)]);
+}
+
+#[test]
+fn every_size_is_whole() {
+    let Some((mut kernel, mut rings)) = load("every_size_is_whole", Filter::zeroed()) else { return };
+    let edges = [96, 256, 576, 1024, 1536, 3072, 5120, 9216, 17408, 33792, 65535, 66048];
+    for edge in edges {
+        for len in [edge - 1, edge, edge + 1, edge + 13] {
+            let mut frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 0);
+            frame.extend((frame.len()..len).map(|i| (i * 31 / 8) as u8));
+            for program in XDP.into_iter().take(1).chain(TC_OF_A_PAGE.into_iter().filter(|_| len < 3000)) {
+                assert_eq!(run(&mut kernel, program, &frame), passing(program), "{program} {len}");
+                let (header, bytes) = only_record(&mut rings);
+                assert_eq!((header.len as usize, header.flags & flags::CUT), (len, 0), "{program} {len}");
+                assert!(bytes == frame, "{program}: {len} octets differ");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_snaplen_cuts_and_says_so() {
+    for snaplen in [1, 54, 96, 97, 1000] {
+        let filter = Filter { snaplen, ..Filter::zeroed() };
+        let Some((mut kernel, mut rings)) = load("the_snaplen_cuts_and_says_so", filter) else { return };
+        let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 500);
+        let expected = frame.len().min(snaplen as usize);
+        let cut = expected < frame.len();
+        for program in ETHERNET {
+            run(&mut kernel, program, &frame);
+            let (header, bytes) = only_record(&mut rings);
+            assert_eq!((header.len as usize, header.caplen as usize), (frame.len(), expected));
+            assert_eq!(header.flags & flags::CUT != 0, cut);
+            assert_eq!(bytes, &frame[..expected]);
+        }
+        let cuts = if cut { 3 } else { 0 };
+        assert_counters(&kernel, &[(Counter::Seen, 3), (Counter::Matched, 3), (Counter::Cut, cuts)]);
+    }
+}
+
+#[test]
+fn a_filter_replaced_while_running_changes_what_arrives_and_the_generation() {
+    let name = "a_filter_replaced_while_running_changes_what_arrives_and_the_generation";
+    let only = |port| {
+        let mut filter = Filter::zeroed();
+        filter.ports[0] = PortRange { low: port, high: port };
+        filter.ports_len = 1;
+        filter
+    };
+    let Some((mut kernel, mut rings)) = load(name, only(1)) else { return };
+    let frames = [1, 2].map(|port| tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, port, 10));
+    for generation in 1..=20 {
+        let port = usize::from(generation % 2 == 0);
+        if generation > 1 {
+            assert_eq!(kernel.set_filter(&only(port as u16 + 1)).unwrap(), generation);
+        }
+        for program in ETHERNET {
+            for frame in &frames {
+                run(&mut kernel, program, frame);
+            }
+            let (header, bytes) = only_record(&mut rings);
+            assert_eq!(bytes, frames[port]);
+            assert_eq!(header.generation, generation);
+        }
+    }
+}
+
+#[test]
+fn a_full_ring_is_counted_and_told_to_the_next_record() {
+    let name = "a_full_ring_is_counted_and_told_to_the_next_record";
+    let options = Options { ring_size: 4096, shards: 1, ..options(Filter::zeroed()) };
+    let Some((mut kernel, mut rings)) = load_with(name, &options) else { return };
+    let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 0);
+    for program in ETHERNET {
+        let before = kernel.ring_stats(0).unwrap().refused;
+        for _ in 0..100 {
+            assert_eq!(run(&mut kernel, program, &frame), passing(program));
+        }
+        let arrived = records(&mut rings).len() as u64;
+        assert!((10..50).contains(&arrived), "{arrived} records of 160 + 8 octets in a ring of 4096");
+        let refused = kernel.ring_stats(0).unwrap().refused;
+        assert_eq!(arrived + refused - before, 100);
+        run(&mut kernel, program, &frame);
+        assert_eq!(only_record(&mut rings).0.refused, refused);
+    }
+    let refused = kernel.ring_stats(0).unwrap().refused;
+    assert_counters(&kernel, &[(Counter::Seen, 303), (Counter::Matched, 303), (Counter::RingFull, refused)]);
+    let level_max = kernel.ring_stats(0).unwrap().level_max;
+    assert!((3500..=4096).contains(&level_max), "{level_max}");
+}
+
+#[test]
+fn a_frame_larger_than_the_ring_is_refused() {
+    let options = Options { ring_size: 4096, shards: 1, ..options(Filter::zeroed()) };
+    let Some((mut kernel, mut rings)) = load_with("a_frame_larger_than_the_ring_is_refused", &options) else { return };
+    let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 9000);
+    assert_eq!(run(&mut kernel, "xdpflow_xdp", &frame), XDP_PASS);
+    assert!(records(&mut rings).is_empty());
+    assert_counters(&kernel, &[(Counter::Seen, 1), (Counter::Matched, 1), (Counter::RingFull, 1)]);
+}
+
+#[test]
+fn both_directions_meet_in_the_shard_that_the_hash_names() {
+    for shards in [1, 2, 5, 64] {
+        let options = Options { shards, ..options(Filter::zeroed()) };
+        let Some((mut kernel, mut rings)) =
+            load_with("both_directions_meet_in_the_shard_that_the_hash_names", &options)
+        else {
+            return;
+        };
+        let mut used = BTreeMap::new();
+        for port in 1000..1400 {
+            let there = tcp([10, 0, 0, 1], [10, 0, 0, 2], port, 80, 10);
+            let back = tcp([10, 0, 0, 2], [10, 0, 0, 1], 80, port, 10);
+            run(&mut kernel, "xdpflow_xdp", &there);
+            run(&mut kernel, "xdpflow_tx", &back);
+            let shard = ShardKey::pick(KEY.hash(&head(&there, "xdpflow_xdp")), shards);
+            let ring = &mut rings[shard as usize];
+            assert_eq!(drain(ring).len(), 2, "{shards} shards, port {port}");
+            *used.entry(shard).or_insert(0) += 1;
+        }
+        assert_eq!(used.len(), shards as usize, "400 connections over {shards} shards: {used:?}");
+    }
+}
+
+#[test]
+fn what_the_stack_knows_about_a_merged_frame_is_told() {
+    let Some((mut kernel, mut rings)) = load("what_the_stack_knows_about_a_merged_frame_is_told", Filter::zeroed())
+    else {
+        return;
+    };
+    let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 2800);
+    // __sk_buff: gso_segs is its 42nd word, gso_size two further on.
+    let mut skb = [0_u32; 48];
+    skb[41] = 2;
+    skb[44] = 1448;
+    let result = kernel.test_run("xdpflow_rx", &frame, Some(bytemuck::cast_slice(&skb)), 1).unwrap();
+    assert_eq!(result.return_value, TCX_NEXT);
+    let (header, bytes) = only_record(&mut rings);
+    assert_eq!(bytes, frame);
+    assert_eq!((header.wire_segments, header.flags), (2, flags::CHECKSUM_PARTIAL));
+}
+
+/// What a frame costs, above a program that only passes: `cargo test --release -p agent --test programs -- --ignored
+/// --nocapture cost`. A frame that does not match may cost 35 ns.
+#[test]
+#[ignore = "a measurement, not a test"]
+fn cost() {
+    let host = |last: u8| Net::new([192, 0, 2, last].into(), 32);
+    let net = |third: u8| Net::new([198, 51, third, 0].into(), 24);
+    let mut filters = vec![("everything", Filter::zeroed())];
+    for (name, ports, hosts, nets) in [
+        ("1 port", 1, 0, 0),
+        ("16 ports", 16, 0, 0),
+        ("1 host", 0, 1, 0),
+        ("16 hosts", 0, 16, 0),
+        ("1 net", 0, 0, 1),
+        ("16 nets", 0, 0, 16),
+    ] {
+        let mut filter = Filter { ports_len: ports, hosts_len: hosts, nets_len: nets, ..Filter::zeroed() };
+        for i in 0..16 {
+            filter.ports[i] = PortRange { low: 1 + i as u16, high: 1 + i as u16 };
+            filter.hosts[i] = host(i as u8);
+            filter.nets[i] = net(i as u8);
+        }
+        filters.push((name, filter));
+    }
+    let v4 = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 8080, 0);
+    let v6 = tcp6("2001:db8::1", "2001:db8::2", 1234, 8080, 0);
+    let vlan = tagged(&v4, 1);
+    let mut udp = Vec::new();
+    PacketBuilder::ethernet2([1; 6], [2; 6])
+        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 9)
+        .udp(80, 80)
+        .write(&mut udp, &[7; 50])
+        .unwrap();
+    let frames = [("v4", &v4), ("v6", &v6), ("v4 in a VLAN", &vlan), ("UDP", &udp)];
+    for (name, filter) in filters {
+        let options = Options { ring_size: 1 << 20, shards: 2, ..options(filter) };
+        let Some((mut kernel, mut rings)) = load_with("cost", &options) else { return };
+        for (frame_name, frame) in frames {
+            let cost = |kernel: &mut Kernel, program, repeat| {
+                let runs = (0..9).map(|_| {
+                    let result = kernel.test_run(program, frame, None, repeat).unwrap();
+                    result.duration
+                });
+                runs.min().unwrap_or(Duration::MAX).as_nanos() as i64
+            };
+            let repeat = if name == "everything" && frame_name != "UDP" { 4000 } else { 1_000_000 };
+            let base = cost(&mut kernel, "xdpflow_pass", 1_000_000);
+            let xdp = cost(&mut kernel, "xdpflow_xdp", repeat);
+            records(&mut rings);
+            let tc = cost(&mut kernel, "xdpflow_tx", repeat);
+            records(&mut rings);
+            println!("{name:>12} {frame_name:>14}: pass {base} ns, XDP {xdp} ns = {} more, tc {tc} ns", xdp - base);
+        }
+    }
+}
+
+const KEY: ShardKey = ShardKey([
+    0x9e37_79b9_7f4a_7c15,
+    0xbf58_476d_1ce4_e5b9,
+    0x94d0_49bb_1331_11eb,
+    0x2545_f491_4f6c_dd1d,
+    0xd6e8_feb8_6659_fd93,
+    0xa076_1d64_78bd_642f,
+    0xe703_7ed1_a0b4_28db,
+    0x8ebc_6af0_9c88_c6e3,
+    0x5896_36d1_7a4c_8f5b,
+    0x1d8e_4e27_c47d_124f,
+    0xeb44_acca_b455_d165,
+    0x3c6e_f372_fe94_f82b,
+]);
+
+/// One page, headroom and all, is what BPF_PROG_TEST_RUN makes an skb of.
+const TC_OF_A_PAGE: [&str; 2] = ["xdpflow_rx", "xdpflow_tx"];
+
+fn options(filter: Filter) -> Options {
+    Options { filter, shards: 2, ring_size: 1 << 20, key: KEY, clsact: false, now: boot_clock() }
+}
+
+fn load(test: &str, filter: Filter) -> Option<(Kernel, Vec<Ring>)> {
+    load_with(test, &options(filter))
+}
+
+fn load_with(test: &str, options: &Options) -> Option<(Kernel, Vec<Ring>)> {
+    if rustix::process::geteuid().is_root() {
+        return Some(Kernel::load(options).unwrap());
+    }
+    println!("skipped: {test} (needs root)");
+    None
+}
+
+fn boot_clock() -> u64 {
+    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+fn run(kernel: &mut Kernel, program: &str, frame: &[u8]) -> u32 {
+    kernel
+        .test_run(program, frame, None, 1)
+        .unwrap_or_else(|error| panic!("{program}, {} octets: {error:?}", frame.len()))
+        .return_value
+}
+
+fn passing(program: &str) -> u32 {
+    if XDP.contains(&program) { XDP_PASS } else { TCX_NEXT }
+}
+
+fn drain(ring: &mut Ring) -> Vec<(FrameHeader, Vec<u8>)> {
+    let mut records = Vec::new();
+    while let Some(record) = ring.next() {
+        let record = record.unwrap();
+        records.push((*record.header(), record.bytes().to_vec()));
+    }
+    records
+}
+
+fn records(rings: &mut [Ring]) -> Vec<(FrameHeader, Vec<u8>)> {
+    rings.iter_mut().flat_map(drain).collect()
+}
+
+fn only_record(rings: &mut [Ring]) -> (FrameHeader, Vec<u8>) {
+    let mut records = records(rings);
+    assert_eq!(records.len(), 1);
+    records.remove(0)
+}
+
+/// All counters: those that are not named are 0.
+fn assert_counters(kernel: &Kernel, expected: &[(Counter, u64)]) {
+    let counters = kernel.counters().unwrap();
+    for (counter, value) in Counter::ALL.into_iter().zip(counters) {
+        let expected = expected.iter().find(|(name, _)| *name == counter).map_or(0, |(_, value)| *value);
+        assert_eq!(value, expected, "{}", counter.name());
+    }
+}
+
+fn head(frame: &[u8], program: &str) -> agent_common::filter::Head {
+    let link_type = if program.ends_with("_ip") { LinkType::RAW } else { LinkType::ETHERNET };
+    match agent_common::filter::parse(frame, link_type) {
+        agent_common::filter::Parsed::Tcp(head) => head,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn both_links(frame: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
+    let ethernet = ETHERNET.into_iter().map(|program| (program, frame.to_vec()));
+    ethernet.chain(RAW.into_iter().map(|program| (program, frame[14..].to_vec()))).collect()
+}
+
+fn tcp(src: [u8; 4], dst: [u8; 4], src_port: u16, dst_port: u16, len: usize) -> Vec<u8> {
+    let mut frame = Vec::new();
+    let payload: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(src, dst, 64).tcp(src_port, dst_port, 1, 2);
+    builder.write(&mut frame, &payload).unwrap();
+    frame
+}
+
+fn tcp6(src: &str, dst: &str, src_port: u16, dst_port: u16, len: usize) -> Vec<u8> {
+    let octets = |address: &str| address.parse::<std::net::Ipv6Addr>().unwrap().octets();
+    let mut frame = Vec::new();
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv6(octets(src), octets(dst), 64);
+    builder.tcp(src_port, dst_port, 1, 2).write(&mut frame, &vec![7; len]).unwrap();
+    frame
+}
+
+/// Puts extension headers, of which the first is `first`, between the IPv6 header of a frame and its TCP header.
+fn insert_extensions(frame: &[u8], first: u8, extensions: &[u8]) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    assert_eq!(frame[20], IpNumber::TCP.0);
+    frame[20] = first;
+    let len = u16::from_be_bytes([frame[18], frame[19]]) + extensions.len() as u16;
+    frame[18..20].copy_from_slice(&len.to_be_bytes());
+    frame.splice(54..54, extensions.iter().copied());
+    frame
+}
+
+fn tagged(frame: &[u8], tags: usize) -> Vec<u8> {
+    let mut frame = frame.to_vec();
+    for ethertype in [[0x81, 0], [0x88, 0xa8], [0x91, 0], [0x81, 0]].into_iter().take(tags) {
+        frame.splice(12..12, [ethertype[0], ethertype[1], 0, 5]);
+    }
+    frame
+}

@@ -1,0 +1,101 @@
+//! Ctrl-C, SIGTERM and SIGHUP while child processes run: the children are ended, whatever waits for one of them returns
+//! with an error, and on its way out every drop guard undoes what it did.
+
+use std::{
+    process::{Child, Command, ExitStatus},
+    sync::{Mutex, MutexGuard, PoisonError},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+use crate::command::line;
+
+/// From here on the signals do not end this process, but what it runs.
+pub(crate) fn install() -> Result<()> {
+    ctrlc::set_handler(|| {
+        let mut state = state();
+        state.interrupted = true;
+        for pid in &state.children {
+            // One that has just ended on its own needs no signal.
+            let _ = kill_process(*pid, Signal::INT);
+        }
+    })
+    .context("handle Ctrl-C")
+}
+
+/// Fails when a signal has come.
+pub(crate) fn check() -> Result<()> {
+    if state().interrupted {
+        bail!("interrupted");
+    }
+    Ok(())
+}
+
+/// A child process that does not outlive this value.
+pub(crate) struct Running {
+    name: String,
+    child: Child,
+    pid: Pid,
+}
+
+impl Running {
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let name = line(command);
+        // The lock keeps a signal from coming between the start and the entry in the list.
+        let mut state = state();
+        if state.interrupted {
+            bail!("interrupted");
+        }
+        let child = command.spawn().with_context(|| format!("run {name}"))?;
+        let pid = Pid::from_child(&child);
+        state.children.push(pid);
+        Ok(Self { name, child, pid })
+    }
+
+    pub(crate) fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// As Ctrl-C in its terminal.
+    pub(crate) fn interrupt(&self) -> Result<()> {
+        kill_process(self.pid, Signal::INT).with_context(|| format!("stop {}", self.name))
+    }
+
+    /// Waits for it to end by itself.
+    pub(crate) fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().with_context(|| format!("wait for {}", self.name))? {
+                return Ok(status);
+            }
+            if start.elapsed() > limit {
+                bail!("{} did not end within {} s", self.name, limit.as_secs());
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        state().children.retain(|pid| *pid != self.pid);
+        // Both fail on one that has ended, which is what is wanted.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+struct State {
+    interrupted: bool,
+    children: Vec<Pid>,
+}
+
+static STATE: Mutex<State> = Mutex::new(State { interrupted: false, children: Vec::new() });
+
+/// A thread that panicked while holding the lock left nothing half done.
+fn state() -> MutexGuard<'static, State> {
+    STATE.lock().unwrap_or_else(PoisonError::into_inner)
+}

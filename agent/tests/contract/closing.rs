@@ -47,7 +47,7 @@ fn row_09_a_fin_behind_a_gap() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abc").ack(5001)).send(S.fin(5001).ack(1004)).send(C.fin(1010).ack(5002));
     trace.send(S.ack(5002, 1011).at(10)).wait_until(1_100);
-    trace.expect(&["handshake fin c2s=abc[6 not-captured] s2c="]);
+    trace.expect(&["handshake fin c2s=abc{6 not-captured} s2c="]);
 }
 
 #[test]

@@ -151,8 +151,8 @@ impl Checker<'_> {
         if base + stream.edge + behind > sent {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
-        if ended == Ended::Fin && ledger.fin.is_none_or(|(_, at)| at != base + stream.edge) {
-            return Some(format!("ended by FIN at {}, but that was {:?}", base + stream.edge, ledger.fin));
+        if ended == Ended::Fin && ledger.fin.is_none_or(|(_, at)| at != base + stream.edge + behind) {
+            return Some(format!("ended by FIN at {}, but that was {:?}", base + stream.edge + behind, ledger.fin));
         }
         stream
             .gaps
@@ -213,7 +213,8 @@ impl Checker<'_> {
             if !self.must_take(open, ledger, record) {
                 continue;
             }
-            if from < base && self.below_start_is_wrong(open, ledger, record) {
+            let overtaken = ledger.answered == Some(base);
+            if from < base && !overtaken && self.below_start_is_wrong(open, ledger, record) {
                 return Some(format!("{from}..{until}, captured by record {record}, lies below the start"));
             }
             let end = base + stream.edge;
@@ -250,10 +251,18 @@ impl Checker<'_> {
         let acked = ledger.fin.map_or(acked.saturating_sub(1), |(_, fin)| acked.min(fin));
         let reach = base + stream.edge + trailing.map_or(0, |gap| gap.len);
         if let Some(gap) = trailing {
-            let cause =
-                gap.cause == GapCause::NotCaptured || gap.cause == GapCause::RingFull && self.ledger.refused > 0;
-            if gap.offset != stream.edge || !cause {
-                return Some(format!("{gap:?} trails it"));
+            let (start, end) = (base + gap.offset, base + gap.offset + gap.len);
+            let cut: u64 = ledger.cut.within(start, end).map(|(from, to, _)| to - from).sum();
+            let legal = match gap.cause {
+                GapCause::Snaplen => cut == gap.len,
+                _ if cut == gap.len => false,
+                GapCause::NotCaptured => true,
+                GapCause::RingFull => self.ledger.refused > 0,
+                GapCause::Close | GapCause::Timeout | GapCause::Limit => ledger.fin.is_some(),
+                GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+            };
+            if gap.offset != stream.edge || !legal {
+                return Some(format!("{gap:?} trails it, {cut} octets of it cut off by the snaplen"));
             }
         }
         let started = stream.edge > 0 || stream.bases.is_some();

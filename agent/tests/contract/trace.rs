@@ -314,7 +314,7 @@ impl Sink for Heard {
             Event::Gap { direction, gap } => {
                 let stream = &mut connection.streams[direction as usize];
                 assert_eq!(gap.offset, stream.len() as u64);
-                assert!(gap.len > 0);
+                assert!((1..1 << 28).contains(&gap.len), "{gap:?}");
                 stream.extend((0..gap.len).map(|_| Err(gap.cause)));
             }
             Event::Late { direction, offset, bytes } => {

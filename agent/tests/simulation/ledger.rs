@@ -45,8 +45,6 @@ pub(crate) struct SideLedger {
     pub(crate) ambiguous: Spans,
     /// Where the stream may have been picked up: every number that anybody has named.
     pub(crate) starts: Vec<u64>,
-    /// What the SYN-ACK acknowledged, where that came before the SYN.
-    pub(crate) answered: Option<u64>,
     highest: u64,
     window: Option<u64>,
     scale: Option<u8>,
@@ -136,9 +134,6 @@ impl Ledger {
         if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
             peer.acks.push((index, now, ack));
             peer.starts.push(ack);
-            if packet.syn && peer.syn.is_none() {
-                peer.answered = Some(ack);
-            }
             let window = if known { peer.window.unwrap_or(0).max(1) } else { 16 << 20 };
             if ack < peer.highest + window {
                 peer.highest = peer.highest.max(ack);

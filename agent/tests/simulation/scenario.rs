@@ -132,9 +132,17 @@ impl Scenario {
     /// Takes out what would leave nobody able to say what is right.
     fn reconcile(&mut self) {
         let reused = self.pairs.iter().any(|talks| talks.len() > 1);
-        if reused && self.tap.only.is_some() {
-            // One-sided, a reuse is confirmed by payload at ISN + 1, which must be there, and before anything else.
+        if reused {
+            // One-sided, a reuse is confirmed by payload at ISN + 1, which must be there, and before anything else. And
+            // data of the new connection that overtakes its SYN-ACK cannot be told from the old one's.
             self.tap.only = None;
+            self.tap.skew = [0; 2];
+            self.tap.shuffle = 0;
+        }
+        if self.pairs.iter().flatten().any(|talk| talk.plans[0].open_data > 0 || talk.simultaneous) {
+            // Row 13: where the SYN-ACK comes first its number is the start, and data of the SYN lies before it.
+            self.tap.skew = [0; 2];
+            self.tap.shuffle = 0;
         }
         if !self.generous() || !self.sees_all() {
             // Out of place it would open or corroborate something.

@@ -73,6 +73,13 @@ fn row_10_a_blind_reset_makes_no_other_believable() {
 }
 
 #[test]
+fn row_10_a_blind_reset_says_nothing_of_a_window() {
+    let mut trace = talking();
+    trace.send(S.rst(0x8000_0000).window(1)).send(C.data(1010, "jkl").ack(5001)).send(C.data(1007, "ghi").ack(5001));
+    trace.expect(&["handshake open c2s=abcdefghijkl s2c="]);
+}
+
+#[test]
 fn row_10_a_blind_ack_makes_no_reset_believable() {
     let mut trace = talking();
     trace.send(S.ack(5001, 0x4000_0000)).send(C.rst(0x4000_0000)).wait_until(2_000);

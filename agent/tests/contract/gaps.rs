@@ -42,7 +42,7 @@ fn row_06_the_end_that_was_acknowledged_but_never_seen() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abcd")).send(S.ack(5001, 1010)).wait_until(10_000);
     trace.expect(&["handshake open c2s=abcd s2c="]).finish();
-    trace.expect(&["handshake finish c2s=abcd[4 not-captured] s2c="]);
+    trace.expect(&["handshake finish c2s=abcd{4 not-captured} s2c="]);
 }
 
 #[test]
@@ -156,17 +156,41 @@ fn row_20_a_copy_brings_what_was_cut() {
 }
 
 #[test]
+fn row_20_a_cut_segment_before_one_that_waits() {
+    for captured in ["", "a"] {
+        let mut trace = Trace::established(Config::default());
+        trace.send(C.data(1011, "kl")).send(C.data(1001, captured).missing(10 - captured.len() as u32));
+        trace.expect(&[&format!("handshake open c2s={captured}[{} snaplen]kl s2c=", 10 - captured.len())]);
+    }
+}
+
+#[test]
+fn row_20_cut_segments_before_one_that_waits_for_its_predecessor() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1021, "uv")).send(C.data(1011, "").missing(10)).send(C.data(1001, "").missing(10));
+    trace.expect(&["handshake open c2s=[20 snaplen]uv s2c="]);
+}
+
+#[test]
+fn row_20_a_shorter_copy_from_the_middle_of_what_was_cut() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "a").missing(9).ack(5001)).send(S.ack(5001, 1011)).send(C.data(1005, "e").ack(5001).at(10));
+    trace.wait_until(5_000).send(C.data(1011, "k").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=a[3 snaplen]e[5 snaplen]k s2c="]);
+}
+
+#[test]
 fn row_20_nothing_but_headers() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "").missing(100)).send(S.data(5001, "ok").ack(1101)).send(C.fin(1101).ack(5003));
     trace.send(S.fin(5003).ack(1102)).send(C.ack(1102, 5004)).wait_until(200_000);
-    trace.expect(&["handshake fin c2s=[100 snaplen] s2c=ok"]);
+    trace.expect(&["handshake fin c2s={100 snaplen} s2c=ok"]);
 }
 
 #[test]
 fn row_20_the_fin_stands_behind_the_missing_octets() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "ab").missing(8).and_fin().ack(5001)).send(S.fin(5001).ack(1012)).send(C.ack(1012, 5002));
-    trace.wait_until(200_000).expect(&["handshake fin c2s=ab[8 snaplen] s2c="]);
+    trace.wait_until(200_000).expect(&["handshake fin c2s=ab{8 snaplen} s2c="]);
     assert_eq!(trace.summary(0, ServerToClient).delivered, 0);
 }

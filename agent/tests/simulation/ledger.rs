@@ -41,7 +41,7 @@ pub(crate) struct SideLedger {
     pub(crate) acks: Vec<(usize, u64, u64)>,
     /// Records of this side.
     pub(crate) records: Vec<SideRecord>,
-    /// Octets that may be taken for a probe, or the other way round, by the letter of row 16.
+    /// Octets of keep-alives: while nothing says that they lie before RCV.NXT, they may be taken for data (row 16).
     pub(crate) ambiguous: Spans,
     /// Where the stream may have been picked up: every number that anybody has named.
     pub(crate) starts: Vec<u64>,
@@ -121,9 +121,6 @@ impl Ledger {
             let captured = captured.min(len);
             sender.octets.add(position, position + captured, index);
             sender.cut.add(position + captured, position + len, index);
-            if len == 1 && !packet.syn {
-                sender.ambiguous.add(position, position + 1, index);
-            }
         } else if packet.kind == Kind::KeepAlive && captured > 0 {
             sender.ambiguous.add(position, position + 1, index);
         }
@@ -137,7 +134,10 @@ impl Ledger {
         if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
             peer.acks.push((index, now, ack));
             peer.starts.push(ack);
-            peer.highest = peer.highest.max(ack);
+            let window = if known { peer.window.unwrap_or(0).max(1) } else { 16 << 20 };
+            if ack < peer.highest + window {
+                peer.highest = peer.highest.max(ack);
+            }
         }
     }
 

@@ -212,7 +212,7 @@ fn draw_timeouts(rng: &mut Rng, config: &mut Config) {
     config.fin_timeout = rng.magnitude(SECOND, 400 * SECOND);
     config.idle_timeout = rng.magnitude(2 * SECOND, 8_000 * SECOND);
     config.linger = rng.magnitude(100 * MS, 100 * SECOND);
-    config.update_interval = rng.magnitude(100 * MS, 400 * SECOND);
+    config.update_interval = rng.magnitude(SECOND, 400 * SECOND);
 }
 
 fn draw_limits(rng: &mut Rng, config: &mut Config) {

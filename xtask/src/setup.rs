@@ -26,20 +26,13 @@ pub(crate) fn run() -> Result<()> {
 
 /// Finds or installs what building the eBPF half needs.
 pub(crate) fn ebpf() -> Result<()> {
-    let mut missing = Vec::new();
     for route in [Route::Rustup, Route::Debian] {
         match route.prepare() {
             Ok(()) => return Ok(()),
-            Err(error) => {
-                println!("  {} route: {error:#}", route.name());
-                missing.push(format!("{} route: {error:#}", route.name()));
-            }
+            Err(error) => println!("  not by the {} route: {error:#}", route.name()),
         }
     }
-    bail!(
-        "the eBPF half cannot be built here, by neither route:\n  {}\n(replay and the tests of the core do not need it)",
-        missing.join("\n  ")
-    );
+    bail!("the eBPF half cannot be built here, for want of what is named above; the rest works without it")
 }
 
 /// Programs that the demo and the kernel tests run.

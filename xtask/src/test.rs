@@ -110,6 +110,10 @@ impl Layer {
         };
         // Of tests that pass it shows whether they were skipped.
         test.args(["--", "--show-output"]).args(filter);
+        if *self == Self::Unit && command::is_root() {
+            // What unit tests are ignored for is that they need root.
+            test.arg("--include-ignored");
+        }
 
         let start = Instant::now();
         let output = test.stdin(Stdio::null()).output().with_context(|| format!("run {}", line(&test)))?;

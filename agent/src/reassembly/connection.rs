@@ -331,20 +331,27 @@ impl Connection {
         answers_syn || stream.may_reset(segment.seq, peer)
     }
 
-    /// Whether this segment confirms that the remembered SYN began another connection: a SYN-ACK acknowledges it (or,
-    /// for a SYN-ACK, an ACK does), or its sender goes on behind it and has not gone on in the old sequence space.
+    /// Whether this segment confirms that the remembered SYN began another connection: the other half of the handshake
+    /// fits to it, or its sender goes on behind it and has not gone on in the old sequence space.
     fn confirmed(&mut self, segment: &Segment<'_>, direction: Direction) -> Option<PendingSyn> {
         let extra = self.extra.as_mut()?;
         let pending = extra.pending.as_ref()?;
+        let (syn, ack) = (segment.flags.contains(Flags::SYN), segment.flags.contains(Flags::ACK));
         let first = pending.segment.seq.advance(1);
-        let confirmed = if pending.direction == direction {
-            let goes_on = segment.seq == first && !segment.payload.is_empty() && !segment.flags.contains(Flags::SYN);
-            goes_on && !pending.doubted
+        let confirmed = if segment.flags.contains(Flags::RST) {
+            false
+        } else if pending.direction == direction {
+            !syn && !pending.doubted && segment.seq == first && !segment.payload.is_empty()
+        } else if pending.segment.flags.contains(Flags::ACK) {
+            // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
+            let is_its_syn = syn && !ack && segment.seq.advance(1) == pending.segment.ack;
+            is_its_syn || (ack && segment.ack == first)
         } else {
-            let answer = segment.flags.contains(Flags::SYN) || pending.segment.flags.contains(Flags::ACK);
-            answer && segment.flags.contains(Flags::ACK) && segment.ack == first
+            // A SYN, perhaps with data (RFC 7413), of which the SYN-ACK takes all, some or nothing.
+            let taken = segment.ack.distance_from(first);
+            syn && ack && usize::try_from(taken).is_ok_and(|taken| taken <= pending.payload.len())
         };
-        if confirmed && !segment.flags.contains(Flags::RST) { extra.pending.take() } else { None }
+        if confirmed { extra.pending.take() } else { None }
     }
 
     /// The sender of a remembered SYN that goes on in the old sequence space has not begun another connection.

@@ -182,13 +182,11 @@ impl Stream {
     /// Whether a SYN with this ISN can be the beginning of this stream.
     pub(super) fn agrees_with(&self, isn: SeqNum) -> bool {
         let first = isn.advance(1);
+        let leads_to = |seq: SeqNum| (0..WINDOW_UNKNOWN).contains(&i64::from(seq.distance_from(first)));
         match self.start {
-            Start::Unknown => true,
+            Start::Unknown => self.sent.or(self.peer_ack).is_none_or(leads_to),
             Start::Midstream | Start::Syn => self.base == first,
-            Start::Pickup => {
-                let ahead = self.base.advance(self.lowest()).distance_from(first);
-                (0..WINDOW_UNKNOWN).contains(&i64::from(ahead))
-            }
+            Start::Pickup => leads_to(self.base.advance(self.lowest())),
         }
     }
 
@@ -391,8 +389,11 @@ impl Stream {
         if self.is_located() && end > self.next {
             let extra = self.extra.get_or_insert_default();
             let ring_full = extra.ring_full || refused.wrapping_sub(self.refused).cast_signed() > 0;
-            let cause =
-                if ring_full { GapCause::RingFull } else { extra.tail_given_up.unwrap_or(GapCause::NotCaptured) };
+            let cause = match extra.tail_given_up {
+                _ if extra.cut_until > self.next => GapCause::Snaplen,
+                _ if ring_full => GapCause::RingFull,
+                given_up => given_up.unwrap_or(GapCause::NotCaptured),
+            };
             let gap = Gap { offset: self.next, len: end - self.next, cause };
             cx.stats.gaps_trailing += gap.len;
             extra.trailing_gap = Some(gap);

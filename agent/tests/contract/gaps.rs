@@ -104,6 +104,20 @@ fn row_07_without_a_word_from_the_peer_a_hole_times_out() {
 }
 
 #[test]
+fn row_07_a_segment_in_the_middle_of_a_hole_does_not_open_it_anew() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1020, "xyz").ack(5001)).send(S.ack(5001, 1004).at(10));
+    trace.send(C.data(1010, "jkl").ack(5001).at(20)).wait_until(200_000).expect(&["handshake open c2s=abc s2c="]);
+}
+
+#[test]
+fn row_07_a_denial_counts_while_the_stream_is_picked_up() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).send(S.ack(5001, 1004).at(10));
+    trace.wait_until(200_000).expect(&["midstream open c2s=abc s2c="]);
+}
+
+#[test]
 fn row_07_an_ack_from_before_the_hole_says_nothing_about_it() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abc")).send(S.ack(5001, 1004)).send(C.data(1007, "ghi").at(5_000));
@@ -169,6 +183,17 @@ fn row_20_cut_segments_before_one_that_waits_for_its_predecessor() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1021, "uv")).send(C.data(1011, "").missing(10)).send(C.data(1001, "").missing(10));
     trace.expect(&["handshake open c2s=[20 snaplen]uv s2c="]);
+}
+
+#[test]
+fn row_20_headers_alone_in_any_order() {
+    for order in [[0, 2, 1], [2, 0, 1], [1, 2, 0], [2, 1, 0], [1, 0, 2]] {
+        let mut trace = Trace::established(Config::default());
+        for n in order {
+            trace.send(C.data(1001 + 10 * n, "").missing(10).ack(5001));
+        }
+        trace.send(C.data(1031, "x").ack(5001)).expect(&["handshake open c2s=[30 snaplen]x s2c="]);
+    }
 }
 
 #[test]

@@ -37,8 +37,9 @@ pub(crate) struct SideLedger {
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
     pub(crate) fin: Option<(usize, u64)>,
-    /// ACKs of the peer for this side: record, time, position.
+    /// ACKs of the peer for this side: record, time, position; and the highest one that is believable (row 21).
     pub(crate) acks: Vec<(usize, u64, u64)>,
+    pub(crate) believable_ack: u64,
     /// Records of this side.
     pub(crate) records: Vec<SideRecord>,
     /// Octets of keep-alives: while nothing says that they lie before RCV.NXT, they may be taken for data (row 16).
@@ -137,6 +138,7 @@ impl Ledger {
             let window = if known { peer.window.unwrap_or(0).max(1) } else { 16 << 20 };
             if ack < peer.highest + window {
                 peer.highest = peer.highest.max(ack);
+                peer.believable_ack = peer.believable_ack.max(ack);
             }
         }
     }
@@ -150,10 +152,6 @@ impl SideLedger {
     /// When the peer was first seen to acknowledge everything below `position`, by record `until`.
     pub(crate) fn acked(&self, position: u64, until: usize) -> Option<u64> {
         self.acks.iter().find(|ack| ack.2 >= position && ack.0 <= until).map(|ack| ack.1)
-    }
-
-    pub(crate) fn highest_ack(&self, until: usize) -> u64 {
-        self.acks.iter().filter(|ack| ack.0 <= until).map(|ack| ack.2).max().unwrap_or(0)
     }
 
     pub(crate) fn window_is_closed(&self) -> bool {

@@ -109,6 +109,7 @@ impl Scenario {
     fn draw_talks(&mut self) {
         let rng = &mut self.rng;
         for _ in 0..rng.between(1, 3) {
+            let mut isn = [isn(rng), isn(rng)];
             let count = if rng.chance(60) { 1 } else { rng.between(2, 4) };
             let talks = (0..count).map(|n| {
                 let mut plans = [Plan::draw(rng), Plan::draw(rng)];
@@ -116,9 +117,13 @@ impl Scenario {
                     // Otherwise the next conversation has to wait for a host to die.
                     plans.iter_mut().filter(|plan| plan.close == Close::Never).for_each(|plan| plan.close = Close::Fin);
                 }
+                if n > 0 {
+                    // A host's clock for ISNs (RFC 9293 section 3.4.1) keeps a new connection away from the old one.
+                    isn = isn.map(|isn| isn.wrapping_add(rng.between(1 << 24, 1 << 31) as u32));
+                }
                 Talk {
                     plans,
-                    isn: [isn(rng), isn(rng)],
+                    isn,
                     after: if n == 0 { rng.below(SECOND) } else { rng.magnitude(MS, 200 * SECOND) },
                     abrupt: rng.chance(10),
                     simultaneous: rng.chance(5),
@@ -207,7 +212,7 @@ fn draw_timeouts(rng: &mut Rng, config: &mut Config) {
     config.fin_timeout = rng.magnitude(SECOND, 400 * SECOND);
     config.idle_timeout = rng.magnitude(2 * SECOND, 8_000 * SECOND);
     config.linger = rng.magnitude(100 * MS, 100 * SECOND);
-    config.update_interval = rng.magnitude(100 * MS, 400 * SECOND);
+    config.update_interval = rng.magnitude(SECOND, 400 * SECOND);
 }
 
 fn draw_limits(rng: &mut Rng, config: &mut Config) {

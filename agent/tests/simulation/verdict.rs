@@ -189,7 +189,7 @@ impl Checker<'_> {
             GapCause::RingFull => declared.refused > 0,
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.small_limits(),
-            GapCause::Close => closing && (acked.is_none() || ledger.highest_ack(until) < end),
+            GapCause::Close => closing && (acked.is_none() || ledger.believable_ack < end),
             GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
         };
         (!legal).then(|| {

@@ -13,6 +13,8 @@ pub(super) struct Assembler {
     chunks: BTreeMap<u64, Chunk>,
     /// What the chunks cost, by [`cost`].
     charged: usize,
+    /// When the chunk was seen that has waited longest; `None` while that has to be looked for.
+    oldest: Option<Timestamp>,
 }
 
 pub(super) struct Chunk {
@@ -99,9 +101,18 @@ impl Assembler {
         self.check();
     }
 
-    /// Offset of the first chunk, and when it was seen.
-    pub(super) fn first(&self) -> Option<(u64, Timestamp)> {
-        self.chunks.first_key_value().map(|(&offset, chunk)| (offset, chunk.seen))
+    /// Offset of the first chunk.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.chunks.first_key_value().map(|(&offset, _)| offset)
+    }
+
+    /// When the hole before the first chunk opened: that was when the first segment behind it was seen, and all chunks
+    /// stand behind it.
+    pub(super) fn oldest(&mut self) -> Option<Timestamp> {
+        if self.oldest.is_none() {
+            self.oldest = self.chunks.values().map(|chunk| chunk.seen).min();
+        }
+        self.oldest
     }
 
     /// Offset behind the last chunk.
@@ -117,6 +128,9 @@ impl Assembler {
         }
         let chunk = entry.remove();
         self.charged -= cost(&chunk);
+        if self.oldest == Some(chunk.seen) {
+            self.oldest = None;
+        }
         Some(chunk)
     }
 
@@ -130,6 +144,7 @@ impl Assembler {
     /// Drops everything and says how many captured octets that were.
     pub(super) fn clear(&mut self) -> u64 {
         self.charged = 0;
+        self.oldest = None;
         std::mem::take(&mut self.chunks)
             .into_values()
             .map(|chunk| if let Content::Octets(octets) = chunk.content { octets.len() as u64 } else { 0 })
@@ -202,7 +217,7 @@ mod tests {
 
     fn drain(mut assembler: Assembler) -> Vec<(u64, Vec<u8>)> {
         let mut out = Vec::new();
-        while let Some((offset, _)) = assembler.first() {
+        while let Some(offset) = assembler.first() {
             let chunk = assembler.pop_at(offset).unwrap();
             out.push((
                 offset,

@@ -217,12 +217,12 @@ impl Connection {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
-    pub(super) fn deadline(&self, config: &Config) -> Timestamp {
+    pub(super) fn deadline(&mut self, config: &Config) -> Timestamp {
         let idle = self.last_seen.after(self.idle_timeout(config)).min(self.updated.after(config.update_interval));
         if let Some(since) = self.reset {
             return idle.min(since.after(config.rst_hold));
         }
-        self.streams.iter().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
+        self.streams.iter_mut().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
     }
 
     /// Delivers what is queued and says goodbye. An accepted RST is the reason whatever else is.
@@ -239,7 +239,12 @@ impl Connection {
         }
         drop_unconfirmed(self.extra.as_mut().and_then(|extra| extra.pending.take()), core.stats);
         core.stats.closed += 1;
-        let ended = if reset { Ended::Rst } else { ended };
+        let ended = match ended {
+            _ if reset => Ended::Rst,
+            // A picked-up direction knows its end only now.
+            Ended::Finish if self.streams.iter().all(Stream::is_finished) => Ended::Fin,
+            ended => ended,
+        };
         let id = ConnectionId { slot: core.slot, serial: self.serial };
         core.sink.event(id, Event::Close(&self.summary(Some(ended))));
         ended

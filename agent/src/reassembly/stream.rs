@@ -133,6 +133,13 @@ impl Parked {
     }
 }
 
+impl Extra {
+    /// When the first hole opened.
+    fn hole_opened(&mut self) -> Timestamp {
+        self.assembler.oldest().unwrap_or(self.fin_seen)
+    }
+}
+
 impl Stream {
     /// Sequence number of the SYN, where one was seen.
     pub(super) fn isn(&self) -> Option<SeqNum> {
@@ -250,6 +257,9 @@ impl Stream {
             if goes_on(self.peer_ack, ack, false) {
                 self.peer_ack = Some(ack);
             }
+            if let Some(extra) = &mut self.extra {
+                extra.last_ack = cx.now;
+            }
             return;
         }
         if self.extra.is_some() {
@@ -262,18 +272,7 @@ impl Stream {
         if offset <= self.acked {
             return;
         }
-        self.acked = offset;
-        if offset > self.edge() && !self.is_finished() {
-            let next = self.next;
-            let extra = self.extra.get_or_insert_default();
-            while extra.acks.front().is_some_and(|&(upto, _)| upto <= next) {
-                extra.acks.pop_front();
-            }
-            if extra.acks.len() >= ACKS_MAX {
-                extra.acks.pop_back();
-            }
-            extra.acks.push_back((offset, cx.now));
-        }
+        self.set_acked(offset, cx.now);
     }
 
     /// Takes payload and FIN of one segment.
@@ -313,12 +312,18 @@ impl Stream {
         let known = (self.next.saturating_sub(offset)).min(piece.octets.len() as u64);
         let (again, fresh) = piece.octets.split_at(known as usize);
         cx.stats.duplicate += again.len() as u64;
+        self.settle_cut(offset, cx);
         self.queue(offset + known, fresh, cx);
+        let cut = (offset + piece.octets.len() as u64).max(self.next);
+        let end = offset + piece.len();
+        if end > cut {
+            self.extra.get_or_insert_default().assembler.insert_cut(cut, end - cut, cx.now);
+        }
     }
 
     /// Whether the peer has acknowledged octets that arrived behind an accepted RST: then it had ignored that.
     pub(super) fn held_was_acked(&self) -> bool {
-        self.extra.as_ref().and_then(|extra| extra.assembler.first()).is_some_and(|(first, _)| self.acked > first)
+        self.extra.as_ref().and_then(|extra| extra.assembler.first()).is_some_and(|first| self.acked > first)
     }
 
     /// Delivers what was held.
@@ -342,8 +347,9 @@ impl Stream {
         if self.start == Start::Pickup && extra.pickup_since.after(cx.config.pickup_hold) <= cx.now {
             self.end_pickup(cx);
         }
-        while let Some((behind, seen)) = self.behind_hole() {
+        while let Some(behind) = self.behind_hole() {
             let Some(extra) = &mut self.extra else { return };
+            let opened = extra.hole_opened();
             while let Some(&(upto, at)) = extra.acks.front()
                 && at.after(cx.config.gap_hold) <= cx.now
             {
@@ -353,7 +359,10 @@ impl Stream {
             if extra.matured > self.next {
                 let upto = extra.matured.min(behind);
                 self.declare(upto, GapCause::NotCaptured, cx);
-            } else if self.acked <= self.next && extra.last_ack < seen && seen.after(cx.config.gap_timeout) <= cx.now {
+            } else if self.acked <= self.next
+                && extra.last_ack < opened
+                && opened.after(cx.config.gap_timeout) <= cx.now
+            {
                 self.declare(behind, GapCause::Timeout, cx);
             } else {
                 return;
@@ -362,21 +371,25 @@ impl Stream {
     }
 
     /// When [`flush_due`](Self::flush_due) has something to do.
-    pub(super) fn deadline(&self, config: &Config) -> Option<Timestamp> {
-        let extra = self.extra.as_ref()?;
+    pub(super) fn deadline(&mut self, config: &Config) -> Option<Timestamp> {
+        let hole = self.behind_hole().is_some();
+        let extra = self.extra.as_mut()?;
         if self.start == Start::Pickup {
             return Some(extra.pickup_since.after(config.pickup_hold));
         }
-        let (_, seen) = self.behind_hole()?;
+        if !hole {
+            return None;
+        }
         let held = extra.acks.iter().find(|&&(upto, _)| upto > self.next).map(|&(_, at)| at.after(config.gap_hold));
-        held.or_else(|| (extra.last_ack < seen).then(|| seen.after(config.gap_timeout)))
+        let opened = extra.hole_opened();
+        held.or_else(|| (extra.last_ack < opened).then(|| opened.after(config.gap_timeout)))
     }
 
     /// Gives up the first hole, because a limit on queues was reached.
     pub(super) fn give_way<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
         if self.start == Start::Pickup {
             self.end_pickup(cx);
-        } else if let Some((behind, _)) = self.behind_hole() {
+        } else if let Some(behind) = self.behind_hole() {
             self.declare(behind, GapCause::Limit, cx);
         }
     }
@@ -386,7 +399,7 @@ impl Stream {
         if self.start == Start::Pickup {
             self.end_pickup(cx);
         }
-        while let Some((behind, _)) = self.behind_hole() {
+        while let Some(behind) = self.behind_hole() {
             if self.acked > self.next {
                 self.declare(self.acked.min(behind), GapCause::NotCaptured, cx);
             } else {
@@ -406,6 +419,10 @@ impl Stream {
         }
         // One octet may be the FIN's.
         let end = self.fin.unwrap_or_else(|| self.acked.saturating_sub(1)).max(self.edge());
+        if self.is_located() && end > self.edge() && self.edge() > self.next {
+            // More was sent behind what was cut off.
+            self.skip_to(self.edge(), GapCause::Snaplen, cx);
+        }
         if self.is_located() && end > self.next {
             let extra = self.extra.get_or_insert_default();
             let ring_full = extra.ring_full || refused.wrapping_sub(self.refused).cast_signed() > 0;
@@ -460,15 +477,15 @@ impl Stream {
 
     /// First position known while a stream is being picked up.
     fn lowest(&self) -> u64 {
-        let queued = self.extra.as_ref().and_then(|extra| extra.assembler.first()).map(|(first, _)| first);
+        let queued = self.extra.as_ref().and_then(|extra| extra.assembler.first());
         queued.into_iter().chain(self.fin).min().unwrap_or(PICKUP_ROOM)
     }
 
-    /// What lies behind the first hole, a segment or the FIN, and when it was seen.
-    fn behind_hole(&self) -> Option<(u64, Timestamp)> {
+    /// What lies behind the first hole, a segment or the FIN.
+    fn behind_hole(&self) -> Option<u64> {
         let extra = self.extra.as_ref().filter(|_| self.is_located())?;
         let fin = self.fin.filter(|&fin| fin > self.edge() && extra.tail_given_up.is_none());
-        extra.assembler.first().or_else(|| fin.map(|fin| (fin, extra.fin_seen)))
+        extra.assembler.first().or(fin)
     }
 
     /// Whether this is a keep-alive probe: nothing or one octet, one before RCV.NXT (RFC 9293 section 3.8.4). RCV.NXT is
@@ -483,6 +500,22 @@ impl Stream {
         let delivered = self.is_located() && self.next > 0 && self.base.advance(self.edge()) == edge;
         let nothing_known = self.start == Start::Unknown && self.sent.is_none() && self.peer_ack.is_none();
         delivered || (!piece.push && (self.peer_ack == Some(edge) || self.sent == Some(edge) || nothing_known))
+    }
+
+    /// Remembers how far the peer has acknowledged, and since when where that is ahead of what was delivered.
+    fn set_acked(&mut self, offset: u64, now: Timestamp) {
+        self.acked = offset;
+        if offset > self.edge() && !self.is_finished() {
+            let next = self.next;
+            let extra = self.extra.get_or_insert_default();
+            while extra.acks.front().is_some_and(|&(upto, _)| upto <= next) {
+                extra.acks.pop_front();
+            }
+            if extra.acks.len() >= ACKS_MAX {
+                extra.acks.pop_back();
+            }
+            extra.acks.push_back((offset, now));
+        }
     }
 
     /// Fixes offset 0 at `first`.
@@ -504,7 +537,7 @@ impl Stream {
             && let Some(ack) = self.peer_ack
             && let Some(offset) = self.offset_of(ack, WINDOW_UNKNOWN)
         {
-            self.acked = u64::try_from(offset).unwrap_or(0);
+            self.set_acked(u64::try_from(offset).unwrap_or(0), cx.now);
         }
         self.drain(cx);
     }
@@ -535,9 +568,11 @@ impl Stream {
         }
         let cut = end.saturating_sub(offset + octets.len() as u64);
 
-        if !octets.is_empty() {
+        if cut == 0 && octets.is_empty() {
+            // A FIN alone is no octet behind what was cut.
+        } else if !octets.is_empty() || offset > self.edge() || self.captured_end() > self.edge() {
             self.settle_cut(offset, cx);
-        } else if cut > 0 && offset <= self.edge() && self.captured_end() == self.edge() {
+        } else {
             let edge = self.edge();
             self.extra.get_or_insert_default().cut_until = edge.max(end);
             return;

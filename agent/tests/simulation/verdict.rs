@@ -8,6 +8,7 @@ use crate::{
     checker::{Checker, Declared, Open, OpenStream, Step},
     ledger::SideLedger,
     packet::Side,
+    scenario::generous,
 };
 
 impl Checker<'_> {
@@ -294,7 +295,7 @@ impl Checker<'_> {
     }
 
     pub(crate) fn small_limits(&self) -> bool {
-        !self.scenario.generous()
+        !generous(&self.config)
     }
 }
 

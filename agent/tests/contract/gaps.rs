@@ -197,6 +197,18 @@ fn row_20_headers_alone_in_any_order() {
 }
 
 #[test]
+fn row_20_headers_alone_to_the_end() {
+    for order in [[0, 1, 2], [0, 2, 1], [2, 0, 1], [1, 2, 0]] {
+        let mut trace = Trace::established(Config::default());
+        for n in order {
+            trace.send(C.data(1001 + 10 * n, "").missing(10).ack(5001));
+        }
+        trace.send(S.ack(5001, 1031)).wait_until(5_000).finish();
+        trace.expect(&["handshake finish c2s={30 snaplen} s2c="]);
+    }
+}
+
+#[test]
 fn row_20_a_shorter_copy_from_the_middle_of_what_was_cut() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "a").missing(9).ack(5001)).send(S.ack(5001, 1011)).send(C.data(1005, "e").ack(5001).at(10));

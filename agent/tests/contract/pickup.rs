@@ -39,6 +39,13 @@ fn row_13_data_begins_at_the_ack_of_the_syn_ack() {
 }
 
 #[test]
+fn row_13_an_ack_within_the_hold_counts_for_the_holes_behind_it() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).send(S.ack(5001, 1010).at(10));
+    trace.wait_until(40_000).expect(&["midstream open c2s=abc[3 not-captured]ghi s2c="]);
+}
+
+#[test]
 fn row_13_across_the_wrap() {
     let mut trace = Trace::new(Config::default());
     trace.send(C.data(2, "ghi").ack(5001)).send(C.data(0xffff_fffc, "abcdef").ack(5001).at(20)).finish();

@@ -43,6 +43,30 @@ fn row_11_what_the_confirmed_syn_carried_is_not_lost() {
 }
 
 #[test]
+fn row_11_what_the_confirmed_syn_carried_beyond_the_snaplen() {
+    let mut trace = talking();
+    trace.send(C.syn(700_000).with("ne").missing(2).at(100)).send(S.syn(900_000).ack(700_005));
+    trace.send(C.data(700_005, "one").ack(900_001)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=ne[2 snaplen]one s2c="]);
+}
+
+#[test]
+fn row_11_a_simultaneous_open() {
+    let mut trace = talking();
+    trace.send(C.syn(700_000).at(100)).send(S.syn(900_000)).send(S.syn(900_000).ack(700_001));
+    trace.send(C.syn(700_000).ack(900_001)).send(C.data(700_001, "new").ack(900_001)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_a_simultaneous_open_with_data_whose_first_segment_is_missing() {
+    let mut trace = talking();
+    trace.send(C.syn(700_000).at(100)).send(S.syn(900_000).with("hi")).send(S.syn(900_000).ack(700_001).with("hi"));
+    trace.send(C.syn(700_000).ack(900_003)).send(C.data(700_004, "new").ack(900_003)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=[3 close]new s2c=hi"]);
+}
+
+#[test]
 fn row_11_one_sided_confirmed_by_payload() {
     let mut trace = Trace::new(Config::default());
     trace.send(C.syn(1000)).send(C.data(1001, "old").ack(5001)).send(C.syn(700_000).at(100));

@@ -45,8 +45,11 @@ impl Bug {
     ];
 }
 
+/// Changes the configuration behind the checker's back.
+pub(crate) type Plant = fn(&mut Config);
+
 /// Bugs of the reassembler itself, as far as a configuration that is not the promised one can play them.
-pub(crate) const IMPATIENCE: [(&str, fn(&mut Config)); 6] = [
+pub(crate) const IMPATIENCE: [(&str, Plant); 6] = [
     ("no hold for acknowledged holes", |config| config.gap_hold = 0),
     ("no wait for unacknowledged holes", |config| config.gap_timeout = 0),
     ("connections closed while they talk", |config| config.idle_timeout = 1_000_000),

@@ -3,7 +3,7 @@
 
 use agent::reassembly::{Ended, Stats};
 
-use crate::checker::Checker;
+use crate::{checker::Checker, scenario::generous};
 
 impl Checker<'_> {
     pub(crate) fn conclude(&mut self, stats: &Stats) {
@@ -48,7 +48,7 @@ impl Checker<'_> {
         if truth.opener.is_some() && became.is_empty() && (syn || !self.config.require_handshake) {
             return Some("was not noticed".into());
         }
-        if !self.scenario.sees_all() || !self.scenario.generous() || !end.in_order {
+        if !self.scenario.sees_all() || !generous(&self.config) || !end.in_order {
             return None;
         }
         self.census.add("clean conversations");

@@ -121,7 +121,7 @@ impl Driver<'_> {
         self.timeouts += 1;
         let checker = sink.checker();
         if self.timeouts > TIMEOUTS_MAX {
-            checker.fail(|| "poll_timeout asks for ever".into());
+            checker.fail(|| format!("poll_timeout asks for ever, now for {now:?}"));
             return false;
         }
         checker.begin(Step::Timeout, None, 0);

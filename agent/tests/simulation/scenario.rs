@@ -90,16 +90,6 @@ impl Scenario {
         scenario
     }
 
-    /// No limit and no timeout that an ordinary conversation could reach.
-    pub(crate) fn generous(&self) -> bool {
-        let ours = &self.config;
-        let usual = Config::default();
-        (ours.max_connections, ours.max_linger, ours.max_stream_queue, ours.max_stream_chunks, ours.max_total_queue)
-            == (usual.max_connections, usual.max_linger, usual.max_stream_queue, 4_096, usual.max_total_queue)
-            && (ours.handshake_timeout, ours.fin_timeout, ours.idle_timeout, ours.linger)
-                == (usual.handshake_timeout, usual.fin_timeout, usual.idle_timeout, usual.linger)
-    }
-
     /// The tap sees all that passes it, whole, from the first packet to the last.
     pub(crate) fn sees_all(&self) -> bool {
         let tap = &self.tap;
@@ -149,7 +139,7 @@ impl Scenario {
             self.tap.skew = [0; 2];
             self.tap.shuffle = 0;
         }
-        if !self.generous() || !self.sees_all() {
+        if !generous(&self.config) || !self.sees_all() {
             // Out of place it would open or corroborate something.
             self.network.forged = 0;
         }
@@ -157,7 +147,7 @@ impl Scenario {
         self.tap.shuffle = self.tap.shuffle.min(self.config.gap_hold / 4).min(self.config.pickup_hold / 4);
         // More than half a round trip would turn whole flights upside down, further than any window reaches.
         self.tap.shuffle = self.tap.shuffle.min(self.network.latency / 2);
-        if !self.generous() {
+        if !generous(&self.config) {
             // A limit may end the search for a stream's start before its SYN comes.
             self.tap.shuffle = 0;
         }
@@ -165,6 +155,15 @@ impl Scenario {
             self.tap.skew = self.tap.skew.map(|skew| skew.min(self.config.pickup_hold / 4));
         }
     }
+}
+
+/// No limit and no timeout that an ordinary conversation could reach.
+pub(crate) fn generous(ours: &Config) -> bool {
+    let usual = Config::default();
+    (ours.max_connections, ours.max_linger, ours.max_stream_queue, ours.max_stream_chunks, ours.max_total_queue)
+        == (usual.max_connections, usual.max_linger, usual.max_stream_queue, 4_096, usual.max_total_queue)
+        && (ours.handshake_timeout, ours.fin_timeout, ours.idle_timeout, ours.linger)
+            == (usual.handshake_timeout, usual.fin_timeout, usual.idle_timeout, usual.linger)
 }
 
 fn isn(rng: &mut Rng) -> u32 {

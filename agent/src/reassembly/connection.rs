@@ -142,7 +142,7 @@ impl Connection {
             return Outcome::Open;
         }
         let shaking_hands = self.stream(direction.reverse()).isn().is_some();
-        if syn && !self.stream(direction).agrees_with(segment.seq, segment.payload.len(), shaking_hands) {
+        if syn && !self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands) {
             let syn = PendingSyn {
                 direction,
                 segment: Segment { payload: &[], ..*segment },
@@ -177,9 +177,9 @@ impl Connection {
                 self.stream_mut(direction).handle_piece(&piece, cx);
             }
         }
-        let occupied = segment.payload.len() as u64 + u64::from(segment.missing) + u64::from(piece.fin);
+        let occupied = octets(segment) + u64::from(piece.fin);
         let end = piece.seq.advance(occupied);
-        self.stream_mut(direction).note_sent(end, segment.window, piece.window);
+        self.stream_mut(direction).note_sent(end, segment.window, syn, piece.window);
         self.doubt_pending(segment, direction, piece.window);
 
         if self.reset.is_none() && self.streams.iter().all(Stream::is_finished) {
@@ -362,12 +362,11 @@ impl Connection {
             !syn && !pending.doubted && segment.seq == first && !segment.payload.is_empty()
         } else if pending.segment.flags.contains(Flags::ACK) {
             // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
-            let is_its_syn = syn && !ack && segment.seq.advance(1) == pending.segment.ack;
-            is_its_syn || (ack && segment.ack == first)
+            (syn && segment.seq.advance(1) == pending.segment.ack) || (ack && segment.ack == first)
         } else {
             // A SYN, perhaps with data (RFC 7413), of which the SYN-ACK takes all, some or nothing.
             let taken = segment.ack.distance_from(first);
-            syn && ack && usize::try_from(taken).is_ok_and(|taken| taken <= pending.payload.len())
+            syn && ack && u64::try_from(taken).is_ok_and(|taken| taken <= octets(&pending.segment()))
         };
         if confirmed { extra.pending.take() } else { None }
     }
@@ -400,4 +399,9 @@ fn drop_unconfirmed(syn: Option<PendingSyn>, stats: &mut Stats) {
         stats.syn_unconfirmed += 1;
         stats.after_close += syn.payload.len() as u64;
     }
+}
+
+/// Octets of payload that were on the wire.
+fn octets(segment: &Segment<'_>) -> u64 {
+    segment.payload.len() as u64 + u64::from(segment.missing)
 }

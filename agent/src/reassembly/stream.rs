@@ -31,6 +31,10 @@ pub(super) struct Stream {
     refused: u32,
     /// Window that this sender last offered its peer, unscaled, and the scale that its SYN announced.
     window: u16,
+    /// The largest of them: an update may be overtaken by the data that it made room for. That of the SYN stands apart,
+    /// since it is never scaled (RFC 7323 section 2.2).
+    window_max: u16,
+    window_of_syn: u16,
     scale: Option<u8>,
     start: Start,
     /// What only streams with irregularities need.
@@ -66,8 +70,7 @@ struct Extra {
     /// Segments far from everything known, until something corroborates them.
     parked: VecDeque<Parked>,
     gaps: Gaps,
-    /// Octets from `next` up to here were cut off by the snaplen. A gap once something is captured behind them; the queue
-    /// is empty meanwhile.
+    /// Octets from `next` up to here were cut off by the snaplen. They are a gap once something is captured behind them.
     cut_until: u64,
     /// Nobody waits any more for what is missing before the FIN, and why.
     tail_given_up: Option<GapCause>,
@@ -174,21 +177,22 @@ impl Stream {
         self.extra.as_ref().map_or(0, |extra| extra.assembler.charged() as u64)
     }
 
-    /// How far `peer` may be believed to send beyond what is known: the window this side has offered it.
+    /// How far `peer` may be believed to send beyond what is known: the largest window this side has offered it.
     pub(super) fn window_for(&self, peer: &Self) -> i64 {
-        match (self.start, peer.start) {
-            (Start::Syn, Start::Syn) => {
-                // Scaling takes both sides (RFC 7323 section 2.2); a shift beyond 14 counts as 14 (section 2.3).
-                let shift = self.scale.filter(|_| peer.scale.is_some()).unwrap_or(0).min(14);
-                i64::from(self.window) << shift
-            }
-            _ => WINDOW_UNKNOWN,
-        }
+        self.shift_for(peer)
+            .map_or(WINDOW_UNKNOWN, |shift| (i64::from(self.window_max) << shift).max(i64::from(self.window_of_syn)))
+    }
+
+    /// The scale of the windows that this side offers, where both SYNs were seen: it takes both sides (RFC 7323 section
+    /// 2.2), and a shift beyond 14 counts as 14 (section 2.3).
+    fn shift_for(&self, peer: &Self) -> Option<u8> {
+        let both = self.start == Start::Syn && peer.start == Start::Syn;
+        both.then(|| self.scale.filter(|_| peer.scale.is_some()).unwrap_or(0).min(14))
     }
 
     /// Whether a SYN with this ISN and so many octets of data can be the beginning of this stream. `shaking_hands` says
     /// that the peer's SYN was seen.
-    pub(super) fn agrees_with(&self, isn: SeqNum, octets: usize, shaking_hands: bool) -> bool {
+    pub(super) fn agrees_with(&self, isn: SeqNum, octets: u64, shaking_hands: bool) -> bool {
         let first = isn.advance(1);
         let leads_to = |seq: SeqNum| (0..WINDOW_UNKNOWN).contains(&i64::from(seq.distance_from(first)));
         match self.start {
@@ -196,7 +200,7 @@ impl Stream {
             Start::Pickup => leads_to(self.base.advance(self.lowest())),
             // The peer's SYN-ACK came first, and acknowledged data of the SYN.
             Start::Midstream if self.next == 0 => {
-                usize::try_from(self.base.distance_from(first)).is_ok_and(|ahead| ahead <= octets)
+                u64::try_from(self.base.distance_from(first)).is_ok_and(|ahead| ahead <= octets)
             }
             Start::Midstream | Start::Syn => self.base == first,
         }
@@ -221,11 +225,16 @@ impl Stream {
 
     /// Takes note of what a segment of this sender has used and offers, after its contents have been taken. `end` is
     /// behind all that it occupies, `peer_window` what its peer has offered. Unless it is believable, it says nothing.
-    pub(super) fn note_sent(&mut self, end: SeqNum, window: u16, peer_window: i64) {
+    pub(super) fn note_sent(&mut self, end: SeqNum, window: u16, syn: bool, peer_window: i64) {
         if self.is_located() && self.offset_of(end, peer_window.saturating_add(1)).is_none() {
             return;
         }
         self.window = window;
+        if syn {
+            self.window_of_syn = window;
+        } else {
+            self.window_max = self.window_max.max(window);
+        }
         if goes_on(self.sent, end, self.is_located()) {
             self.sent = Some(end);
         }
@@ -239,9 +248,9 @@ impl Stream {
     /// Whether an RST of this sender is believable (RFC 9293 section 3.10.7.4, RFC 5961 section 3.2).
     pub(super) fn may_reset(&self, seq: SeqNum, peer: &Self) -> bool {
         let fin = self.fin.map(|fin| self.base.advance(fin));
-        let in_window = || match (self.peer_ack, self.start, peer.start) {
-            (Some(ack), Start::Syn, Start::Syn) => {
-                (0..peer.window_for(self)).contains(&i64::from(seq.distance_from(ack)))
+        let in_window = || match (self.peer_ack, peer.shift_for(self)) {
+            (Some(ack), Some(shift)) => {
+                (0..i64::from(peer.window) << shift).contains(&i64::from(seq.distance_from(ack)))
             }
             _ => false,
         };
@@ -309,12 +318,11 @@ impl Stream {
             cx.stats.after_close += piece.octets.len() as u64;
             return;
         };
-        let known = (self.next.saturating_sub(offset)).min(piece.octets.len() as u64);
+        let known = (self.edge().saturating_sub(offset)).min(piece.octets.len() as u64);
         let (again, fresh) = piece.octets.split_at(known as usize);
         cx.stats.duplicate += again.len() as u64;
-        self.settle_cut(offset, cx);
         self.queue(offset + known, fresh, cx);
-        let cut = (offset + piece.octets.len() as u64).max(self.next);
+        let cut = (offset + piece.octets.len() as u64).max(self.edge());
         let end = offset + piece.len();
         if end > cut {
             self.extra.get_or_insert_default().assembler.insert_cut(cut, end - cut, cx.now);
@@ -350,19 +358,17 @@ impl Stream {
         while let Some(behind) = self.behind_hole() {
             let Some(extra) = &mut self.extra else { return };
             let opened = extra.hole_opened();
+            let edge = extra.cut_until.max(self.next);
             while let Some(&(upto, at)) = extra.acks.front()
                 && at.after(cx.config.gap_hold) <= cx.now
             {
                 extra.matured = extra.matured.max(upto);
                 extra.acks.pop_front();
             }
-            if extra.matured > self.next {
+            if extra.matured > edge {
                 let upto = extra.matured.min(behind);
                 self.declare(upto, GapCause::NotCaptured, cx);
-            } else if self.acked <= self.next
-                && extra.last_ack < opened
-                && opened.after(cx.config.gap_timeout) <= cx.now
-            {
+            } else if self.acked <= edge && extra.last_ack < opened && opened.after(cx.config.gap_timeout) <= cx.now {
                 self.declare(behind, GapCause::Timeout, cx);
             } else {
                 return;
@@ -372,7 +378,7 @@ impl Stream {
 
     /// When [`flush_due`](Self::flush_due) has something to do.
     pub(super) fn deadline(&mut self, config: &Config) -> Option<Timestamp> {
-        let hole = self.behind_hole().is_some();
+        let (hole, edge) = (self.behind_hole().is_some(), self.edge());
         let extra = self.extra.as_mut()?;
         if self.start == Start::Pickup {
             return Some(extra.pickup_since.after(config.pickup_hold));
@@ -380,7 +386,7 @@ impl Stream {
         if !hole {
             return None;
         }
-        let held = extra.acks.iter().find(|&&(upto, _)| upto > self.next).map(|&(_, at)| at.after(config.gap_hold));
+        let held = extra.acks.iter().find(|&&(upto, _)| upto > edge).map(|&(_, at)| at.after(config.gap_hold));
         let opened = extra.hole_opened();
         held.or_else(|| (extra.last_ack < opened).then(|| opened.after(config.gap_timeout)))
     }
@@ -400,7 +406,7 @@ impl Stream {
             self.end_pickup(cx);
         }
         while let Some(behind) = self.behind_hole() {
-            if self.acked > self.next {
+            if self.acked > self.edge() {
                 self.declare(self.acked.min(behind), GapCause::NotCaptured, cx);
             } else {
                 self.declare(behind, cause, cx);
@@ -569,25 +575,21 @@ impl Stream {
         let cut = end.saturating_sub(offset + octets.len() as u64);
 
         if cut == 0 && octets.is_empty() {
-            // A FIN alone is no octet behind what was cut.
-        } else if !octets.is_empty() || offset > self.edge() || self.captured_end() > self.edge() {
-            self.settle_cut(offset, cx);
-        } else {
-            let edge = self.edge();
-            self.extra.get_or_insert_default().cut_until = edge.max(end);
             return;
         }
+        self.make_way(offset, octets, cx);
         let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
         if self.start == Start::Pickup || offset > self.next {
+            let opens_hole = self.start != Start::Pickup && offset > self.edge();
             self.queue(offset, octets, cx);
             let extra = self.extra.get_or_insert_default();
             if cut > 0 {
                 extra.assembler.insert_cut(offset + octets.len() as u64, cut, cx.now);
             }
-            if self.start != Start::Pickup && piece.len() > 0 {
+            if opens_hole {
                 extra.out_of_order += 1;
+                extra.ring_full |= hurt;
             }
-            extra.ring_full |= hurt;
             if self.start != Start::Pickup {
                 self.drain(cx);
             }
@@ -626,15 +628,15 @@ impl Stream {
         }
     }
 
-    /// What was cut off is a gap once something is captured at `offset` behind it. A segment within it may fill it.
-    fn settle_cut<S: Sink>(&mut self, offset: u64, cx: &mut Context<'_, S>) {
-        let next = self.next;
-        let Some(extra) = self.extra.as_mut().filter(|extra| extra.cut_until > next) else { return };
-        let until = std::mem::take(&mut extra.cut_until);
-        if offset < until {
-            extra.assembler.insert_cut(next, until - next, cx.now);
-        } else {
-            self.skip_to(until, GapCause::Snaplen, cx);
+    /// Decides about what was cut off before `offset`: octets right behind it make it a gap, octets within may fill it.
+    fn make_way<S: Sink>(&mut self, offset: u64, octets: &[u8], cx: &mut Context<'_, S>) {
+        let (next, edge) = (self.next, self.edge());
+        let Some(extra) = self.extra.as_mut().filter(|_| edge > next) else { return };
+        if offset < edge {
+            extra.cut_until = 0;
+            extra.assembler.insert_cut(next, edge - next, cx.now);
+        } else if offset == edge && !octets.is_empty() && extra.assembler.is_empty() {
+            self.skip_to(edge, GapCause::Snaplen, cx);
         }
     }
 
@@ -704,19 +706,19 @@ impl Stream {
 
     /// Delivers what the queue has at the delivered edge.
     fn drain<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
-        while let Some(chunk) = self.extra.as_mut().and_then(|extra| extra.assembler.pop_at(self.next)) {
-            match chunk.content {
-                Content::Octets(octets) => {
+        loop {
+            let edge = self.edge();
+            let Some(extra) = &mut self.extra else { return };
+            match extra.assembler.pop_at(edge).map(|chunk| chunk.content) {
+                Some(Content::Octets(octets)) => {
                     cx.stats.queued -= octets.len() as u64;
+                    if edge > self.next {
+                        self.skip_to(edge, GapCause::Snaplen, cx);
+                    }
                     self.deliver(&octets, cx);
                 }
-                Content::Cut(len) => {
-                    let until = self.next + len;
-                    match &mut self.extra {
-                        Some(extra) if extra.assembler.is_empty() => extra.cut_until = until,
-                        _ => self.skip_to(until, GapCause::Snaplen, cx),
-                    }
-                }
+                Some(Content::Cut(len)) => extra.cut_until = edge + len,
+                None => break,
             }
         }
         if self.behind_hole().is_none()
@@ -737,6 +739,9 @@ impl Stream {
             return;
         }
         let ring_full = self.extra.as_ref().is_some_and(|extra| extra.ring_full);
+        if self.edge() > self.next {
+            self.skip_to(self.edge(), GapCause::Snaplen, cx);
+        }
         self.skip_to(upto, if ring_full { GapCause::RingFull } else { cause }, cx);
         self.drain(cx);
     }

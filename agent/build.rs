@@ -83,7 +83,7 @@ struct Route {
 /// rustup's nightly with the component rust-src.
 fn rustup() -> Option<Route> {
     let run = |program| {
-        let mut command = Command::new("rustup");
+        let mut command = command("rustup");
         command.args(["run", "nightly", program]);
         command
     };
@@ -92,21 +92,20 @@ fn rustup() -> Option<Route> {
 
 /// Debian's rustc-web, cargo-web and rust-web-src: a stable compiler, told to accept what only nightly does.
 fn debian() -> Option<Route> {
-    let mut cargo = Command::new("/usr/bin/cargo");
+    let mut cargo = command("/usr/bin/cargo");
     cargo.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
-    has_core_source(Command::new("/usr/bin/rustc")).then_some(Route { name: "Debian's rustc", folder: "debian", cargo })
+    has_core_source(command("/usr/bin/rustc")).then_some(Route { name: "Debian's rustc", folder: "debian", cargo })
 }
 
 fn has_core_source(mut rustc: Command) -> bool {
-    let Ok(output) = clean(&mut rustc).args(["--print", "sysroot"]).output() else { return false };
+    let Ok(output) = rustc.args(["--print", "sysroot"]).output() else { return false };
     let sysroot = String::from_utf8_lossy(&output.stdout);
     output.status.success() && Path::new(sysroot.trim()).join("lib/rustlib/src/rust/library/core").is_dir()
 }
 
 fn compile(mut cargo: Command, workspace: &Path, linker: &Path, target_dir: &Path) -> Result<PathBuf, String> {
     let linker = format!("-Clinker={}", linker.display());
-    let bootstrap = cargo.get_envs().any(|(name, _)| name == "RUSTC_BOOTSTRAP");
-    let command = clean(&mut cargo)
+    let output = cargo
         .current_dir(workspace)
         .args(["build", "--locked", "--release", "--package", "agent-ebpf", "--target", TARGET])
         .args(["-Z", "build-std=core", "--target-dir"])
@@ -114,11 +113,9 @@ fn compile(mut cargo: Command, workspace: &Path, linker: &Path, target_dir: &Pat
         // Debug info is what bpf-linker makes BTF from.
         .env("CARGO_ENCODED_RUSTFLAGS", [&*linker, "-Cdebuginfo=2", "-Clink-arg=--btf"].join("\x1f"))
         // bpf-linker sees the whole program anyway.
-        .env("CARGO_PROFILE_RELEASE_LTO", "off");
-    if bootstrap {
-        command.env("RUSTC", "/usr/bin/rustc").env("RUSTC_BOOTSTRAP", "1");
-    }
-    let output = command.output().map_err(|error| format!("run cargo for the eBPF half: {error}"))?;
+        .env("CARGO_PROFILE_RELEASE_LTO", "off")
+        .output()
+        .map_err(|error| format!("run cargo for the eBPF half: {error}"))?;
     if output.status.success() {
         Ok(target_dir.join(TARGET).join("release/xdpflow"))
     } else {
@@ -127,7 +124,8 @@ fn compile(mut cargo: Command, workspace: &Path, linker: &Path, target_dir: &Pat
 }
 
 /// What cargo tells a build script about the compiler of the host half must not reach the other one.
-fn clean(command: &mut Command) -> &mut Command {
+fn command(program: &str) -> Command {
+    let mut command = Command::new(program);
     for name in ["RUSTC", "RUSTDOC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "CARGO_BUILD_TARGET", "CARGO_TARGET_DIR"] {
         command.env_remove(name);
     }

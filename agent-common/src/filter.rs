@@ -142,7 +142,10 @@ impl Net {
 
     #[inline(always)]
     fn holds(&self, address: &Address) -> bool {
-        ((address[0] ^ self.address[0]) & self.mask[0]) | ((address[1] ^ self.address[1]) & self.mask[1]) == 0
+        // `::/0` is all of IPv6 and nothing else: a net that leaves bits open which make an address an IPv4 one is an
+        // IPv6 net and holds none.
+        let open = if is_mapped(address) { MAPPED_MASK & !self.mask[1] } else { 0 };
+        ((address[0] ^ self.address[0]) & self.mask[0]) | ((address[1] ^ self.address[1]) & self.mask[1]) | open == 0
     }
 }
 
@@ -299,6 +302,14 @@ fn mapped(address: u32) -> Address {
     }
 }
 
+/// Of the second word, what is the same in all addresses that [`mapped`] makes.
+const MAPPED_MASK: u64 = if cfg!(target_endian = "little") { 0xffff_ffff } else { 0xffff_ffff << 32 };
+
+#[inline(always)]
+fn is_mapped(address: &Address) -> bool {
+    [address[0], address[1] & MAPPED_MASK] == mapped(0)
+}
+
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
 const ETHERTYPE_VLAN: u16 = 0x8100;
@@ -367,7 +378,9 @@ mod tests {
             (filter(&["10.0.0.1"], &[("192.0.2.0", 24)], &[(443, 443)]), true),
             (filter(&["10.0.0.1"], &[("192.0.3.0", 24)], &[(443, 443)]), false),
             (filter(&[], &[("0.0.0.0", 0)], &[]), true),
-            (filter(&[], &[("::", 0)], &[]), true),
+            (filter(&[], &[("::", 0)], &[]), false),
+            (filter(&[], &[("::ffff:0:0", 95)], &[]), false),
+            (filter(&[], &[("::ffff:10.0.0.0", 104)], &[]), true),
             (filter(&[], &[("10.0.0.0", 31)], &[]), true),
             (filter(&[], &[("10.0.0.2", 31)], &[]), false),
         ];
@@ -388,6 +401,7 @@ mod tests {
     fn ipv4_and_ipv6_do_not_match_each_other() {
         let v6 = head("2001:db8::1", 1, "2001:db8:5::1", 2);
         assert!(!filter(&[], &[("0.0.0.0", 0)], &[]).accepts(&v6));
+        assert!(filter(&[], &[("::", 0)], &[]).accepts(&v6));
         assert!(filter(&[], &[("2001:db8:5::", 48)], &[]).accepts(&v6));
         assert!(!filter(&[], &[("2001:db8:6::", 48)], &[]).accepts(&v6));
     }

@@ -54,11 +54,12 @@ const _: () = assert!(size_of::<FrameHeader>() == 64);
 pub mod flags {
     /// Sent by this host (tc egress); clear: received.
     pub const TX: u16 = 1 << 0;
-    /// `caplen < len` because of the snaplen or of `CAPLEN_MAX`.
+    /// `caplen < len` because of the snaplen, of `CAPLEN_MAX`, or of the 131,070 octets that an XDP program can copy.
     pub const CUT: u16 = 1 << 1;
     /// [`FrameHeader::vlan`](super::FrameHeader::vlan) holds a tag that is not in the frame's bytes.
     pub const VLAN: u16 = 1 << 2;
-    /// The TCP checksum is partial (offload): it must not be verified.
+    /// The TCP checksum may be partial (offload), so it must not be verified: set on all that is sent and on merged
+    /// frames. A frame received from a neighbour on the same host may be partial without it.
     pub const CHECKSUM_PARTIAL: u16 = 1 << 3;
     /// An IP fragment: ports are unknown, so it matched by address alone.
     pub const FRAGMENT: u16 = 1 << 4;

@@ -122,7 +122,7 @@ const NEXT: i32 = -1;
 #[derive(Clone, Copy)]
 struct Tap {
     link_type: LinkType,
-    /// [`flags::TX`] or none.
+    /// What all of its records say.
     flags: u16,
 }
 
@@ -213,7 +213,6 @@ fn capture<P: Packet>(packet: &P, tap: Tap, head: &Head, filter: &Filter, genera
     let mut flags = tap.flags;
     if caplen < len {
         flags |= flags::CUT;
-        count(counters, Counter::Cut);
     }
     if head.fragment {
         flags |= flags::FRAGMENT;
@@ -249,7 +248,11 @@ fn capture<P: Packet>(packet: &P, tap: Tap, head: &Head, filter: &Filter, genera
         reserved: 0,
     };
     match write(ring, stats, packet, &header, caplen) {
-        Ok(()) => {}
+        Ok(()) => {
+            if caplen < len {
+                count(counters, Counter::Cut);
+            }
+        }
         Err(Refusal::RingFull) => {
             count(counters, Counter::RingFull);
             add_one(stats);

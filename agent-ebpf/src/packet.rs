@@ -53,8 +53,8 @@ pub(crate) struct Metadata {
 }
 
 impl Packet for XdpContext {
-    /// Offset and length stop at 0xffff each (`bpf_xdp_pointer`, net/core/filter.c). Generic XDP linearises what it
-    /// shows us, and an skb of more than 64 KiB and some headers it fails to.
+    /// Offset and length stop at 0xffff each (`bpf_xdp_pointer`, net/core/filter.c). Only generic XDP shows larger
+    /// frames, and only where BIG TCP merges them: they are cut there, and whole with tc.
     const LOAD_MAX: u64 = 2 * 0xffff;
 
     #[inline(always)]

@@ -1,9 +1,9 @@
 //! The programs themselves, run by the kernel on frames of ours (`BPF_PROG_TEST_RUN`): no interface is involved. They
 //! need root; without it each test says that it was skipped, in a line that `cargo xtask test` reads.
 #![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
-#![expect(clippy::print_stdout, reason = "xtask reads what was skipped, people read what a frame costs")]
+#![expect(clippy::print_stdout, reason = "xtask reads what was skipped")]
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use agent::kernel::{Kernel, Options, Ring};
 use agent_common::{
@@ -349,62 +349,6 @@ fn what_the_stack_knows_about_a_merged_frame_is_told() {
     let (header, bytes) = only_record(&mut rings);
     assert_eq!(bytes, frame);
     assert_eq!((header.wire_segments, header.flags), (2, flags::CHECKSUM_PARTIAL));
-}
-
-/// What a frame costs, above a program that only passes: `cargo test --release -p agent --test programs -- --ignored
-/// --nocapture cost`. A frame that does not match may cost 35 ns.
-#[test]
-#[ignore = "a measurement, not a test"]
-fn cost() {
-    let host = |last: u8| Net::new([192, 0, 2, last].into(), 32);
-    let net = |third: u8| Net::new([198, 51, third, 0].into(), 24);
-    let mut filters = vec![("everything", Filter::zeroed())];
-    for (name, ports, hosts, nets) in [
-        ("1 port", 1, 0, 0),
-        ("16 ports", 16, 0, 0),
-        ("1 host", 0, 1, 0),
-        ("16 hosts", 0, 16, 0),
-        ("1 net", 0, 0, 1),
-        ("16 nets", 0, 0, 16),
-    ] {
-        let mut filter = Filter { ports_len: ports, hosts_len: hosts, nets_len: nets, ..Filter::zeroed() };
-        for i in 0..16 {
-            filter.ports[i] = PortRange { low: 1 + i as u16, high: 1 + i as u16 };
-            filter.hosts[i] = host(i as u8);
-            filter.nets[i] = net(i as u8);
-        }
-        filters.push((name, filter));
-    }
-    let v4 = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 8080, 0);
-    let v6 = tcp6("2001:db8::1", "2001:db8::2", 1234, 8080, 0);
-    let vlan = tagged(&v4, 1);
-    let mut udp = Vec::new();
-    PacketBuilder::ethernet2([1; 6], [2; 6])
-        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 9)
-        .udp(80, 80)
-        .write(&mut udp, &[7; 50])
-        .unwrap();
-    let frames = [("v4", &v4), ("v6", &v6), ("v4 in a VLAN", &vlan), ("UDP", &udp)];
-    for (name, filter) in filters {
-        let options = Options { ring_size: 1 << 20, shards: 2, ..options(filter) };
-        let Some((mut kernel, mut rings)) = load_with("cost", &options) else { return };
-        for (frame_name, frame) in frames {
-            let cost = |kernel: &mut Kernel, program, repeat| {
-                let runs = (0..9).map(|_| {
-                    let result = kernel.test_run(program, frame, None, repeat).unwrap();
-                    result.duration
-                });
-                runs.min().unwrap_or(Duration::MAX).as_nanos() as i64
-            };
-            let repeat = if name == "everything" && frame_name != "UDP" { 4000 } else { 1_000_000 };
-            let base = cost(&mut kernel, "xdpflow_pass", 1_000_000);
-            let xdp = cost(&mut kernel, "xdpflow_xdp", repeat);
-            records(&mut rings);
-            let tc = cost(&mut kernel, "xdpflow_tx", repeat);
-            records(&mut rings);
-            println!("{name:>12} {frame_name:>14}: pass {base} ns, XDP {xdp} ns = {} more, tc {tc} ns", xdp - base);
-        }
-    }
 }
 
 const KEY: ShardKey = ShardKey([

@@ -120,9 +120,10 @@ impl Assembler {
         Some(chunk)
     }
 
-    /// Moves every chunk `distance` towards offset 0, where the stream turns out to begin.
-    pub(super) fn rebase(&mut self, distance: u64) {
-        self.chunks = std::mem::take(&mut self.chunks).into_iter().map(|(at, chunk)| (at - distance, chunk)).collect();
+    /// Moves every chunk, because offset 0 turns out to be elsewhere.
+    pub(super) fn rebase(&mut self, distance: i64) {
+        let moved = |(at, chunk): (u64, Chunk)| (at.saturating_add_signed(distance), chunk);
+        self.chunks = std::mem::take(&mut self.chunks).into_iter().map(moved).collect();
         self.check();
     }
 

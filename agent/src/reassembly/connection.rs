@@ -136,7 +136,13 @@ impl Connection {
         let serial = self.serial;
         let syn = segment.flags.contains(Flags::SYN);
 
-        if syn && !self.stream(direction).agrees_with(segment.seq) {
+        self.stream_mut(direction).count_segment();
+        if segment.flags.contains(Flags::RST) {
+            self.handle_reset(segment, direction, core);
+            return Outcome::Open;
+        }
+        let shaking_hands = self.stream(direction.reverse()).isn().is_some();
+        if syn && !self.stream(direction).agrees_with(segment.seq, segment.payload.len(), shaking_hands) {
             let syn = PendingSyn {
                 direction,
                 segment: Segment { payload: &[], ..*segment },
@@ -163,19 +169,7 @@ impl Connection {
             self.handle_ack(segment, direction, core);
         }
         let piece = self.piece(segment, direction);
-        if segment.flags.contains(Flags::RST) {
-            core.stats.rst_payload += segment.payload.len() as u64;
-            if self.reset.is_some() {
-            } else if self.may_reset(segment, direction) {
-                self.reset = Some(core.now);
-                for direction in Direction::BOTH {
-                    let cx = &mut core.stream(serial, direction);
-                    self.stream_mut(direction).flush_all(GapCause::Close, cx);
-                }
-            } else {
-                core.stats.rst_implausible += 1;
-            }
-        } else if !piece.octets.is_empty() || piece.cut > 0 || piece.fin {
+        if !piece.octets.is_empty() || piece.cut > 0 || piece.fin {
             let cx = &mut core.stream(serial, direction);
             if self.reset.is_some() {
                 self.stream_mut(direction).hold_piece(&piece, cx);
@@ -183,10 +177,10 @@ impl Connection {
                 self.stream_mut(direction).handle_piece(&piece, cx);
             }
         }
-        let octets = segment.payload.len() as u64 + u64::from(segment.missing);
-        let end = segment.seq.advance(octets + u64::from(syn) + u64::from(segment.flags.contains(Flags::FIN)));
-        self.stream_mut(direction).note_sent(end, segment.window);
-        self.doubt_pending(segment, direction);
+        let occupied = segment.payload.len() as u64 + u64::from(segment.missing) + u64::from(piece.fin);
+        let end = piece.seq.advance(occupied);
+        self.stream_mut(direction).note_sent(end, segment.window, piece.window);
+        self.doubt_pending(segment, direction, piece.window);
 
         if self.reset.is_none() && self.streams.iter().all(Stream::is_finished) {
             return Outcome::Closed(Ended::Fin);
@@ -300,6 +294,25 @@ impl Connection {
         }
     }
 
+    fn handle_reset<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
+        core.stats.rst_payload += segment.payload.len() as u64;
+        if self.reset.is_some() {
+            return;
+        }
+        if !self.may_reset(segment, direction) {
+            core.stats.rst_implausible += 1;
+            return;
+        }
+        if segment.flags.contains(Flags::ACK) {
+            self.handle_ack(segment, direction, core);
+        }
+        self.reset = Some(core.now);
+        for direction in Direction::BOTH {
+            let cx = &mut core.stream(self.serial, direction);
+            self.stream_mut(direction).flush_all(GapCause::Close, cx);
+        }
+    }
+
     fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
         let (serial, reverse) = (self.serial, direction.reverse());
         let window = self.stream(direction).window_for(self.stream(reverse));
@@ -331,28 +344,35 @@ impl Connection {
         answers_syn || stream.may_reset(segment.seq, peer)
     }
 
-    /// Whether this segment confirms that the remembered SYN began another connection: a SYN-ACK acknowledges it (or,
-    /// for a SYN-ACK, an ACK does), or its sender goes on behind it and has not gone on in the old sequence space.
+    /// Whether this segment confirms that the remembered SYN began another connection: the other half of the handshake
+    /// fits to it, or its sender goes on behind it and has not gone on in the old sequence space.
     fn confirmed(&mut self, segment: &Segment<'_>, direction: Direction) -> Option<PendingSyn> {
         let extra = self.extra.as_mut()?;
         let pending = extra.pending.as_ref()?;
+        let (syn, ack) = (segment.flags.contains(Flags::SYN), segment.flags.contains(Flags::ACK));
         let first = pending.segment.seq.advance(1);
-        let confirmed = if pending.direction == direction {
-            let goes_on = segment.seq == first && !segment.payload.is_empty() && !segment.flags.contains(Flags::SYN);
-            goes_on && !pending.doubted
+        let confirmed = if segment.flags.contains(Flags::RST) {
+            false
+        } else if pending.direction == direction {
+            !syn && !pending.doubted && segment.seq == first && !segment.payload.is_empty()
+        } else if pending.segment.flags.contains(Flags::ACK) {
+            // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
+            let is_its_syn = syn && !ack && segment.seq.advance(1) == pending.segment.ack;
+            is_its_syn || (ack && segment.ack == first)
         } else {
-            let answer = segment.flags.contains(Flags::SYN) || pending.segment.flags.contains(Flags::ACK);
-            answer && segment.flags.contains(Flags::ACK) && segment.ack == first
+            // A SYN, perhaps with data (RFC 7413), of which the SYN-ACK takes all, some or nothing.
+            let taken = segment.ack.distance_from(first);
+            syn && ack && usize::try_from(taken).is_ok_and(|taken| taken <= pending.payload.len())
         };
-        if confirmed && !segment.flags.contains(Flags::RST) { extra.pending.take() } else { None }
+        if confirmed { extra.pending.take() } else { None }
     }
 
     /// The sender of a remembered SYN that goes on in the old sequence space has not begun another connection.
-    fn doubt_pending(&mut self, segment: &Segment<'_>, direction: Direction) {
+    fn doubt_pending(&mut self, segment: &Segment<'_>, direction: Direction, window: i64) {
         if let Some(extra) = &mut self.extra
             && let Some(pending) = &mut extra.pending
             && pending.direction == direction
-            && segment.seq != pending.segment.seq
+            && self.streams[direction as usize].believes(segment.seq, window)
         {
             pending.doubted = true;
         }

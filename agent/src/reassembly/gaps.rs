@@ -38,7 +38,7 @@ impl Gaps {
     /// The first part of `start..end` that lies in a gap.
     pub(super) fn first_within(&self, start: u64, end: u64) -> Option<(u64, u64)> {
         let at = self.known.partition_point(|gap| gap.offset + gap.len <= start);
-        let gap = self.known.get(at).filter(|gap| gap.offset < end)?;
+        let gap = self.known.get(at).filter(|gap| gap.offset.max(start) < end)?;
         Some((gap.offset.max(start), (gap.offset + gap.len).min(end)))
     }
 
@@ -82,6 +82,7 @@ mod tests {
         gaps.push(gap(30, 1));
         assert_eq!(gaps.listed(), [gap(10, 10), gap(30, 1)]);
         assert_eq!(gaps.first_within(0, 10), None);
+        assert_eq!(gaps.first_within(12, 12), None);
         assert_eq!(gaps.first_within(12, 40), Some((12, 20)));
         assert_eq!(gaps.first_within(20, 31), Some((30, 31)));
         gaps.fill(12, 14);

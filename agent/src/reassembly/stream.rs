@@ -179,16 +179,19 @@ impl Stream {
         }
     }
 
-    /// Whether a SYN with this ISN can be the beginning of this stream.
-    pub(super) fn agrees_with(&self, isn: SeqNum) -> bool {
+    /// Whether a SYN with this ISN and so many octets of data can be the beginning of this stream. `shaking_hands` says
+    /// that the peer's SYN was seen.
+    pub(super) fn agrees_with(&self, isn: SeqNum, octets: usize, shaking_hands: bool) -> bool {
         let first = isn.advance(1);
+        let leads_to = |seq: SeqNum| (0..WINDOW_UNKNOWN).contains(&i64::from(seq.distance_from(first)));
         match self.start {
-            Start::Unknown => true,
-            Start::Midstream | Start::Syn => self.base == first,
-            Start::Pickup => {
-                let ahead = self.base.advance(self.lowest()).distance_from(first);
-                (0..WINDOW_UNKNOWN).contains(&i64::from(ahead))
+            Start::Unknown => shaking_hands || self.sent.or(self.peer_ack).is_none_or(leads_to),
+            Start::Pickup => leads_to(self.base.advance(self.lowest())),
+            // The peer's SYN-ACK came first, and acknowledged data of the SYN.
+            Start::Midstream if self.next == 0 => {
+                usize::try_from(self.base.distance_from(first)).is_ok_and(|ahead| ahead <= octets)
             }
+            Start::Midstream | Start::Syn => self.base == first,
         }
     }
 
@@ -200,18 +203,30 @@ impl Stream {
 
     /// The peer's SYN-ACK says where this stream begins.
     pub(super) fn handle_syn_ack<S: Sink>(&mut self, first: SeqNum, cx: &mut Context<'_, S>) {
-        if !self.is_located() && self.agrees_with(before(first)) {
+        if !self.is_located() && self.agrees_with(before(first), 0, true) {
             self.begin_at(first, Start::Midstream, cx);
         }
     }
 
-    /// Takes note of a segment of this sender, after its contents have been taken. `end` is behind all that it occupies.
-    pub(super) fn note_sent(&mut self, end: SeqNum, window: u16) {
+    pub(super) fn count_segment(&mut self) {
         self.segments += 1;
+    }
+
+    /// Takes note of what a segment of this sender has used and offers, after its contents have been taken. `end` is
+    /// behind all that it occupies, `peer_window` what its peer has offered. Unless it is believable, it says nothing.
+    pub(super) fn note_sent(&mut self, end: SeqNum, window: u16, peer_window: i64) {
+        if self.is_located() && self.offset_of(end, peer_window.saturating_add(1)).is_none() {
+            return;
+        }
         self.window = window;
-        if self.sent.is_none_or(|sent| end.distance_from(sent) > 0) {
+        if goes_on(self.sent, end, self.is_located()) {
             self.sent = Some(end);
         }
+    }
+
+    /// Whether a segment with this sequence number goes on in the sequence space of this stream.
+    pub(super) fn believes(&self, seq: SeqNum, peer_window: i64) -> bool {
+        self.is_located() && self.offset_of(seq, peer_window).is_some()
     }
 
     /// Whether an RST of this sender is believable (RFC 9293 section 3.10.7.4, RFC 5961 section 3.2).
@@ -231,16 +246,19 @@ impl Stream {
 
     /// Takes an ACK number of the peer.
     pub(super) fn handle_ack<S: Sink>(&mut self, ack: SeqNum, window: i64, cx: &mut Context<'_, S>) {
-        if self.peer_ack.is_none_or(|known| ack.distance_from(known) > 0) {
-            self.peer_ack = Some(ack);
-        }
         if !self.is_located() {
+            if goes_on(self.peer_ack, ack, false) {
+                self.peer_ack = Some(ack);
+            }
             return;
         }
         if self.extra.is_some() {
             self.corroborate(ack, cx);
         }
         let Some(offset) = self.offset_of(ack, window).and_then(|offset| u64::try_from(offset).ok()) else { return };
+        if goes_on(self.peer_ack, ack, true) {
+            self.peer_ack = Some(ack);
+        }
         if offset <= self.acked {
             return;
         }
@@ -391,8 +409,11 @@ impl Stream {
         if self.is_located() && end > self.next {
             let extra = self.extra.get_or_insert_default();
             let ring_full = extra.ring_full || refused.wrapping_sub(self.refused).cast_signed() > 0;
-            let cause =
-                if ring_full { GapCause::RingFull } else { extra.tail_given_up.unwrap_or(GapCause::NotCaptured) };
+            let cause = match extra.tail_given_up {
+                _ if extra.cut_until > self.next => GapCause::Snaplen,
+                _ if ring_full => GapCause::RingFull,
+                given_up => given_up.unwrap_or(GapCause::NotCaptured),
+            };
             let gap = Gap { offset: self.next, len: end - self.next, cause };
             cx.stats.gaps_trailing += gap.len;
             extra.trailing_gap = Some(gap);
@@ -451,8 +472,9 @@ impl Stream {
     }
 
     /// Whether this is a keep-alive probe: nothing or one octet, one before RCV.NXT (RFC 9293 section 3.8.4). RCV.NXT is
-    /// the delivered edge, or what the peer acknowledged, or what this sender has used. The last says less, since the
-    /// octet may have been lost on its way to us; there, and where nothing at all is known, PSH tells data.
+    /// the delivered edge, or what the peer acknowledged, or what this sender has used. Where the octet before it was not
+    /// delivered, or nothing at all is known, it may also be data, and PSH tells: stacks set it on the last octet that
+    /// they have, and not on a probe.
     fn is_probe(&self, piece: &Piece<'_>) -> bool {
         if piece.len() > 1 || piece.fin {
             return false;
@@ -460,22 +482,24 @@ impl Stream {
         let edge = piece.seq.advance(1);
         let delivered = self.is_located() && self.next > 0 && self.base.advance(self.edge()) == edge;
         let nothing_known = self.start == Start::Unknown && self.sent.is_none() && self.peer_ack.is_none();
-        delivered || self.peer_ack == Some(edge) || (!piece.push && (self.sent == Some(edge) || nothing_known))
+        delivered || (!piece.push && (self.peer_ack == Some(edge) || self.sent == Some(edge) || nothing_known))
     }
 
     /// Fixes offset 0 at `first`.
     fn begin_at<S: Sink>(&mut self, first: SeqNum, start: Start, cx: &mut Context<'_, S>) {
-        let picked_up = self.start == Start::Pickup;
-        self.start = start;
-        let shift = first.distance_from(self.base);
-        self.base = first;
-        if picked_up {
-            let shift = u64::try_from(shift).unwrap_or(0);
-            self.fin = self.fin.map(|fin| fin.saturating_sub(shift));
+        if self.start != Start::Unknown {
+            let shift = i64::from(first.distance_from(self.base));
+            let moved = |offset: u64| offset.saturating_add_signed(-shift);
+            self.fin = self.fin.map(moved);
+            if self.acked > 0 {
+                self.acked = moved(self.acked);
+            }
             if let Some(extra) = &mut self.extra {
-                extra.assembler.rebase(shift);
+                extra.assembler.rebase(-shift);
+                extra.acks.iter_mut().for_each(|(upto, _)| *upto = moved(*upto));
             }
         }
+        (self.start, self.base) = (start, first);
         if self.acked == 0
             && let Some(ack) = self.peer_ack
             && let Some(offset) = self.offset_of(ack, WINDOW_UNKNOWN)
@@ -513,7 +537,7 @@ impl Stream {
 
         if !octets.is_empty() {
             self.settle_cut(offset, cx);
-        } else if cut > 0 && offset <= self.edge() {
+        } else if cut > 0 && offset <= self.edge() && self.captured_end() == self.edge() {
             let edge = self.edge();
             self.extra.get_or_insert_default().cut_until = edge.max(end);
             return;
@@ -529,6 +553,9 @@ impl Stream {
                 extra.out_of_order += 1;
             }
             extra.ring_full |= hurt;
+            if self.start != Start::Pickup {
+                self.drain(cx);
+            }
             self.limit_queue(cx);
             return;
         }
@@ -715,13 +742,18 @@ impl Stream {
         }
     }
 
-    /// Takes a parked segment after all: everything before it is a gap.
+    /// Takes a parked segment after all: everything before it is a gap, unless the stream has come there on its own.
     fn believe<S: Sink>(&mut self, parked: &Parked, cx: &mut Context<'_, S>) {
-        self.flush_all(GapCause::NotCaptured, cx);
         let highest = self.highest();
-        let ahead = parked.seq.0.wrapping_sub(self.base.advance(highest).0);
-        let offset = highest + u64::from(ahead);
-        if offset > self.next {
+        let distance = parked.seq.distance_from(self.base.advance(highest));
+        let ahead = if (-BEHIND_MAX..=0).contains(&i64::from(distance)) {
+            i64::from(distance)
+        } else {
+            i64::from(distance.cast_unsigned())
+        };
+        let offset = highest.saturating_add_signed(ahead);
+        if ahead > 0 {
+            self.flush_all(GapCause::NotCaptured, cx);
             self.skip_to(offset, GapCause::NotCaptured, cx);
         }
         let piece = Piece {
@@ -735,6 +767,14 @@ impl Stream {
         };
         self.place(offset.cast_signed(), &piece, cx);
     }
+}
+
+/// Whether `new` comes after `known`, and near enough where nothing else tells.
+fn goes_on(known: Option<SeqNum>, new: SeqNum, located: bool) -> bool {
+    known.is_none_or(|known| {
+        let ahead = i64::from(new.distance_from(known));
+        ahead > 0 && (located || ahead < WINDOW_UNKNOWN)
+    })
 }
 
 /// The sequence number before `seq`.

@@ -47,7 +47,7 @@ fn row_09_a_fin_behind_a_gap() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abc").ack(5001)).send(S.fin(5001).ack(1004)).send(C.fin(1010).ack(5002));
     trace.send(S.ack(5002, 1011).at(10)).wait_until(1_100);
-    trace.expect(&["handshake fin c2s=abc[6 not-captured] s2c="]);
+    trace.expect(&["handshake fin c2s=abc{6 not-captured} s2c="]);
 }
 
 #[test]
@@ -108,6 +108,13 @@ fn row_14_fast_open_data_that_the_server_did_not_take() {
 }
 
 #[test]
+fn row_14_fast_open_data_that_the_syn_ack_overtook() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(S.syn(5000).ack(1004)).send(C.syn(1000).with("GET").at(1)).send(C.data(1004, " /").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=GET / s2c="]);
+}
+
+#[test]
 fn row_14_a_retransmitted_syn_without_its_data() {
     let mut trace = Trace::new(Config::default());
     trace.send(C.syn(1000).with("GET")).send(C.syn(1000).at(1_000)).send(S.syn(5000).ack(1001));
@@ -151,6 +158,14 @@ fn row_16_the_edge_is_known_from_the_peers_ack() {
     trace.send(C.data(1003, "\0").without_psh().ack(5001).at(100)).send(C.data(1004, "def").ack(5001));
     trace.send(S.ack(5001, 1007)).wait_until(5_000);
     trace.expect(&["handshake open c2s=ab[1 not-captured]def s2c="]);
+}
+
+#[test]
+fn row_16_a_typed_octet_that_its_ack_overtook() {
+    // Row 6: an ACK that overtakes its data makes no gap. PSH tells the octet from a probe.
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "a").ack(5001)).send(S.ack(5001, 1003).at(10)).send(C.data(1002, "b").ack(5001).at(20));
+    trace.send(C.data(1003, "c").ack(5001).at(30)).wait_until(5_000).expect(&["handshake open c2s=abc s2c="]);
 }
 
 #[test]

@@ -42,7 +42,7 @@ fn row_06_the_end_that_was_acknowledged_but_never_seen() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abcd")).send(S.ack(5001, 1010)).wait_until(10_000);
     trace.expect(&["handshake open c2s=abcd s2c="]).finish();
-    trace.expect(&["handshake finish c2s=abcd[4 not-captured] s2c="]);
+    trace.expect(&["handshake finish c2s=abcd{4 not-captured} s2c="]);
 }
 
 #[test]
@@ -104,6 +104,20 @@ fn row_07_without_a_word_from_the_peer_a_hole_times_out() {
 }
 
 #[test]
+fn row_07_a_segment_in_the_middle_of_a_hole_does_not_open_it_anew() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1020, "xyz").ack(5001)).send(S.ack(5001, 1004).at(10));
+    trace.send(C.data(1010, "jkl").ack(5001).at(20)).wait_until(200_000).expect(&["handshake open c2s=abc s2c="]);
+}
+
+#[test]
+fn row_07_a_denial_counts_while_the_stream_is_picked_up() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).send(S.ack(5001, 1004).at(10));
+    trace.wait_until(200_000).expect(&["midstream open c2s=abc s2c="]);
+}
+
+#[test]
 fn row_07_an_ack_from_before_the_hole_says_nothing_about_it() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abc")).send(S.ack(5001, 1004)).send(C.data(1007, "ghi").at(5_000));
@@ -156,17 +170,52 @@ fn row_20_a_copy_brings_what_was_cut() {
 }
 
 #[test]
+fn row_20_a_cut_segment_before_one_that_waits() {
+    for captured in ["", "a"] {
+        let mut trace = Trace::established(Config::default());
+        trace.send(C.data(1011, "kl")).send(C.data(1001, captured).missing(10 - captured.len() as u32));
+        trace.expect(&[&format!("handshake open c2s={captured}[{} snaplen]kl s2c=", 10 - captured.len())]);
+    }
+}
+
+#[test]
+fn row_20_cut_segments_before_one_that_waits_for_its_predecessor() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1021, "uv")).send(C.data(1011, "").missing(10)).send(C.data(1001, "").missing(10));
+    trace.expect(&["handshake open c2s=[20 snaplen]uv s2c="]);
+}
+
+#[test]
+fn row_20_headers_alone_in_any_order() {
+    for order in [[0, 2, 1], [2, 0, 1], [1, 2, 0], [2, 1, 0], [1, 0, 2]] {
+        let mut trace = Trace::established(Config::default());
+        for n in order {
+            trace.send(C.data(1001 + 10 * n, "").missing(10).ack(5001));
+        }
+        trace.send(C.data(1031, "x").ack(5001)).expect(&["handshake open c2s=[30 snaplen]x s2c="]);
+    }
+}
+
+#[test]
+fn row_20_a_shorter_copy_from_the_middle_of_what_was_cut() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "a").missing(9).ack(5001)).send(S.ack(5001, 1011)).send(C.data(1005, "e").ack(5001).at(10));
+    trace.wait_until(5_000).send(C.data(1011, "k").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=a[3 snaplen]e[5 snaplen]k s2c="]);
+}
+
+#[test]
 fn row_20_nothing_but_headers() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "").missing(100)).send(S.data(5001, "ok").ack(1101)).send(C.fin(1101).ack(5003));
     trace.send(S.fin(5003).ack(1102)).send(C.ack(1102, 5004)).wait_until(200_000);
-    trace.expect(&["handshake fin c2s=[100 snaplen] s2c=ok"]);
+    trace.expect(&["handshake fin c2s={100 snaplen} s2c=ok"]);
 }
 
 #[test]
 fn row_20_the_fin_stands_behind_the_missing_octets() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "ab").missing(8).and_fin().ack(5001)).send(S.fin(5001).ack(1012)).send(C.ack(1012, 5002));
-    trace.wait_until(200_000).expect(&["handshake fin c2s=ab[8 snaplen] s2c="]);
+    trace.wait_until(200_000).expect(&["handshake fin c2s=ab{8 snaplen} s2c="]);
     assert_eq!(trace.summary(0, ServerToClient).delivered, 0);
 }

@@ -72,3 +72,15 @@ fn row_21_a_known_window_is_narrower() {
     trace.send(C.data(6_004, "zzz").ack(5001)).send(C.data(1004, "def").ack(5001)).finish();
     trace.expect(&["handshake finish c2s=abcdef s2c="]);
 }
+
+#[test]
+fn row_21_what_is_parked_may_be_overtaken() {
+    // A window of 100: the segment at 1151 is parked, then the stream goes past it, then a late ACK names it.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(100)).send(C.data(1151, [b'x'; 100]).ack(5001));
+    for seq in [1001, 1101, 1201] {
+        trace.send(C.data(seq, [b'x'; 100]).ack(5001)).send(S.ack(5001, seq + 100).window(100));
+    }
+    trace.send(S.ack(5001, 1160).window(100)).wait_until(5_000).finish();
+    trace.expect(&[&format!("handshake finish c2s={} s2c=", "x".repeat(300))]);
+}

@@ -64,6 +64,29 @@ fn row_10_a_blind_reset_changes_nothing() {
 }
 
 #[test]
+fn row_10_a_blind_reset_makes_no_other_believable() {
+    for forged in [C.rst(0x8000_0000), C.syn(0x8000_0000), C.data(0x8000_0000, "x").ack(5001), C.fin(0x7fff_ffff)] {
+        let mut trace = talking();
+        trace.send(forged).send(C.rst(0x8000_0000)).send(C.rst(0x8000_0001)).wait_until(2_000);
+        trace.send(C.data(1007, "ghi").ack(5001)).expect(&["handshake open c2s=abcdefghi s2c="]);
+    }
+}
+
+#[test]
+fn row_10_a_blind_reset_says_nothing_of_a_window() {
+    let mut trace = talking();
+    trace.send(S.rst(0x8000_0000).window(1)).send(C.data(1010, "jkl").ack(5001)).send(C.data(1007, "ghi").ack(5001));
+    trace.expect(&["handshake open c2s=abcdefghijkl s2c="]);
+}
+
+#[test]
+fn row_10_a_blind_ack_makes_no_reset_believable() {
+    let mut trace = talking();
+    trace.send(S.ack(5001, 0x4000_0000)).send(C.rst(0x4000_0000)).wait_until(2_000);
+    trace.send(C.data(1007, "ghi").ack(5001)).expect(&["handshake open c2s=abcdefghi s2c="]);
+}
+
+#[test]
 fn row_10_a_window_whose_scale_is_unknown_proves_nothing() {
     for seq in [1002, 1005, 1008, 2000] {
         let mut trace = Trace::new(Config::default());

@@ -51,6 +51,16 @@ fn row_11_one_sided_confirmed_by_payload() {
 }
 
 #[test]
+fn row_11_one_sided_behind_the_ack_of_the_handshake() {
+    // The bare ACK at ISN + 1 is not of the old sequence space.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "old").ack(5001)).send(C.syn(2_000_000_000).at(100));
+    trace.send(C.ack(2_000_000_001, 900_001)).send(C.data(2_000_000_001, "new").ack(900_001));
+    trace.send(C.data(2_000_000_004, "er").ack(900_001)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=", "handshake finish c2s=newer s2c="]);
+}
+
+#[test]
 fn row_11_one_sided_but_the_old_connection_lives() {
     // Traffic of the old sequence space after the SYN: payload that happens to lie at ISN + 1 confirms nothing.
     let mut trace = Trace::new(Config::default());
@@ -120,6 +130,15 @@ fn row_11_a_new_connection_after_nothing_but_probes() {
     trace.send(C.data(1000, "\0").without_psh().ack(5001)).send(S.ack(5001, 1001));
     trace.send(C.syn(700_000).at(1_000)).send(S.syn(900_000).ack(700_001)).send(C.data(700_001, "new").ack(900_001));
     trace.expect(&["midstream reused c2s= s2c=", "handshake open c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_a_new_connection_after_a_download_was_picked_up() {
+    // Of the old client only bare ACKs were seen.
+    let mut trace = Trace::new(Config::default());
+    trace.send(S.data(5001, "old").ack(1001)).send(C.ack(1001, 5004)).wait_until(1_000);
+    trace.send(C.syn(700_000)).send(S.syn(900_000).ack(700_001)).send(C.data(700_001, "new").ack(900_001)).finish();
+    trace.expect(&["midstream reused c2s=old s2c=", "handshake finish c2s=new s2c="]);
 }
 
 #[test]

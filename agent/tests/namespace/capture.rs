@@ -18,36 +18,39 @@ use crate::namespace::Namespace;
 use crate::record::Output;
 
 /// A folder of its own, removed unless its test failed.
-pub(crate) struct Scratch(PathBuf);
+pub(crate) struct Scratch {
+    path: PathBuf,
+    in_memory: bool,
+}
 
 impl Scratch {
     pub(crate) fn new() -> Self {
-        Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")))
+        Self::below(Path::new(env!("CARGO_TARGET_TMPDIR")), false)
     }
 
-    /// In a file system that lives in memory.
+    /// In a file system that lives in memory, which is always given back.
     pub(crate) fn in_memory() -> Self {
-        Self::below(Path::new("/dev/shm"))
+        Self::below(Path::new("/dev/shm"), true)
     }
 
-    fn below(folder: &Path) -> Self {
+    fn below(folder: &Path, in_memory: bool) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let path = folder.join(format!("namespace-{}-{}", id(), MADE.fetch_add(1, Ordering::Relaxed)));
         fs::create_dir_all(&path).unwrap();
-        Self(path)
+        Self { path, in_memory }
     }
 
     pub(crate) fn path(&self) -> &Path {
-        &self.0
+        &self.path
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        if thread::panicking() {
-            eprintln!("kept for you to look at: {}", self.0.display());
+        if thread::panicking() && !self.in_memory {
+            eprintln!("kept for you to look at: {}", self.path.display());
         } else {
-            let _ = fs::remove_dir_all(&self.0);
+            let _ = fs::remove_dir_all(&self.path);
         }
     }
 }

@@ -19,6 +19,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("loss::hole_on_a_silent_link", hole_on_a_silent_link),
     Test::new("loss::acknowledged_hole", acknowledged_hole),
     Test::new("loss::planted", planted),
+    Test::new("loss::full_disk", full_disk),
     Test::new("loss::ring_full", ring_full).alone(),
     Test::new("loss::stalled_disk", stalled_disk).alone(),
 ];
@@ -107,6 +108,27 @@ fn ring_full() {
     }
     let blamed = [&record.c2s, &record.s2c].iter().any(|stream| stream.missing.contains_key("ring-full"));
     assert!(blamed, "our own loss is called that: {record:#?}");
+}
+
+/// No space is left in the middle of it. Records that find room say so, the others are counted.
+fn full_disk() {
+    let pair = Pair::new();
+    let disk = Disk::new("32M");
+    let capture = Capture::start_into(&pair.server, "-i s0 --shards 1", &disk.path().join("out"));
+    let server = pair.serve(server_v4(0));
+    let said = talk(&pair.client, &server, &[(16, 4 << 20); 16]);
+    let outcome = capture.stop();
+    outcome.assert_success();
+    let records = outcome.output.closed.len();
+    assert_eq!(records as u64 + outcome.count("/sink/records_lost"), said.len() as u64);
+    assert!(outcome.count("/sink/disk_full") > 0, "{}", outcome.stderr);
+    for record in &outcome.output.closed {
+        let said = said.iter().find(|said| said.client == record.client).unwrap();
+        assert!(record.s2c.causes().iter().all(|cause| *cause == "disk-full"), "{record:#?}");
+        outcome.output.assert_explained(record, &record.c2s, &said.c2s);
+        outcome.output.assert_explained(record, &record.s2c, &said.s2c);
+    }
+    pair.assert_untouched();
 }
 
 /// Five seconds in which every write blocks, at full rate. The ring never notices; streams that were hurt say so.

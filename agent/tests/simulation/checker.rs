@@ -204,8 +204,15 @@ impl<'a> Checker<'a> {
             return self.fail(|| format!("{} octets at {offset}, expected at {edge}", bytes.len()));
         }
         let before = bases.len();
-        let fits: Vec<_> =
-            bases.iter().copied().filter(|base| content.mismatch(base + offset, bytes).is_none()).collect();
+        let probes = &self.ledger.side(open.talk, side).ambiguous;
+        let fits: Vec<_> = bases
+            .iter()
+            .copied()
+            .filter(|base| {
+                content.mismatch(base + offset, bytes).is_none()
+                    || bytes.len() == 1 && probes.within(base + offset, base + offset + 1).next().is_some()
+            })
+            .collect();
         if fits.is_empty() {
             let at = (before == 1).then(|| content.mismatch(bases[0] + offset, bytes));
             self.fail(|| format!("octets at {direction:?} {offset}..+{} were never sent there: {at:?}", bytes.len()));

@@ -398,7 +398,7 @@ impl Endpoint {
             }
             let mut packet = self.segment(self.nxt, len);
             packet.fin = fin;
-            packet.psh = packet.seq + len == data_end;
+            packet.psh = packet.seq + len == data_end || len == 1;
             self.nxt = packet.end();
             self.max = self.max.max(self.nxt);
             out.push(packet);

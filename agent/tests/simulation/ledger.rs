@@ -37,11 +37,12 @@ pub(crate) struct SideLedger {
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
     pub(crate) fin: Option<(usize, u64)>,
-    /// ACKs of the peer for this side: record, time, position.
+    /// ACKs of the peer for this side: record, time, position; and the highest one that is believable (row 21).
     pub(crate) acks: Vec<(usize, u64, u64)>,
+    pub(crate) believable_ack: u64,
     /// Records of this side.
     pub(crate) records: Vec<SideRecord>,
-    /// Octets that may be taken for a probe, or the other way round, by the letter of row 16.
+    /// Octets of keep-alives: while nothing says that they lie before RCV.NXT, they may be taken for data (row 16).
     pub(crate) ambiguous: Spans,
     /// Where the stream may have been picked up: every number that anybody has named.
     pub(crate) starts: Vec<u64>,
@@ -121,9 +122,6 @@ impl Ledger {
             let captured = captured.min(len);
             sender.octets.add(position, position + captured, index);
             sender.cut.add(position + captured, position + len, index);
-            if len == 1 && !packet.syn {
-                sender.ambiguous.add(position, position + 1, index);
-            }
         } else if packet.kind == Kind::KeepAlive && captured > 0 {
             sender.ambiguous.add(position, position + 1, index);
         }
@@ -137,7 +135,11 @@ impl Ledger {
         if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
             peer.acks.push((index, now, ack));
             peer.starts.push(ack);
-            peer.highest = peer.highest.max(ack);
+            let window = if known { peer.window.unwrap_or(0).max(1) } else { 16 << 20 };
+            if ack < peer.highest + window {
+                peer.highest = peer.highest.max(ack);
+                peer.believable_ack = peer.believable_ack.max(ack);
+            }
         }
     }
 
@@ -150,10 +152,6 @@ impl SideLedger {
     /// When the peer was first seen to acknowledge everything below `position`, by record `until`.
     pub(crate) fn acked(&self, position: u64, until: usize) -> Option<u64> {
         self.acks.iter().find(|ack| ack.2 >= position && ack.0 <= until).map(|ack| ack.1)
-    }
-
-    pub(crate) fn highest_ack(&self, until: usize) -> u64 {
-        self.acks.iter().filter(|ack| ack.0 <= until).map(|ack| ack.2).max().unwrap_or(0)
     }
 
     pub(crate) fn window_is_closed(&self) -> bool {

@@ -217,11 +217,16 @@ impl World<'_> {
     }
 
     fn on_tap(&mut self, packet: Packet) {
-        self.record(packet);
+        let recorded = self.record(packet);
         if self.rng.rarely(self.scenario.tap.duplicated) {
             self.record(packet);
         }
-        if packet.kind == Kind::Real && packet.stream_octets() > 0 && self.rng.rarely(self.scenario.tap.tampered) {
+        // Only behind the true copy, which then is the first one.
+        if recorded
+            && packet.kind == Kind::Real
+            && packet.stream_octets() > 0
+            && self.rng.rarely(self.scenario.tap.tampered)
+        {
             self.record(Packet { kind: Kind::Tampered, ..packet });
         }
         if self.rng.rarely(self.scenario.network.lost_behind_tap) {
@@ -231,12 +236,13 @@ impl World<'_> {
         }
     }
 
-    fn record(&mut self, packet: Packet) {
+    /// Whether it was.
+    fn record(&mut self, packet: Packet) -> bool {
         let tap = &self.scenario.tap;
         // A SYN that reuses endpoints is all that tells the conversations apart.
         let needed = packet.syn && self.scenario.pairs[self.talks[packet.conversation].pair].len() > 1;
         if tap.only.is_some_and(|side| side != packet.from) {
-            return;
+            return false;
         }
         if self.burst == 0 && self.rng.rarely(tap.lost) {
             self.burst = self.rng.between(1, tap.burst);
@@ -244,13 +250,14 @@ impl World<'_> {
         if self.burst > 0 && !needed {
             self.burst -= 1;
             self.refused += u64::from(tap.ring);
-            return;
+            return false;
         }
         // A tampered copy comes right behind the true one, and never before it.
         let shuffled = if tap.tampered > 0 { 0 } else { self.rng.below(tap.shuffle + 1) };
         let wait = tap.skew[packet.from] + shuffled;
         let time = if tap.early_stamp { self.now } else { self.now + wait };
         self.push(wait, Hop::Record(Record { time, packet, refused: self.refused }));
+        true
     }
 
     /// Somebody off the path guesses: an RST or a SYN with a number far from everything.

@@ -109,6 +109,7 @@ impl Scenario {
     fn draw_talks(&mut self) {
         let rng = &mut self.rng;
         for _ in 0..rng.between(1, 3) {
+            let mut isn = [isn(rng), isn(rng)];
             let count = if rng.chance(60) { 1 } else { rng.between(2, 4) };
             let talks = (0..count).map(|n| {
                 let mut plans = [Plan::draw(rng), Plan::draw(rng)];
@@ -116,9 +117,13 @@ impl Scenario {
                     // Otherwise the next conversation has to wait for a host to die.
                     plans.iter_mut().filter(|plan| plan.close == Close::Never).for_each(|plan| plan.close = Close::Fin);
                 }
+                if n > 0 {
+                    // A host's clock for ISNs (RFC 9293 section 3.4.1) keeps a new connection away from the old one.
+                    isn = isn.map(|isn| isn.wrapping_add(rng.between(1 << 24, 1 << 31) as u32));
+                }
                 Talk {
                     plans,
-                    isn: [isn(rng), isn(rng)],
+                    isn,
                     after: if n == 0 { rng.below(SECOND) } else { rng.magnitude(MS, 200 * SECOND) },
                     abrupt: rng.chance(10),
                     simultaneous: rng.chance(5),
@@ -132,9 +137,17 @@ impl Scenario {
     /// Takes out what would leave nobody able to say what is right.
     fn reconcile(&mut self) {
         let reused = self.pairs.iter().any(|talks| talks.len() > 1);
-        if reused && self.tap.only.is_some() {
-            // One-sided, a reuse is confirmed by payload at ISN + 1, which must be there, and before anything else.
+        if reused {
+            // One-sided, a reuse is confirmed by payload at ISN + 1, which must be there, and before anything else. And
+            // data of the new connection that overtakes its SYN-ACK cannot be told from the old one's.
             self.tap.only = None;
+            self.tap.skew = [0; 2];
+            self.tap.shuffle = 0;
+        }
+        if self.pairs.iter().flatten().any(|talk| talk.plans[0].open_data > 0 || talk.simultaneous) {
+            // Row 13: where the SYN-ACK comes first its number is the start, and data of the SYN lies before it.
+            self.tap.skew = [0; 2];
+            self.tap.shuffle = 0;
         }
         if !self.generous() || !self.sees_all() {
             // Out of place it would open or corroborate something.
@@ -142,6 +155,12 @@ impl Scenario {
         }
         self.tap.skew = self.tap.skew.map(|skew| skew.min(self.config.gap_hold / 4));
         self.tap.shuffle = self.tap.shuffle.min(self.config.gap_hold / 4).min(self.config.pickup_hold / 4);
+        // More than half a round trip would turn whole flights upside down, further than any window reaches.
+        self.tap.shuffle = self.tap.shuffle.min(self.network.latency / 2);
+        if !self.generous() {
+            // A limit may end the search for a stream's start before its SYN comes.
+            self.tap.shuffle = 0;
+        }
         if self.tap.starts > 0 {
             self.tap.skew = self.tap.skew.map(|skew| skew.min(self.config.pickup_hold / 4));
         }
@@ -188,12 +207,12 @@ fn draw_timeouts(rng: &mut Rng, config: &mut Config) {
     config.gap_hold = rng.magnitude(50 * MS, 3 * SECOND);
     config.gap_timeout = config.gap_hold + rng.magnitude(100 * MS, 60 * SECOND);
     config.pickup_hold = rng.magnitude(MS, 200 * MS);
-    config.rst_hold = rng.magnitude(MS, 3 * SECOND);
+    config.rst_hold = rng.magnitude(300 * MS, 3 * SECOND);
     config.handshake_timeout = rng.magnitude(SECOND, 100 * SECOND);
     config.fin_timeout = rng.magnitude(SECOND, 400 * SECOND);
     config.idle_timeout = rng.magnitude(2 * SECOND, 8_000 * SECOND);
     config.linger = rng.magnitude(100 * MS, 100 * SECOND);
-    config.update_interval = rng.magnitude(100 * MS, 400 * SECOND);
+    config.update_interval = rng.magnitude(SECOND, 400 * SECOND);
 }
 
 fn draw_limits(rng: &mut Rng, config: &mut Config) {

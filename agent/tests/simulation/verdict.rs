@@ -1,6 +1,8 @@
 //! What is judged when a connection closes: every gap, every octet that was captured, the reason, the summary.
 
-use agent::reassembly::{ConnectionId, Direction, Ended, GAPS_LISTED, GapCause, Late, Started, StreamSummary, Summary};
+use agent::reassembly::{
+    ConnectionId, Direction, Ended, GAPS_LISTED, Gap, GapCause, Late, Started, StreamSummary, Summary,
+};
 
 use crate::{
     checker::{Checker, Declared, Open, OpenStream, Step},
@@ -17,14 +19,16 @@ impl Checker<'_> {
         self.census.add(summary.started.name());
         if let Some(last) = self.became[open.talk].last_mut() {
             last.closed = Some((self.ledger.record, ended, self.ledger.now));
-            last.missing = open.streams.iter().map(|stream| stream.missing.len()).sum();
+            let trailing = summary.streams.iter().filter_map(|stream| stream.trailing_gap).map(|gap| gap.len);
+            last.missing = open.streams.iter().map(|stream| stream.missing.len()).chain(trailing).sum();
         }
         let mut wrong = self.judge_reason(open, summary, ended, full);
         for direction in Direction::BOTH {
             let side = open.side(direction);
             let numbers = &summary.streams[direction as usize];
-            let verdict =
-                self.judge_summary(&open.streams[side], numbers).or_else(|| self.judge_stream(open, side, ended));
+            let verdict = self
+                .judge_summary(&open.streams[side], numbers)
+                .or_else(|| self.judge_stream(open, side, ended, numbers.trailing_gap));
             wrong = wrong.or_else(|| verdict.map(|why| format!("{direction:?}: {why}")));
             let Some(late) = numbers.late.checked_add(numbers.conflict) else { continue };
             self.census.add_many("row 05 conflict", numbers.conflict);
@@ -121,7 +125,7 @@ impl Checker<'_> {
     }
 
     /// With the start that fits best: what is wrong with the stream, if anything.
-    fn judge_stream(&self, open: &Open, side: Side, ended: Ended) -> Option<String> {
+    fn judge_stream(&self, open: &Open, side: Side, ended: Ended, trailing: Option<Gap>) -> Option<String> {
         let stream = &open.streams[side];
         let bases = match &stream.bases {
             Some(bases) => bases.clone(),
@@ -130,7 +134,7 @@ impl Checker<'_> {
         };
         let mut first = None;
         for base in bases {
-            match self.judge_from(open, side, ended, base) {
+            match self.judge_from(open, side, ended, base, trailing) {
                 None => return None,
                 Some(why) => first = first.or(Some(format!("from {base}: {why}"))),
             }
@@ -138,22 +142,26 @@ impl Checker<'_> {
         first
     }
 
-    fn judge_from(&self, open: &Open, side: Side, ended: Ended, base: u64) -> Option<String> {
+    fn judge_from(&self, open: &Open, side: Side, ended: Ended, base: u64, trailing: Option<Gap>) -> Option<String> {
         let stream = &open.streams[side];
         let ledger = self.ledger.side(open.talk, side);
         let sent = self.capture.talks[open.talk].sent[side];
-        if base + stream.edge > sent {
-            return Some(format!("{} octets long, but only {sent} were sent", base + stream.edge));
+        // Of a connection that is reused, ACKs may have been taken that belong to the next one.
+        let behind = trailing.filter(|_| ended != Ended::Reused).map_or(0, |gap| gap.len);
+        // A keep-alive at the FIN's number may have been taken for an octet.
+        let probes = ledger.ambiguous.within(sent, sent + 1).count() as u64;
+        if stream.edge + behind > 0 && base + stream.edge + behind > sent + probes {
+            return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
-        if ended == Ended::Fin && ledger.fin.is_none_or(|(_, at)| at != base + stream.edge) {
-            return Some(format!("ended by FIN at {}, but that was {:?}", base + stream.edge, ledger.fin));
+        if ended == Ended::Fin && ledger.fin.is_none_or(|(_, at)| at != base + stream.edge + behind) {
+            return Some(format!("ended by FIN at {}, but that was {:?}", base + stream.edge + behind, ledger.fin));
         }
         stream
             .gaps
             .iter()
             .find_map(|gap| self.judge_gap(open, ledger, gap, base).map(|why| format!("{:?}: {why}", gap.gap)))
             .or_else(|| self.judge_captured(open, ledger, stream, base))
-            .or_else(|| self.judge_tail(open, ledger, stream, base))
+            .or_else(|| self.judge_tail(open, ledger, stream, base, trailing))
     }
 
     fn judge_gap(&self, open: &Open, ledger: &SideLedger, declared: &Declared, base: u64) -> Option<String> {
@@ -181,7 +189,7 @@ impl Checker<'_> {
             GapCause::RingFull => declared.refused > 0,
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.small_limits(),
-            GapCause::Close => closing && (acked.is_none() || ledger.highest_ack(until) < end),
+            GapCause::Close => closing && (acked.is_none() || ledger.believable_ack < end),
             GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
         };
         (!legal).then(|| {
@@ -229,18 +237,35 @@ impl Checker<'_> {
         None
     }
 
-    /// What the peer acknowledged beyond the last octet is a gap as well; one octet may be the FIN's.
-    fn judge_tail(&self, open: &Open, ledger: &SideLedger, stream: &OpenStream, base: u64) -> Option<String> {
+    /// What the peer acknowledged beyond the last octet is the trailing gap; one octet may be the FIN's.
+    fn judge_tail(
+        &self,
+        open: &Open,
+        ledger: &SideLedger,
+        stream: &OpenStream,
+        base: u64,
+        trailing: Option<Gap>,
+    ) -> Option<String> {
         let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
-        let acked = ledger
-            .acks
-            .iter()
-            .filter(|ack| ack.0 > open.since && ack.0 < rst)
-            .map(|ack| ack.2)
-            .max()
-            .unwrap_or(0)
-            .saturating_sub(1);
-        let reach = base + stream.edge;
+        let acks = ledger.acks.iter().filter(|ack| ack.0 > open.since && ack.0 < rst).map(|ack| ack.2);
+        let acked = acks.max().unwrap_or(0);
+        let acked = ledger.fin.map_or(acked.saturating_sub(1), |(_, fin)| acked.min(fin));
+        let reach = base + stream.edge + trailing.map_or(0, |gap| gap.len);
+        if let Some(gap) = trailing {
+            let (start, end) = (base + gap.offset, base + gap.offset + gap.len);
+            let cut: u64 = ledger.cut.within(start, end).map(|(from, to, _)| to - from).sum();
+            let legal = match gap.cause {
+                GapCause::Snaplen => cut == gap.len,
+                _ if cut == gap.len => false,
+                GapCause::NotCaptured => true,
+                GapCause::RingFull => self.ledger.refused > 0,
+                GapCause::Close | GapCause::Timeout | GapCause::Limit => ledger.fin.is_some(),
+                GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+            };
+            if gap.offset != stream.edge || !legal {
+                return Some(format!("{gap:?} trails it, {cut} octets of it cut off by the snaplen"));
+            }
+        }
         let started = stream.edge > 0 || stream.bases.is_some();
         (started && acked > reach && ledger.all_plausible())
             .then(|| format!("ends at {reach}, but {acked} octets were acknowledged"))

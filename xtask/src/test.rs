@@ -132,8 +132,9 @@ impl Layer {
         }
         self.print(&report, start.elapsed());
         if !good {
-            let passed = |line: &str| line.ends_with(" ... ok") || line.starts_with("ok  ");
-            text.lines().filter(|line| !passed(line)).for_each(|line| println!("    {line}"));
+            // The standard harness says before this what the tests printed that passed.
+            let start = text.find("\nfailures:\n").unwrap_or(0);
+            text[start..].lines().filter(|line| !passed(line)).for_each(|line| println!("    {line}"));
         }
         if let Err(error) = status {
             println!("    {error:#}");
@@ -148,7 +149,7 @@ impl Layer {
             return;
         }
         let (name, took) = (self.name(), took.as_secs_f64());
-        println!("{name:14} {passed:5} passed {failed:3} failed {skipped:3} skipped {took:7.1} s");
+        println!("{name:20} {passed:5} passed {failed:3} failed {skipped:3} skipped {took:7.1} s");
         for skipped in &report.skipped {
             let verdict = if self.is_kernel() && command::is_root() { "failed: skipped as root" } else { "skipped" };
             println!("    {verdict}: {skipped}");
@@ -211,6 +212,11 @@ impl Report {
         }
         Self { counts, skipped }
     }
+}
+
+/// Whether a line says no more than that a test passed.
+fn passed(line: &str) -> bool {
+    line.ends_with(" ... ok") || line.starts_with("ok  ")
 }
 
 /// All test targets of the packages for the host.

@@ -1,10 +1,14 @@
 //! `cargo xtask ci`: everything that must hold before a change is merged.
 
-use std::process::{Command, ExitCode};
+use std::{
+    fs,
+    process::{Command, ExitCode},
+    time::Duration,
+};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 
-use crate::{command, demo, test};
+use crate::{command, demo, interrupt, test};
 
 pub(crate) fn run() -> Result<ExitCode> {
     let mut failed = Vec::new();
@@ -20,6 +24,8 @@ pub(crate) fn run() -> Result<ExitCode> {
     });
     step("demo", &mut failed, || demo::run(&demo::Args::default()));
     step("corpus", &mut failed, corpus);
+
+    interrupt::check()?;
 
     println!();
     for name in &failed {
@@ -48,13 +54,17 @@ fn corpus() -> Result<()> {
         return Ok(());
     }
     let replay = format!("{} replay {{pcap}} -o {{out}} --gaps skip", command::xdpflow().display());
-    let output = Command::new("python3").arg(&check).args(["--cmd", &replay, "--gaps", "skip"]).output();
-    match output {
-        Ok(output) => {
-            let text = String::from_utf8_lossy(&output.stdout);
+    let log = command::target().join("test/corpus.log");
+    let mut score = Command::new("python3");
+    match command::into_log(score.arg(&check).args(["--cmd", &replay, "--gaps", "skip"]), &log, LIMIT) {
+        Ok(_) => {
+            let text = fs::read_to_string(&log).with_context(|| format!("read {}", log.display()))?;
             println!("{}", text.trim_end().lines().next_back().unwrap_or("it printed nothing"));
         }
-        Err(error) => println!("python3 {}: {error}", check.display()),
+        Err(error) => println!("{error:#}"),
     }
     Ok(())
 }
+
+/// Of the corpus, each of whose captures has a limit of its own.
+const LIMIT: Duration = Duration::from_secs(600);

@@ -3,7 +3,7 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     time::Duration,
 };
 
@@ -68,9 +68,7 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
 
 /// Runs in silence with everything printed going to `log`; a failure shows the end of it.
 pub(crate) fn logged(command: &mut Command, log: &Path) -> Result<()> {
-    let file = fs::File::create(log).with_context(|| format!("write {}", log.display()))?;
-    let command = command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file);
-    let status = Running::start(command)?.wait(Duration::MAX)?;
+    let status = into_log(command, log, Duration::MAX)?;
     if !status.success() {
         let text = fs::read_to_string(log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
@@ -78,6 +76,15 @@ pub(crate) fn logged(command: &mut Command, log: &Path) -> Result<()> {
         bail!("{} failed ({status}); the end of {}:\n    {tail}", line(command), log.display());
     }
     Ok(())
+}
+
+/// Runs in silence with everything printed going to `log`, and not for longer than `limit`.
+pub(crate) fn into_log(command: &mut Command, log: &Path, limit: Duration) -> Result<ExitStatus> {
+    if let Some(folder) = log.parent() {
+        fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    }
+    let file = fs::File::create(log).with_context(|| format!("write {}", log.display()))?;
+    Running::start(command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file))?.wait(limit)
 }
 
 /// The command as one would type it.

@@ -1,7 +1,11 @@
 //! Ctrl-C, SIGTERM and SIGHUP while child processes run: the children are ended, whatever waits for one of them returns
 //! with an error, and on its way out every drop guard undoes what it did.
+//!
+//! Each child has a process group of its own, so that what it started ends with it (cargo does not end the tests that it
+//! runs), and that a Ctrl-C reaches it once, from here, and not from the terminal as well.
 
 use std::{
+    os::unix::process::CommandExt,
     process::{Child, Command, ExitStatus},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
@@ -9,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use crate::command::line;
 
@@ -20,7 +24,7 @@ pub(crate) fn install() -> Result<()> {
         state.interrupted = true;
         for pid in &state.children {
             // One that has just ended on its own needs no signal.
-            let _ = kill_process(*pid, Signal::INT);
+            let _ = kill_process_group(*pid, Signal::INT);
         }
     })
     .context("handle Ctrl-C")
@@ -34,7 +38,7 @@ pub(crate) fn check() -> Result<()> {
     Ok(())
 }
 
-/// A child process that does not outlive this value.
+/// A child process, and all that it starts. They do not outlive this value.
 pub(crate) struct Running {
     name: String,
     child: Child,
@@ -49,7 +53,7 @@ impl Running {
         if state.interrupted {
             bail!("interrupted");
         }
-        let child = command.spawn().with_context(|| format!("run {name}"))?;
+        let child = command.process_group(0).spawn().with_context(|| format!("run {name}"))?;
         let pid = Pid::from_child(&child);
         state.children.push(pid);
         Ok(Self { name, child, pid })
@@ -61,7 +65,7 @@ impl Running {
 
     /// As Ctrl-C in its terminal.
     pub(crate) fn interrupt(&self) -> Result<()> {
-        kill_process(self.pid, Signal::INT).with_context(|| format!("stop {}", self.name))
+        kill_process_group(self.pid, Signal::INT).with_context(|| format!("stop {}", self.name))
     }
 
     /// Waits for it to end by itself.
@@ -82,8 +86,8 @@ impl Running {
 impl Drop for Running {
     fn drop(&mut self) {
         state().children.retain(|pid| *pid != self.pid);
-        // Both fail on one that has ended, which is what is wanted.
-        let _ = self.child.kill();
+        // Both fail when all have ended, which is what is wanted.
+        let _ = kill_process_group(self.pid, Signal::KILL);
         let _ = self.child.wait();
     }
 }

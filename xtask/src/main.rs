@@ -11,6 +11,7 @@ mod test;
 
 use std::process::ExitCode;
 
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 
 /// What a developer of xdpflow runs.
@@ -39,16 +40,32 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let result = match Args::parse().task {
-        Task::Setup => setup::run().map(|()| ExitCode::SUCCESS),
-        Task::Demo(args) => demo::run(&args).map(|()| ExitCode::SUCCESS),
-        Task::Test(args) => test::run(&args),
-        Task::Ci => ci::run(),
-        Task::DemoServer(args) => demo::server::run(&args).map(|()| ExitCode::SUCCESS),
-        Task::DemoClient(args) => demo::client::run(&args).map(|()| ExitCode::SUCCESS),
+    let task = Args::parse().task;
+    let result = match task {
+        // A signal simply ends them.
+        Task::DemoServer(_) | Task::DemoClient(_) => task.run(),
+        _ => interrupt::install().and_then(|()| {
+            let result = task.run();
+            // What a signal broke off has failed for a reason that nobody needs to read.
+            interrupt::check().and(result)
+        }),
     };
     result.unwrap_or_else(|error| {
         eprintln!("error: {error:#}");
         ExitCode::FAILURE
     })
+}
+
+impl Task {
+    fn run(&self) -> Result<ExitCode> {
+        match self {
+            Self::Setup => setup::run()?,
+            Self::Demo(args) => demo::run(args)?,
+            Self::Test(args) => return test::run(args),
+            Self::Ci => return ci::run(),
+            Self::DemoServer(args) => demo::server::run(args)?,
+            Self::DemoClient(args) => demo::client::run(args)?,
+        }
+        Ok(ExitCode::SUCCESS)
+    }
 }

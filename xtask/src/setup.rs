@@ -194,7 +194,6 @@ impl Route {
             .args(["--no-default-features", "--features", &format!("llvm-{llvm}")])
             .env("LLVM_PREFIX", &prefix);
         println!("  installing bpf-linker {LINKER_VERSION} for LLVM {llvm} into {} (a minute)", folder.display());
-        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         command::logged(&mut install, &folder.join("install.log"))?;
         let linker = folder.join("bin/bpf-linker");
         if !works(&linker) {
@@ -279,9 +278,7 @@ fn apt(packages: &[&str], why: &str) -> Result<()> {
 /// Runs what changes something outside the repository, and says so first.
 fn outside(command: &mut Command, place: &str, why: &str) -> Result<()> {
     println!("  changes {place}: {} ({why})", line(command));
-    let folder = folder();
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    command::logged(command, &folder.join("setup.log"))
+    command::logged(command, &folder().join("setup.log"))
 }
 
 const LINKER_VERSION: &str = "0.13.0";

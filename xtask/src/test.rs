@@ -6,8 +6,8 @@
 
 use std::{
     collections::BTreeSet,
-    fmt,
-    process::{ExitCode, Stdio},
+    fmt, fs,
+    process::{ExitCode, ExitStatus},
     time::{Duration, Instant},
 };
 
@@ -15,7 +15,7 @@ use anyhow::{Context, Result, bail};
 use serde::Deserialize;
 
 use crate::{
-    command::{self, line},
+    command, interrupt,
     setup::{self, Tool},
 };
 
@@ -115,12 +115,15 @@ impl Layer {
             test.arg("--include-ignored");
         }
 
+        let log = command::target().join("test").join(self.name()).with_extension("log");
         let start = Instant::now();
-        let output = test.stdin(Stdio::null()).output().with_context(|| format!("run {}", line(&test)))?;
-        let text = format!("{}\n{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        let status = command::into_log(&mut test, &log, LIMIT);
+        interrupt::check()?;
+        let text = fs::read_to_string(&log).with_context(|| format!("read {}", log.display()))?;
         let mut report = Report::read(&text);
-        // A crash of the whole process is no line of the report.
-        if !output.status.success() && report.counts.failed == 0 {
+        let good = status.as_ref().is_ok_and(ExitStatus::success);
+        // A crash or a hang is no line of the report.
+        if !good && report.counts.failed == 0 {
             report.counts.failed = 1;
         }
         if self.is_kernel() && command::is_root() {
@@ -128,8 +131,13 @@ impl Layer {
             report.counts.skipped = 0;
         }
         self.print(&report, start.elapsed());
-        if !output.status.success() {
-            println!("{text}");
+        if !good {
+            // The standard harness says before this what the tests printed that passed.
+            let start = text.find("\nfailures:\n").unwrap_or(0);
+            text[start..].lines().filter(|line| !passed(line)).for_each(|line| println!("    {line}"));
+        }
+        if let Err(error) = status {
+            println!("    {error:#}");
         }
         Ok(report.counts)
     }
@@ -141,7 +149,7 @@ impl Layer {
             return;
         }
         let (name, took) = (self.name(), took.as_secs_f64());
-        println!("{name:14} {passed:5} passed {failed:3} failed {skipped:3} skipped {took:7.1} s");
+        println!("{name:20} {passed:5} passed {failed:3} failed {skipped:3} skipped {took:7.1} s");
         for skipped in &report.skipped {
             let verdict = if self.is_kernel() && command::is_root() { "failed: skipped as root" } else { "skipped" };
             println!("    {verdict}: {skipped}");
@@ -206,6 +214,11 @@ impl Report {
     }
 }
 
+/// Whether a line says no more than that a test passed.
+fn passed(line: &str) -> bool {
+    line.ends_with(" ... ok") || line.starts_with("ok  ")
+}
+
 /// All test targets of the packages for the host.
 fn find_layers() -> Result<BTreeSet<Layer>> {
     let text = command::output(command::cargo().args(["metadata", "--no-deps", "--format-version", "1"]))?;
@@ -235,6 +248,9 @@ struct Target {
     name: String,
     kind: Vec<String>,
 }
+
+/// No layer takes as long, unless it hangs.
+const LIMIT: Duration = Duration::from_secs(600);
 
 /// Test targets that need root and a kernel; the quicker one first.
 const KERNEL: [&str; 2] = ["programs", "namespace"];

@@ -49,14 +49,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    interrupt::install()?;
-    let result = demo(args);
-    // What a signal broke off has failed for a reason that nobody needs to read.
-    interrupt::check()?;
-    result
-}
-
-fn demo(args: &Args) -> Result<()> {
     if args.record {
         setup::tools(&[Tool::Ip, Tool::Tcpdump])?;
         return record();

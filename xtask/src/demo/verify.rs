@@ -113,12 +113,16 @@ struct Stream {
     bytes: u64,
     file: Option<PathBuf>,
     gaps: Vec<serde_json::Value>,
+    trailing_gap: Option<serde_json::Value>,
 }
 
 impl Stream {
     fn problem(&self, dir: &Path, expected: &Octets) -> Result<Option<String>> {
         if !self.gaps.is_empty() {
             return Ok(Some(format!("{} gaps, the first {}", self.gaps.len(), self.gaps[0])));
+        }
+        if let Some(gap) = &self.trailing_gap {
+            return Ok(Some(format!("a gap at its end, {gap}")));
         }
         if self.bytes != expected.len {
             return Ok(Some(format!("{} octets in the record, {} on the wire", self.bytes, expected.len)));
@@ -216,12 +220,15 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named() {
         type Spoil = fn(&Path, &mut serde_json::Value);
-        let cases: [(&str, Spoil); 8] = [
+        let cases: [(&str, Spoil); 9] = [
             ("expected 5 with", |dir, _| fs::write(dir.join("up"), "GET !").unwrap()),
             ("No such file", |dir, _| fs::remove_file(dir.join("up")).unwrap()),
             ("a file of no record", |dir, _| fs::write(dir.join("other"), "").unwrap()),
             ("4 octets in the record", |_, record| record["c2s"]["bytes"] = 4.into()),
             ("1 gaps", |_, record| record["s2c"]["gaps"] = serde_json::json!([{ "offset": 0, "len": 1 }])),
+            ("a gap at its end", |_, record| {
+                record["c2s"]["trailing_gap"] = serde_json::json!({ "offset": 5, "len": 1 })
+            }),
             ("started by midstream", |_, record| record["started"] = "midstream".into()),
             ("ended by rst", |_, record| record["ended"] = "rst".into()),
             ("a record of no connection", |_, record| record["client"]["port"] = 40_001.into()),

@@ -46,7 +46,7 @@ pub enum State {
 impl fmt::Display for Interface {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let driver = self.driver.as_deref().or(self.kind.as_deref());
-        let driver = driver.unwrap_or(if self.is_loopback() { "loopback" } else { "unknown" });
+        let driver = driver.unwrap_or_else(|| if self.is_loopback() { "loopback" } else { "unknown" });
         writeln!(f, "{}: {}, mtu {}, driver {driver}", self.name, self.state, self.mtu)?;
         if !self.addresses.is_empty() {
             let addresses: Vec<_> = self.addresses.iter().map(|(ip, prefix)| format!("{ip}/{prefix}")).collect();

@@ -344,7 +344,7 @@ impl LimitArgs {
                 NamesArg::Tcpflow => Names::Tcpflow,
             },
             sync: args.sync,
-            buffer: usize::try_from(self.write_buffer).unwrap_or(usize::MAX) / shards as usize,
+            buffer: usize::try_from(self.write_buffer).unwrap_or(usize::MAX),
             write_age: nanoseconds(self.write_age),
             max_open_files: (self.max_open_files as usize).div_ceil(shards as usize),
             shards,

@@ -48,6 +48,7 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
     }
     let interfaces = args.interface.iter().map(|name| Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
     let shards = args.shards.unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get().min(8) as u32));
+    let output = Output { interfaces: args.interface.clone(), ..output(&args.output, Clock::live()) };
     let capture = Capture {
         interfaces,
         attach: args.attach.into(),
@@ -56,7 +57,7 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
         shards,
         ring_size: u32::try_from(args.ring_size).unwrap_or(u32::MAX),
         config: args.limits.config(&args.output, shards, capture::random_key()?),
-        output: args.limits.output(&args.output, shards, output(&args.output, Clock::live())),
+        output: args.limits.output(&args.output, shards, output),
         tell: Arc::new(tell),
     };
     Ok(conclude(&capture.run()?, &args.output))

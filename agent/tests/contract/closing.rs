@@ -169,6 +169,14 @@ fn row_16_a_typed_octet_that_its_ack_overtook() {
 }
 
 #[test]
+fn row_16_the_last_octet_again_that_the_snaplen_had_cut_off() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "ab").missing(2).ack(5001)).send(S.ack(5001, 1004).window(0));
+    trace.send(C.data(1004, "d").ack(5001).at(500)).finish();
+    trace.expect(&["handshake finish c2s=ab[1 snaplen]d s2c="]);
+}
+
+#[test]
 fn row_16_a_keep_alive_holds_the_connection() {
     let mut trace = Trace::established(Config::default());
     for hour in 1..10 {

@@ -121,7 +121,7 @@ impl World<'_> {
         while let Some(Reverse((time, serial))) = self.queue.pop() {
             self.now = self.now.max(time);
             if let Some(Hop::Record(record)) = self.hops.remove(&serial) {
-                self.records.push(record);
+                self.keep(record);
             }
         }
         for pair in 0..self.pairs.len() {
@@ -145,7 +145,7 @@ impl World<'_> {
         let Some(Reverse((_, serial))) = self.queue.pop() else { return };
         match self.hops.remove(&serial) {
             Some(Hop::Tap(packet)) => self.on_tap(packet),
-            Some(Hop::Record(record)) => self.records.push(record),
+            Some(Hop::Record(record)) => self.keep(record),
             Some(Hop::Arrive(packet)) => {
                 let pair = self.talks[packet.conversation].pair;
                 self.pairs[pair].in_flight -= 1;
@@ -258,6 +258,17 @@ impl World<'_> {
         let time = if tap.early_stamp { self.now } else { self.now + wait };
         self.push(wait, Hop::Record(Record { time, packet, refused: self.refused }));
         true
+    }
+
+    /// A SYN behind the end of a conversation opens another, whoever sent it: then the forger has stayed away.
+    fn keep(&mut self, record: Record) {
+        let ended = |known: &&Record| {
+            known.packet.conversation == record.packet.conversation && (known.packet.rst || known.packet.fin)
+        };
+        let forged = record.packet.kind == Kind::Forged;
+        if !forged || !self.records.iter().any(|known| known.packet.kind != Kind::Forged && ended(&known)) {
+            self.records.push(record);
+        }
     }
 
     /// Somebody off the path guesses: an RST or a SYN with a number far from everything.

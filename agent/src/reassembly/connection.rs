@@ -136,9 +136,9 @@ impl Connection {
         (self.client, self.server) == (a, b) || (self.client, self.server) == (b, a)
     }
 
-    /// ISNs of client and server, where their SYNs were seen.
+    /// ISNs of client and server, as far as known.
     pub(super) fn isns(&self) -> [Option<SeqNum>; 2] {
-        self.streams.each_ref().map(Stream::isn)
+        self.streams.each_ref().map(Stream::presumed_isn)
     }
 
     pub(super) fn open(&mut self, slot: u32, sink: &mut impl Sink) {
@@ -272,12 +272,11 @@ impl Connection {
         ended
     }
 
-    /// The remembered SYNs that begin another connection now that this one was closed by its endpoints: those whose
-    /// sender has not gone on in the old sequence space. The others are dropped.
+    /// The remembered SYNs that begin another connection now that both ends have closed this one: those whose sender has
+    /// not gone on in the old sequence space. The others are dropped.
     pub(super) fn take_pending(&mut self, ended: Ended, stats: &mut Stats) -> Vec<PendingSyn> {
         let mut pending = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
-        let over = matches!(ended, Ended::Fin | Ended::Rst);
-        pending.extract_if(.., |syn| syn.doubted || !over).for_each(|syn| syn.count_dropped(stats));
+        pending.extract_if(.., |syn| syn.doubted || ended != Ended::Fin).for_each(|syn| syn.count_dropped(stats));
         pending
     }
 
@@ -380,12 +379,12 @@ impl Connection {
         answers_syn || stream.may_reset(segment.seq, peer)
     }
 
-    /// Remembers a SYN in place of what its sender's was before. When that is repeated without its data, the first stays.
+    /// Remembers a SYN in place of its sender's last one. The same SYN again brings nothing new, unless more data.
     fn remember(&mut self, syn: PendingSyn, stats: &mut Stats) {
         let pending = &mut self.extra.get_or_insert_default().pending;
         let known = pending.iter_mut().find(|known| known.direction == syn.direction);
         let dropped = match known {
-            Some(known) if known.segment.seq == syn.segment.seq && known.payload.len() > syn.payload.len() => syn,
+            Some(known) if known.segment.seq == syn.segment.seq && known.payload.len() >= syn.payload.len() => syn,
             Some(known) => std::mem::replace(known, syn),
             None => return pending.push(syn),
         };

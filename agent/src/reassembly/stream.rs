@@ -163,6 +163,11 @@ impl Stream {
         (self.start == Start::Syn).then(|| before(self.base))
     }
 
+    /// The same where only the peer's SYN-ACK was seen. Of a stream that was picked up it is some number before it.
+    pub(super) fn presumed_isn(&self) -> Option<SeqNum> {
+        self.is_located().then(|| before(self.base))
+    }
+
     /// Whether offset 0 is known for good.
     pub(super) fn is_located(&self) -> bool {
         matches!(self.start, Start::Midstream | Start::Syn)

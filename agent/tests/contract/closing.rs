@@ -79,6 +79,13 @@ fn row_12_the_linger_absorbs_the_old_syn() {
 }
 
 #[test]
+fn row_12_the_linger_absorbs_the_old_syn_also_when_it_comes_late() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(S.syn(5000).ack(1001)).send(S.data(5001, "yes").ack(1001)).send(S.rst(5004).at(10));
+    trace.send(C.syn(1000).at(5_000)).expect(&["handshake rst c2s= s2c=yes"]);
+}
+
+#[test]
 fn row_12_the_linger_ends() {
     let mut trace = closed(Config::default());
     trace.send(C.data(1005, "who").ack(5004).at(61_000)).finish();

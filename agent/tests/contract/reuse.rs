@@ -53,8 +53,16 @@ fn row_11_what_the_confirmed_syn_carried_beyond_the_snaplen() {
 #[test]
 fn row_11_the_syn_again_without_its_data() {
     let mut trace = talking();
-    trace.send(C.syn(700_000).with("new").at(100)).send(C.syn(700_000).at(1_100)).send(S.syn(900_000).ack(700_001));
+    trace.send(C.syn(700_000).with("new").at(100)).send(C.syn(700_000).with("bad").at(200));
+    trace.send(C.syn(700_000).at(1_100)).send(S.syn(900_000).ack(700_001));
     trace.finish().expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_a_syn_before_a_reset_has_to_come_again() {
+    let mut trace = talking();
+    trace.send(C.syn(700_000).at(100)).send(C.rst(1004).at(200)).wait_until(5_000);
+    trace.expect(&["handshake rst c2s=old s2c=yes"]);
 }
 
 #[test]

@@ -1,12 +1,12 @@
 //! Frames that the tap lost: what they carried is named, and nothing else suffers.
 
 use crate::{
-    account::{Gaps, Seen, assert_complete, assert_fine, record},
+    account::{Gaps, Seen, assert_complete, assert_file, assert_fine, record},
     file::SECOND,
     frame::{FIN, Frame, SYN},
     outcome::replay_frames,
     random::Random,
-    recording::Recording,
+    recording::{Conversation, Recording},
 };
 
 const GAPS: [(&str, Gaps); 3] = [("hole", Gaps::Kept), ("zero", Gaps::Kept), ("skip", Gaps::Skipped)];
@@ -55,15 +55,7 @@ fn one_direction_may_be_lost_altogether() {
         let outcome = replay_frames(&frames, &[]);
         assert_fine(&outcome);
         for conversation in &recording.conversations {
-            let said = &conversation.said[1 - lost].octets;
-            let (src, dst) = conversation.ends(1 - lost);
-            let ends = format!("-{}.{}-{}.{}", src.ip(), src.port(), dst.ip(), dst.port());
-            let found: Vec<_> = outcome.files.iter().filter(|(name, _)| name.ends_with(&ends)).collect();
-            match found[..] {
-                [(_, content)] => assert!(content == said, "{ends}: other octets"),
-                [] => assert!(said.is_empty(), "{ends}: no file"),
-                _ => panic!("{ends}: {} files", found.len()),
-            }
+            assert_file(&outcome, conversation, 1 - lost);
         }
     }
 }
@@ -74,7 +66,7 @@ fn connections_whose_handshake_was_lost_are_whole() {
     let frames: Vec<_> = recording.frames.iter().filter(|frame| frame.tcp().flags & SYN == 0).cloned().collect();
     let outcome = replay_frames(&frames, &[]);
     assert_fine(&outcome);
-    let spoken = |it: &&crate::recording::Conversation| it.said.iter().any(|said| !said.octets.is_empty());
+    let spoken = |it: &&Conversation| it.said.iter().any(|said| !said.octets.is_empty());
     let spoken: Vec<_> = recording.conversations.iter().filter(spoken).cloned().collect();
     assert!(spoken.len() > 40, "{} conversations", spoken.len());
     assert_eq!(Seen::whole(&frames).assert_accounted(&outcome, &spoken, Gaps::Kept), 0);
@@ -88,34 +80,30 @@ fn connections_whose_handshake_was_lost_are_whole() {
 
 #[test]
 fn what_comes_after_its_gap_was_declared_fills_it() {
-    // A gap is held for a second of capture time; these come three seconds late, and traffic goes on until then.
-    let recording = Recording::get();
+    // A gap that was acknowledged is held for a second. These come a second and a half late, while their sender still
+    // has more to say.
+    const LATE: u64 = 3 * SECOND / 2;
+    let mut recording = Recording::get().clone();
+    let first = recording.frames[0].at;
+    let slow = |at: u64| first + (at - first) * 4_000;
+    recording.frames.iter_mut().for_each(|frame| frame.at = slow(frame.at));
+    let speaks_later = |frame: &Frame| {
+        let ours = frame.tcp();
+        let mut later = recording.frames.iter().filter(|other| other.at > frame.at + LATE).map(Frame::tcp);
+        later.any(|tcp| (tcp.src, tcp.dst) == (ours.src, ours.dst) && !tcp.payload.is_empty())
+    };
     let mut random = Random::new(7);
-    let (mut late, mut frames): (Vec<_>, Vec<_>) = (Vec::new(), Vec::new());
-    for frame in &recording.frames {
-        let slow = Frame { at: slow(frame.at), ..frame.clone() };
-        if !frame.tcp().payload.is_empty() && random.below(20) == 0 { late.push(slow) } else { frames.push(slow) }
-    }
-    assert!(late.len() > 10);
-    for mut frame in late {
-        frame.at += 3 * SECOND;
-        let place = frames.partition_point(|other| other.at <= frame.at);
-        frames.insert(place, frame);
-    }
-    let mut conversations = recording.conversations.clone();
-    conversations.iter_mut().for_each(|it| it.start = slow(it.start));
+    let mut is_late = |frame: &Frame| !frame.tcp().payload.is_empty() && random.below(3) == 0 && speaks_later(frame);
+    let (late, mut frames): (Vec<_>, Vec<_>) = recording.frames.iter().cloned().partition(|frame| is_late(frame));
+    assert!(late.len() > 10, "only {} frames are late", late.len());
+    frames.extend(late.iter().map(|frame| Frame { at: frame.at + LATE, ..frame.clone() }));
+    frames.sort_by_key(|frame| frame.at);
     for gaps in ["hole", "zero"] {
         let outcome = replay_frames(&frames, &["--gaps", gaps, "--json"]);
-        assert_complete(&outcome, &conversations);
+        assert_complete(&outcome, &recording.conversations);
         let filled = outcome.summary()["reassembly"]["gaps_filled"].as_u64().unwrap();
         assert!(filled > 10_000, "only {filled} octets came after their gap");
     }
-}
-
-/// Twenty seconds instead of 25 milliseconds.
-fn slow(at: u64) -> u64 {
-    let start = Recording::get().frames[0].at;
-    start + (at - start) * 800
 }
 
 /// Removes the frames that `is_lost` names.

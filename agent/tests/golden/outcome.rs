@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::{file::Pcap, frame::Frame};
 
-/// How `xdpflow replay` ended, and its output directory, which goes when this does.
+/// How `xdpflow replay` ended, and what it wrote.
 pub(crate) struct Outcome {
     pub status: i32,
     pub stdout: String,
@@ -22,6 +22,8 @@ pub(crate) struct Outcome {
     pub closed: Vec<Value>,
     /// Files of streams, by path below the output directory.
     pub files: BTreeMap<String, Vec<u8>>,
+    /// Where that came from, unless someone else keeps it.
+    _folder: Option<Folder>,
 }
 
 /// A folder for one run: capture files and, below `out`, what xdpflow makes of them.
@@ -57,6 +59,7 @@ impl Folder {
             stderr: String::from_utf8(output.stderr).unwrap(),
             closed: Vec::new(),
             files: BTreeMap::new(),
+            _folder: None,
         };
         outcome.walk(&out, "");
         outcome
@@ -76,7 +79,8 @@ impl Drop for Folder {
 pub(crate) fn replay(file: &[u8], args: &[&str]) -> Outcome {
     let folder = Folder::new();
     let file = folder.file("capture", file);
-    folder.replay(&[file], args)
+    let outcome = folder.replay(&[file], args);
+    Outcome { _folder: Some(folder), ..outcome }
 }
 
 /// Replays frames from an ordinary file.

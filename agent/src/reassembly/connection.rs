@@ -112,9 +112,9 @@ impl Connection {
         (self.client, self.server) == (a, b) || (self.client, self.server) == (b, a)
     }
 
-    /// ISNs of client and server, where their SYNs were seen.
+    /// ISNs of client and server, where their SYNs were seen or the first octets of their streams are known.
     pub(super) fn isns(&self) -> [Option<SeqNum>; 2] {
-        self.streams.each_ref().map(Stream::isn)
+        self.streams.each_ref().map(Stream::presumed_isn)
     }
 
     pub(super) fn open(&mut self, slot: u32, sink: &mut impl Sink) {

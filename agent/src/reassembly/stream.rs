@@ -149,6 +149,11 @@ impl Stream {
         (self.start == Start::Syn).then(|| before(self.base))
     }
 
+    /// Sequence number that the SYN has if it comes late: one before the first octet.
+    pub(super) fn presumed_isn(&self) -> Option<SeqNum> {
+        self.is_located().then(|| before(self.base))
+    }
+
     /// Whether offset 0 is known for good.
     pub(super) fn is_located(&self) -> bool {
         matches!(self.start, Start::Midstream | Start::Syn)

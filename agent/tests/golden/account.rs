@@ -210,7 +210,7 @@ fn content<'a>(outcome: &'a Outcome, stream: &Value) -> &'a [u8] {
 /// As `assert_eq!`, for octets nobody wants to see in full.
 fn assert_same(found: &[u8], said: &[u8], record: &Value) {
     if found != said {
-        let first = found.iter().zip(said).position(|(a, b)| a != b).unwrap_or(found.len().min(said.len()));
+        let first = found.iter().zip(said).position(|(a, b)| a != b).unwrap_or_else(|| found.len().min(said.len()));
         panic!("{} octets, expected {}, the first difference at {first}: {record}", found.len(), said.len());
     }
 }

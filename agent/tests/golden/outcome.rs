@@ -91,7 +91,7 @@ pub(crate) fn replay_frames(frames: &[Frame], args: &[&str]) -> Outcome {
 impl Outcome {
     /// What must be the same however the frames came in: files, and records without what names the run.
     pub(crate) fn essence(&self) -> (Vec<String>, &BTreeMap<String, Vec<u8>>) {
-        let mut records: Vec<_> = self.closed.iter().cloned().collect();
+        let mut records = self.closed.to_vec();
         for record in &mut records {
             let record = record.as_object_mut().unwrap();
             assert!(record.remove("run").is_some() && record.remove("id").is_some());

@@ -86,6 +86,13 @@ fn row_12_the_linger_absorbs_the_old_syn_also_when_it_comes_late() {
 }
 
 #[test]
+fn row_12_the_linger_absorbs_a_syn_that_everything_overtook() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(S.syn(5000).ack(1001)).send(C.data(1001, "bye").and_fin().ack(5001)).send(S.fin(5001).ack(1005));
+    trace.send(C.syn(1000).at(50)).finish().expect(&["handshake fin c2s=bye s2c="]);
+}
+
+#[test]
 fn row_12_the_linger_ends() {
     let mut trace = closed(Config::default());
     trace.send(C.data(1005, "who").ack(5004).at(61_000)).finish();

@@ -283,7 +283,7 @@ pub struct LimitArgs {
     max_total_queue: u64,
 
     /// Memory for bytes that are not written yet, in all shards; beyond it streams stop
-    #[arg(long, value_name = "SIZE", default_value = "128M", value_parser = parse_size)]
+    #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     write_buffer: u64,
 
     /// How long bytes stay in memory before they are written

@@ -56,7 +56,7 @@ impl Index {
         }
         // Perhaps the file system went and came back. If not, what was written of the line is seen again.
         self.file = None;
-        result.and(Err(ErrorKind::StorageFull.into()))
+        Err(result.err().unwrap_or_else(|| ErrorKind::StorageFull.into()))
     }
 }
 

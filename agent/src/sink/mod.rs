@@ -75,7 +75,7 @@ impl Output {
             names: Names::Time,
             sync: false,
             on_full: OnFull::Drop,
-            buffer: 128 << 20,
+            buffer: 256 << 20,
             queue: 32 << 20,
             stream_memory: 256 << 10,
             write_age: 30_000_000_000,

@@ -488,6 +488,47 @@ fn a_small_pool_is_enough_and_never_exceeded() {
 }
 
 #[test]
+fn shards_share_the_pool_and_a_shard_that_waits_is_served() {
+    let scratch = Scratch::new();
+    let (output, _) = scratch.output(|output| {
+        output.buffer = 0;
+        output.stream_memory = 256 << 10;
+        output.shards = 3;
+    });
+    let dir = output.dir.clone();
+    let shards = Directory::for_shards(&output).unwrap();
+    // Each could hold all of the pool, and writes more than it holds.
+    let threads: Vec<_> = (0..)
+        .zip(shards)
+        .map(|(shard, sink)| {
+            thread::spawn(move || {
+                let mut feed = Feed { sink, open: HashMap::new(), serial: 0 };
+                let slots = shard * 100..shard * 100 + 40;
+                slots.clone().for_each(|slot| feed.open(slot));
+                for _ in 0..10 {
+                    slots.clone().for_each(|slot| feed.data(slot, S2C, 10_000));
+                }
+                slots.for_each(|slot| drop(feed.close(slot)));
+                feed.finish()
+            })
+        })
+        .collect();
+    for thread in threads {
+        let stats = thread.join().unwrap();
+        assert!(stats.buffer_high <= Pool::MIN as u64, "{stats:#?}");
+        assert_eq!((stats.written, stats.files, stats.streams_stopped), (40 * 100_000, 40, 0), "{stats:#?}");
+    }
+    let closed = closed(&dir);
+    assert_eq!(closed.len(), 120);
+    for record in closed {
+        let client: std::net::Ipv4Addr = record["client"]["ip"].as_str().unwrap().parse().unwrap();
+        let slot = u32::from(client) & 0x00ff_ffff;
+        let file = fs::read(dir.join(record["s2c"]["file"].as_str().unwrap())).unwrap();
+        assert!(file == content(slot, S2C, 0, 100_000), "{slot}");
+    }
+}
+
+#[test]
 fn more_long_streams_than_files_may_be_open() {
     let scratch = Scratch::new();
     let (output, _) = scratch.output(|output| {
@@ -653,6 +694,36 @@ fn a_full_disk_ends_streams_and_not_the_run() {
     assert_eq!(file["file"].is_null(), file["bytes"] == 0);
     let recovered = &record(3).unwrap()["c2s"];
     assert_eq!((&recovered["bytes"], &recovered["gaps"]), (&json!(100_000), &json!([])));
+}
+
+#[test]
+#[ignore = "needs root: mounts a tmpfs of 1 MiB and fills it"]
+fn a_torn_line_does_not_spoil_that_of_another_shard() {
+    let scratch = Scratch::new();
+    let mount = Mount::new(scratch.0.join("full"), &["-t", "tmpfs", "-o", "size=1m", "tmpfs"]);
+    let (output, _) = output(&mount.0.join("out"), |output| output.shards = 2);
+    let dir = output.dir.clone();
+    let shards = Directory::for_shards(&output).unwrap();
+    let [mut one, mut other] =
+        <[_; 2]>::try_from(shards).ok().unwrap().map(|sink| Feed { sink, open: HashMap::new(), serial: 0 });
+    one.open(0);
+    one.sink.stats_of_now();
+    // Fills the rest of the device, then the rest of the index's last page.
+    let filler = mount.0.join("filler");
+    let _ = fs::write(&filler, vec![0; 1 << 20]);
+    let mut slots = 1..;
+    while one.sink.stats_of_now().notes_lost == 0 {
+        one.open(slots.next().unwrap());
+    }
+    let index = dir.join("2026-11-20/connections.jsonl");
+    assert!(!fs::read(&index).unwrap().ends_with(b"\n"));
+    fs::remove_file(filler).unwrap();
+    other.open(100_000);
+    assert_eq!(other.sink.stats_of_now().notes, 1);
+    let lines = fs::read_to_string(&index).unwrap();
+    let last = lines.lines().last().unwrap();
+    assert_eq!(serde_json::from_str::<Value>(last).unwrap()["client"]["ip"], "10.1.134.160");
+    assert_eq!(lines.lines().filter(|line| serde_json::from_str::<Value>(line).is_err()).count(), 1);
 }
 
 /// An ext4 file system whose writers can be made to hang.

@@ -57,6 +57,13 @@ fn row_21_believed_when_a_later_segment_continues_it() {
 }
 
 #[test]
+fn row_21_believed_while_the_stream_is_picked_up() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(FAR, "xyz").ack(5001)).send(C.data(FAR + 3, "!!!").ack(5001));
+    trace.finish().expect(&[&format!("midstream finish c2s=abc[{} not-captured]xyz!!! s2c=", 20 << 20)]);
+}
+
+#[test]
 fn row_21_an_unbelievable_ack_makes_no_gap() {
     let mut trace = talking();
     trace.send(S.ack(5001, 1004 + (1 << 30)).at(10)).send(C.data(1004, "def").ack(5001).at(20)).wait_until(60_000);

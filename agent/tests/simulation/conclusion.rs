@@ -44,7 +44,8 @@ impl Checker<'_> {
         let truth = &self.ledger.talks[talk];
         let end = self.capture.talks[talk];
         let became = &self.became[talk];
-        if truth.opener.is_some() && became.is_empty() {
+        let first_of_pair = self.capture.talks[..talk].iter().all(|earlier| earlier.pair != end.pair);
+        if truth.opener.is_some() && became.is_empty() && (truth.confirmed || first_of_pair) {
             return Some("was not noticed".into());
         }
         let plausible = truth.sides.iter().all(SideLedger::all_plausible);

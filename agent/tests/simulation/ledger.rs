@@ -28,6 +28,8 @@ pub(crate) struct TalkLedger {
     pub(crate) first_record: Option<usize>,
     /// The first record that may open a connection.
     pub(crate) opener: Option<usize>,
+    /// More than SYNs of one side: where endpoints are reused, these are not enough.
+    pub(crate) confirmed: bool,
 }
 
 #[derive(Default)]
@@ -68,7 +70,7 @@ pub(crate) struct Ack {
     pub(crate) record: usize,
     pub(crate) time: u64,
     pub(crate) position: u64,
-    /// Within the window that the tap knows of (row 21).
+    /// Within the window that the tap knows of (row 21), and not on an RST, which may be refused.
     pub(crate) plausible: bool,
 }
 
@@ -108,6 +110,7 @@ impl Ledger {
         if talk.opener.is_none() {
             return;
         }
+        talk.confirmed |= !packet.syn || packet.ack.is_some();
         let scaled = talk.sides.iter().all(|side| side.scale.is_some());
         let known = talk.sides.iter().all(|side| side.syn.or(side.syn_ack).is_some());
         let [one, other] = &mut talk.sides;
@@ -115,7 +118,7 @@ impl Ledger {
 
         let reach = |side: &SideLedger| side.highest + if known { side.window.unwrap_or(0).max(1) } else { 16 << 20 };
         if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
-            let plausible = ack < reach(peer);
+            let plausible = ack < reach(peer) && !packet.rst;
             peer.acks.push(Ack { record: index, time: now, position: ack, plausible });
             peer.starts.push(ack);
             if plausible {
@@ -166,6 +169,15 @@ impl SideLedger {
     /// When the peer was first seen to acknowledge everything below `position`, by record `until`.
     pub(crate) fn acked(&self, position: u64, until: usize) -> Option<u64> {
         self.acks.iter().find(|ack| ack.position >= position && ack.record <= until).map(|ack| ack.time)
+    }
+
+    /// Octets that the snaplen cut off by the records that `known` picks, and those of them that came before an RST: what
+    /// comes behind it is held, and may be dropped.
+    pub(crate) fn cut_within(&self, start: u64, end: u64, known: impl Fn(usize) -> bool, rst: usize) -> (u64, u64) {
+        let spans = self.cut.within(start, end).filter(|span| known(span.2));
+        spans.fold((0, 0), |(all, surely), (from, to, record)| {
+            (all + to - from, if record < rst { surely + to - from } else { surely })
+        })
     }
 
     pub(crate) fn window_is_closed(&self) -> bool {

@@ -176,14 +176,15 @@ impl Checker<'_> {
         {
             return Some(format!("a gap over {from}..{to}, captured by record {record} (now {until})"));
         }
-        let cut: u64 = ledger.cut.within(start, end).filter(|s| known(s.2)).map(|(from, to, _)| to - from).sum();
+        let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
+        let (cut, surely) = ledger.cut_within(start, end, known, rst);
         let closing = declared.step == self.steps || open_after_rst(self, open, until);
         let acked = ledger.acked(end, until);
         let far = !ledger.all_plausible();
         let elapsed = |since: u64| self.elapsed(declared, since);
         let legal = match cause {
             GapCause::Snaplen => cut == end - start || far,
-            _ if cut > 0 && !far => return Some(format!("{cut} octets of it were cut off by the snaplen")),
+            _ if surely > 0 && !far => return Some(format!("{cut} octets of it were cut off by the snaplen")),
             GapCause::NotCaptured => {
                 far || acked.is_some_and(|at| closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
             }
@@ -260,11 +261,11 @@ impl Checker<'_> {
         let reach = base + stream.edge + trailing.map_or(0, |gap| gap.len);
         if let Some(gap) = trailing {
             let (start, end) = (base + gap.offset, base + gap.offset + gap.len);
-            let cut: u64 = ledger.cut.within(start, end).map(|(from, to, _)| to - from).sum();
+            let (cut, surely) = ledger.cut_within(start, end, |_| true, rst);
             let legal = match gap.cause {
                 // One tail has one cause, though part of it may have been lost otherwise.
                 GapCause::Snaplen => cut > 0 || ledger.ambiguous.within(start, end).next().is_some(),
-                _ if cut == gap.len => false,
+                _ if surely == gap.len => false,
                 GapCause::NotCaptured => true,
                 GapCause::RingFull => self.ledger.refused > 0,
                 GapCause::Close | GapCause::Timeout | GapCause::Limit => ledger.fin.is_some(),

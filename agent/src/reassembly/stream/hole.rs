@@ -1,0 +1,152 @@
+//! Holes: what the peer has acknowledged, how long is waited, and when a hole becomes a gap.
+
+use super::{Context, Extra, Start, Stream, window::goes_on};
+use crate::{
+    reassembly::{
+        config::Config,
+        event::{GapCause, Sink},
+    },
+    segment::{SeqNum, Timestamp},
+};
+
+/// With more, the newest two become one, which only makes a gap later.
+const ACKS_MAX: usize = 16;
+
+impl Stream {
+    /// Takes an ACK number of the peer.
+    pub(in crate::reassembly) fn handle_ack<S: Sink>(&mut self, ack: SeqNum, window: i64, cx: &mut Context<'_, S>) {
+        if !self.is_located() {
+            if goes_on(self.peer_ack, ack, false) {
+                self.peer_ack = Some(ack);
+            }
+            if let Some(extra) = &mut self.extra {
+                extra.last_ack = cx.now;
+            }
+            return;
+        }
+        if self.extra.is_some() {
+            self.corroborate(ack, cx);
+        }
+        let Some(offset) = self.offset_of(ack, window).and_then(|offset| u64::try_from(offset).ok()) else { return };
+        if goes_on(self.peer_ack, ack, true) {
+            self.peer_ack = Some(ack);
+        }
+        if offset <= self.acked {
+            return;
+        }
+        self.set_acked(offset, cx.now);
+    }
+
+    /// Does what time demands.
+    pub(in crate::reassembly) fn flush_due<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
+        let Some(extra) = &mut self.extra else { return };
+        if self.start == Start::Pickup && extra.pickup_since.after(cx.config.pickup_hold) <= cx.now {
+            self.end_pickup(cx);
+        }
+        while let Some(behind) = self.behind_hole() {
+            let Some(extra) = &mut self.extra else { return };
+            let opened = extra.hole_opened();
+            let edge = extra.cut_until.max(self.next);
+            while let Some(&(upto, at)) = extra.acks.front()
+                && at.after(cx.config.gap_hold) <= cx.now
+            {
+                extra.matured = extra.matured.max(upto);
+                extra.acks.pop_front();
+            }
+            if extra.matured > edge {
+                let upto = extra.matured.min(behind);
+                self.declare(upto, GapCause::NotCaptured, cx);
+            } else if self.acked <= edge && extra.last_ack < opened && opened.after(cx.config.gap_timeout) <= cx.now {
+                self.declare(behind, GapCause::Timeout, cx);
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// When [`flush_due`](Self::flush_due) has something to do.
+    pub(in crate::reassembly) fn deadline(&mut self, config: &Config) -> Option<Timestamp> {
+        let (hole, edge) = (self.behind_hole().is_some(), self.edge());
+        let extra = self.extra.as_mut()?;
+        if self.start == Start::Pickup {
+            return Some(extra.pickup_since.after(config.pickup_hold));
+        }
+        if !hole {
+            return None;
+        }
+        let held = extra.acks.iter().find(|&&(upto, _)| upto > edge).map(|&(_, at)| at.after(config.gap_hold));
+        let opened = extra.hole_opened();
+        held.or_else(|| (extra.last_ack < opened).then(|| opened.after(config.gap_timeout)))
+    }
+
+    /// Gives up the first hole, because a limit on queues was reached.
+    pub(in crate::reassembly) fn give_way<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
+        if self.start == Start::Pickup {
+            self.end_pickup(cx);
+        } else if let Some(behind) = self.behind_hole() {
+            self.declare(behind, GapCause::Limit, cx);
+        }
+    }
+
+    /// Delivers all that is queued, behind gaps: `cause` is that of holes which the peer has not acknowledged.
+    pub(in crate::reassembly) fn flush_all<S: Sink>(&mut self, cause: GapCause, cx: &mut Context<'_, S>) {
+        if self.start == Start::Pickup {
+            self.end_pickup(cx);
+        }
+        while let Some(behind) = self.behind_hole() {
+            if self.acked > self.edge() {
+                self.declare(self.acked.min(behind), GapCause::NotCaptured, cx);
+            } else {
+                self.declare(behind, cause, cx);
+            }
+        }
+    }
+
+    /// Remembers how far the peer has acknowledged, and since when where that is ahead of what was delivered.
+    pub(super) fn set_acked(&mut self, offset: u64, now: Timestamp) {
+        self.acked = offset;
+        if offset > self.edge() && !self.is_finished() {
+            let next = self.next;
+            let extra = self.extra.get_or_insert_default();
+            while extra.acks.front().is_some_and(|&(upto, _)| upto <= next) {
+                extra.acks.pop_front();
+            }
+            if extra.acks.len() >= ACKS_MAX {
+                extra.acks.pop_back();
+            }
+            extra.acks.push_back((offset, now));
+        }
+    }
+
+    /// What lies behind the first hole, a segment or the FIN.
+    pub(super) fn behind_hole(&self) -> Option<u64> {
+        let extra = self.extra.as_ref().filter(|_| self.is_located())?;
+        let fin = self.fin.filter(|&fin| fin > self.edge() && extra.tail_given_up.is_none());
+        extra.assembler.first().or(fin)
+    }
+
+    /// Declares everything up to `upto` a gap and delivers what stands behind it. Where only the FIN stands behind it,
+    /// this is the end: the trailing gap is told at close.
+    fn declare<S: Sink>(&mut self, upto: u64, cause: GapCause, cx: &mut Context<'_, S>) {
+        if let Some(extra) = &mut self.extra
+            && extra.assembler.is_empty()
+            && self.fin.is_some_and(|fin| upto <= fin)
+        {
+            extra.tail_given_up = Some(cause);
+            return;
+        }
+        let ring_full = self.extra.as_ref().is_some_and(|extra| extra.ring_full);
+        if self.edge() > self.next {
+            self.skip_to(self.edge(), GapCause::Snaplen, cx);
+        }
+        self.skip_to(upto, if ring_full { GapCause::RingFull } else { cause }, cx);
+        self.drain(cx);
+    }
+}
+
+impl Extra {
+    /// When the first hole opened.
+    fn hole_opened(&mut self) -> Timestamp {
+        self.assembler.oldest().unwrap_or(self.fin_seen)
+    }
+}

@@ -1,0 +1,88 @@
+//! Segments far from everything known, until something corroborates them.
+
+use super::{Context, Piece, Start, Stream, WINDOW_ANY};
+use crate::{
+    reassembly::event::{GapCause, Sink},
+    segment::SeqNum,
+};
+
+pub(super) struct Parked {
+    pub(super) seq: SeqNum,
+    pub(super) octets: Box<[u8]>,
+    cut: u32,
+    fin: bool,
+}
+
+const PARKED_MAX: usize = 2;
+
+impl Parked {
+    pub(super) fn end(&self) -> SeqNum {
+        self.seq.advance(self.octets.len() as u64 + u64::from(self.cut))
+    }
+
+    fn piece(&self, refused: u32) -> Piece<'_> {
+        Piece {
+            seq: self.seq,
+            octets: &self.octets,
+            cut: self.cut,
+            fin: self.fin,
+            push: true,
+            refused: u64::from(refused),
+            window: WINDOW_ANY,
+        }
+    }
+}
+
+impl Stream {
+    /// Remembers a piece that lies far from everything known.
+    pub(super) fn park<S>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
+        if piece.len() == 0 {
+            return;
+        }
+        let extra = self.extra.get_or_insert_default();
+        if extra.parked.len() >= PARKED_MAX
+            && let Some(oldest) = extra.parked.pop_front()
+        {
+            cx.stats.implausible += oldest.octets.len() as u64;
+        }
+        extra.parked.push_back(Parked { seq: piece.seq, octets: piece.octets.into(), cut: piece.cut, fin: piece.fin });
+    }
+
+    /// Takes what is parked and no longer far from everything known.
+    pub(super) fn unpark<S: Sink>(&mut self, window: i64, cx: &mut Context<'_, S>) {
+        while let Some(extra) = &self.extra
+            && let Some((at, offset)) = (extra.parked.iter().enumerate())
+                .find_map(|(at, parked)| Some((at, self.offset_of(parked.seq, window)?)))
+            && let Some(parked) = self.extra.as_mut().and_then(|extra| extra.parked.remove(at))
+        {
+            self.place(offset, &parked.piece(self.refused), cx);
+        }
+    }
+
+    /// Notes an ACK of the peer, and believes the parked segment that it acknowledges.
+    pub(super) fn corroborate<S: Sink>(&mut self, ack: SeqNum, cx: &mut Context<'_, S>) {
+        let Some(extra) = &mut self.extra else { return };
+        extra.last_ack = cx.now;
+        let within = |parked: &Parked| {
+            ack.distance_from(parked.seq) > 0 && ack.distance_from(parked.end().advance(u64::from(parked.fin))) <= 0
+        };
+        if let Some(at) = extra.parked.iter().position(within)
+            && let Some(parked) = extra.parked.remove(at)
+        {
+            self.believe(&parked, cx);
+        }
+    }
+
+    /// Takes a parked segment after all: everything before it is a gap, unless the stream has come there on its own.
+    pub(super) fn believe<S: Sink>(&mut self, parked: &Parked, cx: &mut Context<'_, S>) {
+        if self.start == Start::Pickup {
+            self.end_pickup(cx);
+        }
+        let Some(offset) = self.offset_of(parked.seq, WINDOW_ANY) else { return };
+        if offset > self.highest().cast_signed() {
+            self.flush_all(GapCause::NotCaptured, cx);
+            self.skip_to(offset.cast_unsigned(), GapCause::NotCaptured, cx);
+        }
+        self.place(offset, &parked.piece(self.refused), cx);
+    }
+}

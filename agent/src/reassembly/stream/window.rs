@@ -1,0 +1,83 @@
+//! What a sender may have sent, as far as its peer's window tells.
+
+use super::{Piece, Start, Stream, WINDOW_UNKNOWN};
+use crate::segment::SeqNum;
+
+impl Stream {
+    /// How far `peer` may be believed to send beyond what is known: the largest window this side has offered it. With a
+    /// scale, that of the SYN alone says little: what was offered next may have been overtaken as well.
+    pub(in crate::reassembly) fn window_for(&self, peer: &Self) -> i64 {
+        match self.shift_for(peer) {
+            Some(shift) if shift == 0 || self.window_max > 0 => {
+                (i64::from(self.window_max) << shift).max(i64::from(self.window_of_syn))
+            }
+            _ => WINDOW_UNKNOWN,
+        }
+    }
+
+    /// The scale of the windows that this side offers, where both SYNs were seen: it takes both sides (RFC 7323 section
+    /// 2.2), and a shift beyond 14 counts as 14 (section 2.3).
+    fn shift_for(&self, peer: &Self) -> Option<u8> {
+        let both = self.start == Start::Syn && peer.start == Start::Syn;
+        both.then(|| self.scale.filter(|_| peer.scale.is_some()).unwrap_or(0).min(14))
+    }
+
+    /// Takes note of what a segment of this sender has used and offers, after its contents have been taken. `end` is
+    /// behind all that it occupies, `peer_window` what its peer has offered. Unless it is believable, it says nothing.
+    pub(in crate::reassembly) fn note_sent(&mut self, end: SeqNum, window: u16, syn: bool, peer_window: i64) {
+        if self.is_located() && self.offset_of(end, peer_window.saturating_add(1)).is_none() {
+            return;
+        }
+        self.window = window;
+        if syn {
+            self.window_of_syn = window;
+        } else {
+            self.window_max = self.window_max.max(window);
+        }
+        if goes_on(self.sent, end, self.is_located()) {
+            self.sent = Some(end);
+        }
+    }
+
+    /// Whether a segment with this sequence number goes on in the sequence space of this stream.
+    pub(in crate::reassembly) fn believes(&self, seq: SeqNum, peer_window: i64) -> bool {
+        self.is_located() && self.offset_of(seq, peer_window).is_some()
+    }
+
+    /// Whether an RST of this sender is believable (RFC 9293 section 3.10.7.4, RFC 5961 section 3.2).
+    pub(in crate::reassembly) fn may_reset(&self, seq: SeqNum, peer: &Self) -> bool {
+        let fin = self.fin.map(|fin| self.base.advance(fin));
+        let in_window = || match (self.peer_ack, peer.shift_for(self)) {
+            (Some(ack), Some(shift)) => {
+                (0..i64::from(peer.window) << shift).contains(&i64::from(seq.distance_from(ack)))
+            }
+            _ => false,
+        };
+        self.peer_ack == Some(seq)
+            || self.sent == Some(seq)
+            || fin.is_some_and(|fin| fin == seq || fin.advance(1) == seq)
+            || in_window()
+    }
+
+    /// Whether this is a keep-alive probe: nothing or one octet, one before RCV.NXT (RFC 9293 section 3.8.4). RCV.NXT is
+    /// the delivered edge, or what the peer acknowledged, or what this sender has used. Where the octet before it was not
+    /// delivered, or nothing at all is known, it may also be data, and PSH tells: stacks set it on the last octet that
+    /// they have, and not on a probe.
+    pub(super) fn is_probe(&self, piece: &Piece<'_>) -> bool {
+        if piece.len() > 1 || piece.fin {
+            return false;
+        }
+        let edge = piece.seq.advance(1);
+        let delivered = self.is_located() && self.next > 0 && self.base.advance(self.next) == edge;
+        let nothing_known = self.start == Start::Unknown && self.sent.is_none() && self.peer_ack.is_none();
+        delivered || (!piece.push && (self.peer_ack == Some(edge) || self.sent == Some(edge) || nothing_known))
+    }
+}
+
+/// Whether `new` comes after `known`, and near enough where nothing else tells.
+pub(super) fn goes_on(known: Option<SeqNum>, new: SeqNum, located: bool) -> bool {
+    known.is_none_or(|known| {
+        let ahead = i64::from(new.distance_from(known));
+        ahead > 0 && (located || ahead < WINDOW_UNKNOWN)
+    })
+}

@@ -69,7 +69,8 @@ impl Directory {
             ));
         }
 
-        let shared = Arc::new(Shared { pool: Pool::new(output.buffer), index: Mutex::default() });
+        let shared =
+            Arc::new(Shared { pool: Pool::new(output.buffer), index: Mutex::default(), reported: Mutex::default() });
         (0..output.shards).map(|shard| Self::new(output.clone(), shared.clone(), shard)).collect()
     }
 

@@ -3,8 +3,10 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, FileExt as _, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt as _, MetadataExt as _, OpenOptionsExt},
 };
+
+use rustix::io::Errno;
 
 use crate::{
     segment::Timestamp,
@@ -28,6 +30,10 @@ impl Index {
         let day = wall.0 / DAY;
         if day != self.day {
             *self = Self { day, ..Self::default() };
+        }
+        // Somebody may have removed it: then there is a new one, or an error.
+        if matches!(&self.file, Some(file) if file.metadata()?.nlink() == 0) {
+            self.file = None;
         }
         let file = match &mut self.file {
             Some(file) => file,
@@ -56,7 +62,7 @@ impl Index {
         }
         // Perhaps the file system went and came back. If not, what was written of the line is seen again.
         self.file = None;
-        Err(result.err().unwrap_or_else(|| ErrorKind::StorageFull.into()))
+        Err(result.err().unwrap_or_else(|| Errno::NOSPC.into()))
     }
 }
 

@@ -25,7 +25,7 @@ use std::{
 
 pub use directory::Directory;
 
-use self::{block::Pool, index::Index};
+use self::{block::Pool, index::Index, writer::Failure};
 use crate::clock::Clock;
 
 /// What is written, where, and with how much memory. Sizes are octets. There is one sink for each shard.
@@ -96,8 +96,9 @@ impl fmt::Debug for Output {
 /// What the sinks of a run have in common.
 struct Shared {
     pool: Pool,
-    /// Used by the writers only: whoever holds the lock may wait for the disk.
+    // The rest is used by the writers only: whoever holds the lock of the index may wait for the disk.
     index: Mutex<Index>,
+    reported: Mutex<Vec<Failure>>,
 }
 
 /// What stands in a file where stream octets are missing.

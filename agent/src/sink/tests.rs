@@ -586,6 +586,25 @@ fn a_folder_that_cannot_be_made_is_a_write_error() {
 }
 
 #[test]
+fn an_index_that_is_removed_is_made_again() {
+    let scratch = Scratch::new();
+    let (output, _) = scratch.output(|_| {});
+    let dir = output.dir.clone();
+    let mut feed = Feed::new(output);
+    feed.open(0);
+    feed.open(1);
+    feed.sink.stats_of_now();
+    fs::remove_dir_all(dir.join("2026-11-20")).unwrap();
+    feed.close(0);
+    feed.sink.stats_of_now();
+    assert_eq!(records(&dir).len(), 1);
+    fs::remove_dir_all(&dir).unwrap();
+    feed.close(1);
+    let stats = feed.finish();
+    assert_eq!((stats.records, stats.records_lost), (1, 1));
+}
+
+#[test]
 fn with_sync_it_is_the_same() {
     let scratch = Scratch::new();
     let (output, _) = scratch.output(|output| {

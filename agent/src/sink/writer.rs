@@ -33,7 +33,6 @@ pub(super) struct Writer {
     /// Memory for the blocks that are written by one call.
     run: Vec<Box<Block>>,
     stats: Stats,
-    reported: Vec<Failure>,
     line: String,
 }
 
@@ -45,7 +44,6 @@ impl Writer {
             growing: HashMap::new(),
             run: Vec::with_capacity(RUN),
             stats: Stats::default(),
-            reported: Vec::new(),
             line: String::new(),
             output,
             shard,
@@ -334,8 +332,9 @@ impl Writer {
 
     fn report(&mut self, failure: Failure, doing: &str, error: &io::Error) {
         self.stats.errors += 1;
-        if !self.reported.contains(&failure) {
-            self.reported.push(failure);
+        let mut reported = self.shared.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if !reported.contains(&failure) {
+            reported.push(failure);
             (self.output.report)(&format!("{doing}: {} ({})", reason(error), failure.consequence()));
         }
     }
@@ -373,9 +372,9 @@ struct StreamFile {
     loss: Option<Box<Loss>>,
 }
 
-/// Kinds of failure, each told once.
+/// Kinds of failure, each told once in a run.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-enum Failure {
+pub(super) enum Failure {
     Full,
     Write,
     Complete,

@@ -5,7 +5,6 @@
 //! Every octet is known from its place: a stream is numbered lines, each of which names the connection and the side. So
 //! the manifest has only lengths.
 #![expect(clippy::unwrap_used, reason = "a recording that cannot be made ends there")]
-#![expect(clippy::disallowed_methods, reason = "timeouts of real sockets")]
 
 #[path = "../tests/namespace/namespace.rs"]
 #[expect(dead_code, reason = "the tests need more of it")]

@@ -75,8 +75,7 @@ impl Capture {
             clsact: false,
             now: started.0,
         })?;
-        let sinks: Vec<Directory> =
-            (0..self.shards).map(|shard| Directory::new(self.output.clone(), shard)).collect::<Result<_, _>>()?;
+        let sinks = Directory::for_shards(&self.output)?;
         let mut listening = Vec::new();
         for (number, interface) in (0..).zip(&self.interfaces) {
             let attachment = kernel.attach(number, interface, self.attach, self.direction)?;

@@ -80,16 +80,16 @@ pub struct Capture {
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
     pub ring_size: u64,
 
+    /// Threads, each with a ring of its own [default: number of processors, at most 8]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub shards: Option<u32>,
+
     #[command(flatten)]
     pub filter: FilterArgs,
     #[command(flatten)]
     pub output: OutputArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
-
-    /// Threads, each with a ring of its own [default: number of processors, at most 8]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub shards: Option<u32>,
 }
 
 #[derive(Args, Debug)]
@@ -98,16 +98,16 @@ pub struct Replay {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
+    /// Threads, each of which reads the whole file
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
+    pub shards: u32,
+
     #[command(flatten)]
     pub filter: FilterArgs,
     #[command(flatten)]
     pub output: OutputArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
-
-    /// Threads, each of which reads the whole file
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
-    pub shards: u32,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -344,7 +344,7 @@ impl LimitArgs {
                 NamesArg::Tcpflow => Names::Tcpflow,
             },
             sync: args.sync,
-            buffer: usize::try_from(self.write_buffer).unwrap_or(usize::MAX) / shards as usize,
+            buffer: usize::try_from(self.write_buffer).unwrap_or(usize::MAX),
             write_age: nanoseconds(self.write_age),
             max_open_files: (self.max_open_files as usize).div_ceil(shards as usize),
             shards,

@@ -21,7 +21,7 @@ use agent::{
     report::Report,
     sink::{OnFull, Output},
 };
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -39,12 +39,16 @@ fn main() -> ExitCode {
 }
 
 fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
-    let filter = args.filter.build()?;
-    let interfaces = args.interface.iter().map(|name| Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
-    if let Some(twice) = args.interface.iter().enumerate().find(|(at, name)| args.interface[..*at].contains(name)) {
-        anyhow::bail!("capture on {0}: the interface was given twice (-i {0})", twice.1);
+    let filter = args.filter.build().unwrap_or_else(|error| misused(&error));
+    let mut names = args.interface.iter();
+    while let Some(name) = names.next() {
+        if names.as_slice().contains(name) {
+            misused(&anyhow::anyhow!("the interface {name} was given twice"));
+        }
     }
+    let interfaces = args.interface.iter().map(|name| Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
     let shards = args.shards.unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get().min(8) as u32));
+    let output = Output { interfaces: args.interface.clone(), ..output(&args.output, Clock::live()) };
     let capture = Capture {
         interfaces,
         attach: args.attach.into(),
@@ -53,7 +57,7 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
         shards,
         ring_size: u32::try_from(args.ring_size).unwrap_or(u32::MAX),
         config: args.limits.config(&args.output, shards, capture::random_key()?),
-        output: args.limits.output(&args.output, shards, output(&args.output, Clock::live())),
+        output: args.limits.output(&args.output, shards, output),
         tell: Arc::new(tell),
     };
     Ok(conclude(&capture.run()?, &args.output))
@@ -72,7 +76,7 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
 
 fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let started = clock::now();
-    let filter = args.filter.build()?;
+    let filter = args.filter.build().unwrap_or_else(|error| misused(&error));
     let config = args.limits.config(&args.output, args.shards, agent::reassembly::Config::default().hash_key);
     let output = Output { on_full: OnFull::Wait, ..output(&args.output, Clock::replay()) };
     let output = args.limits.output(&args.output, args.shards, output);
@@ -129,6 +133,11 @@ fn conclude(report: &Report, args: &OutputArgs) -> ExitCode {
         imbalances.iter().for_each(|equation| say(&format!("does not balance: {equation}")));
     }
     if imbalances.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Ends with a usage error, as the parser of arguments does.
+fn misused(error: &anyhow::Error) -> ! {
+    Cli::command().error(ErrorKind::ValueValidation, error).exit()
 }
 
 /// One line about the course of things.

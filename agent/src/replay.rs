@@ -59,8 +59,7 @@ impl Replay {
         for file in &self.files {
             Reader::open(file)?;
         }
-        let sinks: Vec<Directory> =
-            (0..self.shards).map(|shard| Directory::new(self.output.clone(), shard)).collect::<Result<_, _>>()?;
+        let sinks = Directory::for_shards(&self.output)?;
         let results: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..)
                 .zip(sinks)

@@ -30,8 +30,8 @@ pub(super) struct Connection {
 #[derive(Default)]
 struct Extra {
     continues: Option<u64>,
-    /// A SYN with another ISN, until something confirms that it begins another connection.
-    pending: Option<PendingSyn>,
+    /// SYNs with another ISN, at most one of either side, until something confirms that they begin another connection.
+    pending: Vec<PendingSyn>,
 }
 
 /// A SYN, or SYN-ACK, that may begin a new connection on the same endpoints.
@@ -67,6 +67,30 @@ impl PendingSyn {
     pub(super) fn segment(&self) -> Segment<'_> {
         Segment { payload: &self.payload, ..self.segment }
     }
+
+    fn count_dropped(self, stats: &mut Stats) {
+        stats.syn_unconfirmed += 1;
+        stats.after_close += self.payload.len() as u64;
+    }
+
+    /// Whether the other half of the handshake fits to it, or its sender goes on behind it and has not gone on in the
+    /// old sequence space.
+    fn is_confirmed_by(&self, segment: &Segment<'_>, direction: Direction) -> bool {
+        let (syn, ack) = (segment.flags.contains(Flags::SYN), segment.flags.contains(Flags::ACK));
+        let first = self.segment.seq.advance(1);
+        if segment.flags.contains(Flags::RST) {
+            false
+        } else if self.direction == direction {
+            !syn && !self.doubted && segment.seq == first && !segment.payload.is_empty()
+        } else if self.segment.flags.contains(Flags::ACK) {
+            // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
+            (syn && segment.seq.advance(1) == self.segment.ack) || (ack && segment.ack == first)
+        } else {
+            // A SYN, perhaps with data (RFC 7413), of which the SYN-ACK takes all, some or nothing.
+            let taken = segment.ack.distance_from(first);
+            syn && ack && u64::try_from(taken).is_ok_and(|taken| taken <= octets(&self.segment()))
+        }
+    }
 }
 
 impl<S: Sink> Core<'_, S> {
@@ -100,7 +124,7 @@ impl Connection {
             started,
             origin: first.origin,
             streams: Default::default(),
-            extra: continues.map(|serial| Box::new(Extra { continues: Some(serial), pending: None })),
+            extra: continues.map(|serial| Box::new(Extra { continues: Some(serial), pending: Vec::new() })),
         }
     }
 
@@ -112,7 +136,7 @@ impl Connection {
         (self.client, self.server) == (a, b) || (self.client, self.server) == (b, a)
     }
 
-    /// ISNs of client and server, where their SYNs were seen or the first octets of their streams are known.
+    /// ISNs of client and server, as far as known.
     pub(super) fn isns(&self) -> [Option<SeqNum>; 2] {
         self.streams.each_ref().map(Stream::presumed_isn)
     }
@@ -152,8 +176,7 @@ impl Connection {
             if self.reset.is_some() {
                 return Outcome::Reused { syn, then_segment: false };
             }
-            let unconfirmed = self.extra.get_or_insert_default().pending.replace(syn);
-            drop_unconfirmed(unconfirmed, core.stats);
+            self.remember(syn, core.stats);
             return Outcome::Open;
         }
 
@@ -237,7 +260,6 @@ impl Connection {
             }
             stream.close(refused[direction.reverse() as usize], cx);
         }
-        drop_unconfirmed(self.extra.as_mut().and_then(|extra| extra.pending.take()), core.stats);
         core.stats.closed += 1;
         let ended = match ended {
             _ if reset => Ended::Rst,
@@ -248,6 +270,14 @@ impl Connection {
         let id = ConnectionId { slot: core.slot, serial: self.serial };
         core.sink.event(id, Event::Close(&self.summary(Some(ended))));
         ended
+    }
+
+    /// The remembered SYNs that begin another connection now that both ends have closed this one: those whose sender has
+    /// not gone on in the old sequence space. The others are dropped.
+    pub(super) fn take_pending(&mut self, ended: Ended, stats: &mut Stats) -> Vec<PendingSyn> {
+        let mut pending = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.pending)).unwrap_or_default();
+        pending.extract_if(.., |syn| syn.doubted || ended != Ended::Fin).for_each(|syn| syn.count_dropped(stats));
+        pending
     }
 
     /// Gives up the first hole of one direction.
@@ -349,33 +379,29 @@ impl Connection {
         answers_syn || stream.may_reset(segment.seq, peer)
     }
 
-    /// Whether this segment confirms that the remembered SYN began another connection: the other half of the handshake
-    /// fits to it, or its sender goes on behind it and has not gone on in the old sequence space.
-    fn confirmed(&mut self, segment: &Segment<'_>, direction: Direction) -> Option<PendingSyn> {
-        let extra = self.extra.as_mut()?;
-        let pending = extra.pending.as_ref()?;
-        let (syn, ack) = (segment.flags.contains(Flags::SYN), segment.flags.contains(Flags::ACK));
-        let first = pending.segment.seq.advance(1);
-        let confirmed = if segment.flags.contains(Flags::RST) {
-            false
-        } else if pending.direction == direction {
-            !syn && !pending.doubted && segment.seq == first && !segment.payload.is_empty()
-        } else if pending.segment.flags.contains(Flags::ACK) {
-            // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
-            (syn && segment.seq.advance(1) == pending.segment.ack) || (ack && segment.ack == first)
-        } else {
-            // A SYN, perhaps with data (RFC 7413), of which the SYN-ACK takes all, some or nothing.
-            let taken = segment.ack.distance_from(first);
-            syn && ack && u64::try_from(taken).is_ok_and(|taken| taken <= octets(&pending.segment()))
+    /// Remembers a SYN in place of its sender's last one. The same SYN again brings nothing new, unless more data.
+    fn remember(&mut self, syn: PendingSyn, stats: &mut Stats) {
+        let pending = &mut self.extra.get_or_insert_default().pending;
+        let known = pending.iter_mut().find(|known| known.direction == syn.direction);
+        let dropped = match known {
+            Some(known) if known.segment.seq == syn.segment.seq && known.payload.len() >= syn.payload.len() => syn,
+            Some(known) => std::mem::replace(known, syn),
+            None => return pending.push(syn),
         };
-        if confirmed { extra.pending.take() } else { None }
+        dropped.count_dropped(stats);
+    }
+
+    /// The remembered SYN of which this segment confirms that it began another connection.
+    fn confirmed(&mut self, segment: &Segment<'_>, direction: Direction) -> Option<PendingSyn> {
+        let pending = &mut self.extra.as_mut()?.pending;
+        let at = pending.iter().position(|syn| syn.is_confirmed_by(segment, direction))?;
+        Some(pending.remove(at))
     }
 
     /// The sender of a remembered SYN that goes on in the old sequence space has not begun another connection.
     fn doubt_pending(&mut self, segment: &Segment<'_>, direction: Direction, window: i64) {
-        if let Some(extra) = &mut self.extra
-            && let Some(pending) = &mut extra.pending
-            && pending.direction == direction
+        let Some(extra) = &mut self.extra else { return };
+        if let Some(pending) = extra.pending.iter_mut().find(|pending| pending.direction == direction)
             && self.streams[direction as usize].believes(segment.seq, window)
         {
             pending.doubted = true;
@@ -391,13 +417,6 @@ impl Connection {
         } else {
             config.idle_timeout
         }
-    }
-}
-
-fn drop_unconfirmed(syn: Option<PendingSyn>, stats: &mut Stats) {
-    if let Some(syn) = syn {
-        stats.syn_unconfirmed += 1;
-        stats.after_close += syn.payload.len() as u64;
     }
 }
 

@@ -27,8 +27,8 @@ pub(super) struct Entry {
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Kind {
-    /// Closed by the endpoints. ISNs of the lower and the higher one, where their SYNs were seen: the same SYN again
-    /// opens nothing.
+    /// Closed by the endpoints. ISNs of the lower and the higher one, as far as known: the same SYN again, or
+    /// late, opens nothing.
     Over([Option<SeqNum>; 2]),
     /// We gave up on it (`idle`, `evicted`), and it may well go on: its serial.
     GivenUp(u64),

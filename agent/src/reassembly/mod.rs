@@ -57,14 +57,7 @@ impl Reassembler {
         self.handle_timeout(segment.timestamp, sink);
         self.stats.segments += 1;
         self.stats.payload += segment.payload.len() as u64;
-        let slot = match self.table.find(segment.src, segment.dst) {
-            Some(slot) => slot,
-            None => match self.judge_unknown(segment) {
-                Some(continues) => self.open(segment, continues, sink),
-                None => return,
-            },
-        };
-        self.handle_known(slot, segment, sink);
+        self.dispatch(segment, sink);
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) next has work to do, on the clock of the segments.
@@ -109,7 +102,15 @@ impl Reassembler {
         self.queues.total
     }
 
-    fn handle_known(&mut self, slot: u32, segment: &Segment<'_>, sink: &mut impl Sink) {
+    /// Finds or opens the connection of a segment.
+    fn dispatch(&mut self, segment: &Segment<'_>, sink: &mut impl Sink) {
+        let slot = match self.table.find(segment.src, segment.dst) {
+            Some(slot) => slot,
+            None => match self.judge_unknown(segment) {
+                Some(continues) => self.open(segment, continues, sink),
+                None => return,
+            },
+        };
         let Some(connection) = self.table.get_mut(slot) else { return };
         let mut core =
             Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
@@ -121,11 +122,9 @@ impl Reassembler {
             Outcome::Closed(ended) => self.close(slot, ended, sink),
             Outcome::Reused { syn, then_segment } => {
                 self.close(slot, Ended::Reused, sink);
-                let syn = syn.segment();
-                let slot = self.open(&syn, None, sink);
-                self.handle_known(slot, &syn, sink);
+                self.dispatch(&syn.segment(), sink);
                 if then_segment {
-                    self.handle_known(slot, segment, sink);
+                    self.dispatch(segment, sink);
                 }
             }
         }
@@ -189,7 +188,9 @@ impl Reassembler {
         let Some(mut connection) = self.table.remove(slot) else { return };
         self.flusher.remove(slot);
         self.queues.set(slot, [0, 0]);
-        let mut core = Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink };
+        let mut core =
+            Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
+        let pending = connection.take_pending(ended, core.stats);
         let ended = connection.close(ended, &mut core);
 
         let (client, server) = connection.endpoints();
@@ -208,6 +209,9 @@ impl Reassembler {
             Ended::Reused | Ended::Finish => false,
         };
         self.stats.limit_linger += u64::from(full);
+        for syn in pending {
+            self.dispatch(&syn.segment(), sink);
+        }
     }
 
     /// Brings timer and queue accounts of a connection up to date.

@@ -116,6 +116,8 @@ pub(super) struct Piece<'a> {
 
 /// Window that is assumed where a scale is unknown.
 pub(super) const WINDOW_UNKNOWN: i64 = 16 << 20;
+/// Any sequence number is believed.
+const WINDOW_ANY: i64 = 1 << 32;
 /// How far before the highest position known a segment is believed.
 const BEHIND_MAX: i64 = 1 << 30;
 /// Room for earlier segments in front of the first one of a picked-up stream.
@@ -134,6 +136,18 @@ impl Parked {
     fn end(&self) -> SeqNum {
         self.seq.advance(self.octets.len() as u64 + u64::from(self.cut))
     }
+
+    fn piece(&self, refused: u32) -> Piece<'_> {
+        Piece {
+            seq: self.seq,
+            octets: &self.octets,
+            cut: self.cut,
+            fin: self.fin,
+            push: true,
+            refused: u64::from(refused),
+            window: WINDOW_ANY,
+        }
+    }
 }
 
 impl Extra {
@@ -149,7 +163,7 @@ impl Stream {
         (self.start == Start::Syn).then(|| before(self.base))
     }
 
-    /// Sequence number that the SYN has if it comes late: one before the first octet.
+    /// The same where only the peer's SYN-ACK was seen. Of a stream that was picked up it is some number before it.
     pub(super) fn presumed_isn(&self) -> Option<SeqNum> {
         self.is_located().then(|| before(self.base))
     }
@@ -182,10 +196,15 @@ impl Stream {
         self.extra.as_ref().map_or(0, |extra| extra.assembler.charged() as u64)
     }
 
-    /// How far `peer` may be believed to send beyond what is known: the largest window this side has offered it.
+    /// How far `peer` may be believed to send beyond what is known: the largest window this side has offered it. With a
+    /// scale, that of the SYN alone says little: what was offered next may have been overtaken as well.
     pub(super) fn window_for(&self, peer: &Self) -> i64 {
-        self.shift_for(peer)
-            .map_or(WINDOW_UNKNOWN, |shift| (i64::from(self.window_max) << shift).max(i64::from(self.window_of_syn)))
+        match self.shift_for(peer) {
+            Some(shift) if shift == 0 || self.window_max > 0 => {
+                (i64::from(self.window_max) << shift).max(i64::from(self.window_of_syn))
+            }
+            _ => WINDOW_UNKNOWN,
+        }
     }
 
     /// The scale of the windows that this side offers, where both SYNs were seen: it takes both sides (RFC 7323 section
@@ -309,7 +328,10 @@ impl Stream {
             self.offset_of(piece.seq, piece.window)
         });
         match offset {
-            Some(offset) => self.place(offset, piece, cx),
+            Some(offset) => {
+                self.place(offset, piece, cx);
+                self.unpark(piece.window, cx);
+            }
             None => self.park(piece, cx),
         }
         self.flush_due(cx);
@@ -470,8 +492,9 @@ impl Stream {
     fn offset_of(&self, seq: SeqNum, window: i64) -> Option<i64> {
         let highest = self.highest();
         let distance = i64::from(seq.distance_from(self.base.advance(highest)));
+        let ahead = if distance < -BEHIND_MAX { distance + (1 << 32) } else { distance };
         // The very next octet is always believed: it may be a window probe.
-        (-BEHIND_MAX..window.max(1)).contains(&distance).then(|| highest.cast_signed() + distance)
+        (ahead < window.max(1)).then(|| highest.cast_signed() + ahead)
     }
 
     /// Highest position known: delivered, queued, acknowledged or the FIN.
@@ -508,7 +531,7 @@ impl Stream {
             return false;
         }
         let edge = piece.seq.advance(1);
-        let delivered = self.is_located() && self.next > 0 && self.base.advance(self.edge()) == edge;
+        let delivered = self.is_located() && self.next > 0 && self.base.advance(self.next) == edge;
         let nothing_known = self.start == Start::Unknown && self.sent.is_none() && self.peer_ack.is_none();
         delivered || (!piece.push && (self.peer_ack == Some(edge) || self.sent == Some(edge) || nothing_known))
     }
@@ -789,28 +812,27 @@ impl Stream {
 
     /// Takes a parked segment after all: everything before it is a gap, unless the stream has come there on its own.
     fn believe<S: Sink>(&mut self, parked: &Parked, cx: &mut Context<'_, S>) {
-        let highest = self.highest();
-        let distance = parked.seq.distance_from(self.base.advance(highest));
-        let ahead = if (-BEHIND_MAX..=0).contains(&i64::from(distance)) {
-            i64::from(distance)
-        } else {
-            i64::from(distance.cast_unsigned())
-        };
-        let offset = highest.saturating_add_signed(ahead);
-        if ahead > 0 {
+        let Some(offset) = self.offset_of(parked.seq, WINDOW_ANY) else { return };
+        if offset > self.highest().cast_signed() {
             self.flush_all(GapCause::NotCaptured, cx);
-            self.skip_to(offset, GapCause::NotCaptured, cx);
+            self.skip_to(offset.cast_unsigned(), GapCause::NotCaptured, cx);
         }
-        let piece = Piece {
-            seq: parked.seq,
-            octets: &parked.octets,
-            cut: parked.cut,
-            fin: parked.fin,
-            push: true,
-            refused: u64::from(self.refused),
-            window: WINDOW_UNKNOWN,
-        };
-        self.place(offset.cast_signed(), &piece, cx);
+        self.place(offset, &parked.piece(self.refused), cx);
+    }
+
+    /// Takes what is parked and no longer far from everything known.
+    fn unpark<S: Sink>(&mut self, window: i64, cx: &mut Context<'_, S>) {
+        while let Some(extra) = &self.extra
+            && let Some((at, offset)) = extra
+                .parked
+                .iter()
+                .map(|parked| self.offset_of(parked.seq, window))
+                .enumerate()
+                .find_map(|(at, offset)| Some((at, offset?)))
+            && let Some(parked) = self.extra.as_mut().and_then(|extra| extra.parked.remove(at))
+        {
+            self.place(offset, &parked.piece(self.refused), cx);
+        }
     }
 }
 

@@ -1,6 +1,13 @@
-//! The memory that stream octets wait in: blocks of six sizes from a pool of fixed size.
+//! The memory that stream octets wait in: blocks of six sizes from a pool of fixed size that all shards share.
 
-use std::mem;
+use std::{
+    mem,
+    sync::{
+        Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 /// A place for stream octets that follow each other, and the block before it in its chain.
 pub(super) struct Block<D: ?Sized = [u8]> {
@@ -52,6 +59,18 @@ impl Chain {
         self.0.as_deref_mut()
     }
 
+    /// Moves blocks that follow each other without a gap from here to the end of `run`, at most `max` of them.
+    pub(super) fn pop_run(&mut self, run: &mut Vec<Box<Block>>, max: usize) {
+        let mut end = self.0.as_ref().map(|block| block.offset);
+        while run.len() < max
+            && self.0.as_ref().map(|block| block.offset) == end
+            && let Some(block) = self.pop()
+        {
+            end = Some(block.end());
+            run.push(block);
+        }
+    }
+
     pub(super) fn push(&mut self, mut block: Box<Block>) {
         block.held = (self.held() + block.size()) as u32;
         block.previous = mem::take(self);
@@ -100,78 +119,135 @@ impl Drop for Chain {
     }
 }
 
-/// Blocks that are free, and leave to make more. A size is as good as its neighbours: free blocks of one give way when
-/// another is wanted.
+/// The blocks of all sinks of a run: those that are free, and leave to make more. A size is as good as its neighbours:
+/// free blocks of one give way when another is wanted.
 pub(super) struct Pool {
     limit: usize,
-    /// Memory of all blocks there are, of those that are free, and the most that was in use.
+    /// Memory of the blocks that are not free, and the most that it was.
+    used: AtomicUsize,
+    high: AtomicUsize,
+    /// The part of it that is on its way back: in the queues of the writers.
+    writing: AtomicUsize,
+    free: Mutex<Free>,
+    returned: Condvar,
+}
+
+#[derive(Default)]
+struct Free {
+    /// Memory of all blocks there are.
     allocated: usize,
-    free: usize,
-    high: usize,
+    /// The one used last is used again first: it is the one that a cache may still hold.
     by_class: [Chain; CLASSES.len()],
 }
 
 impl Pool {
     /// At least [`Pool::MIN`].
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit: limit.max(Self::MIN), allocated: 0, free: 0, high: 0, by_class: Default::default() }
+        Self {
+            limit: limit.max(Self::MIN),
+            used: AtomicUsize::new(0),
+            high: AtomicUsize::new(0),
+            writing: AtomicUsize::new(0),
+            free: Mutex::default(),
+            returned: Condvar::new(),
+        }
     }
 
     /// Sixteen of the largest block: with less, a few streams could not be read and written at the same time.
     pub(super) const MIN: usize = 16 * (CLASSES[LARGEST] + OVERHEAD);
 
     /// A block for data at `offset`, unless the pool is empty.
-    pub(super) fn take(&mut self, class: usize, offset: u64) -> Option<Box<Block>> {
-        let size = CLASSES.get(class)? + OVERHEAD;
-        let block = match self.by_class.get_mut(class)?.pop() {
-            Some(block) => {
-                self.free -= size;
-                Some(block)
-            }
-            None => {
-                let mut others = self.by_class.iter_mut().rev();
-                while self.allocated + size > self.limit
-                    && let Some(other) = others.next()
-                {
-                    while self.allocated + size > self.limit
-                        && let Some(block) = other.pop()
-                    {
-                        self.free -= block.size();
-                        self.allocated -= block.size();
-                    }
-                }
-                (self.allocated + size <= self.limit).then(|| {
-                    self.allocated += size;
-                    allocate(class)
-                })
-            }
-        };
-        self.high = self.high.max(self.used());
-        block.map(|mut block| {
-            block.offset = offset;
-            block
-        })
+    pub(super) fn take(&self, class: usize, offset: u64) -> Option<Box<Block>> {
+        let mut block = self.lock().take(class, self.limit)?;
+        let used = self.used.fetch_add(block.size(), Ordering::Relaxed) + block.size();
+        self.high.fetch_max(used, Ordering::Relaxed);
+        block.offset = offset;
+        Some(block)
     }
 
-    /// Takes back the blocks of `chain`.
-    pub(super) fn give(&mut self, mut chain: Chain) {
-        while let Some(mut block) = chain.pop() {
-            self.free += block.size();
-            block.len = 0;
-            self.by_class[class_of(block.data.len())].push(block);
+    /// This much memory is now the writer's, who will give it back.
+    pub(super) fn hand_over(&self, size: usize) {
+        self.writing.fetch_add(size, Ordering::Relaxed);
+    }
+
+    /// Takes back the blocks of `chain`, which were handed over.
+    pub(super) fn give(&self, chain: Chain) {
+        if !chain.is_empty() {
+            self.writing.fetch_sub(chain.held(), Ordering::Relaxed);
+            self.give_back(chain);
         }
     }
 
+    /// Takes back blocks that never were.
+    pub(super) fn give_back(&self, mut chain: Chain) {
+        let mut free = self.lock();
+        self.used.fetch_sub(chain.held(), Ordering::Relaxed);
+        while let Some(mut block) = chain.pop() {
+            block.len = 0;
+            free.by_class[class_of(block.data.len())].push(block);
+        }
+        drop(free);
+        if self.has_room() {
+            self.returned.notify_all();
+        }
+    }
+
+    /// Waits until some blocks are free, but not for long: another shard may have them all, and only the caller can
+    /// tell whether that shard has to be waited for.
+    pub(super) fn wait(&self) {
+        let free = self.lock();
+        if !self.has_room() {
+            let wait = self.returned.wait_timeout(free, Duration::from_millis(10));
+            drop(wait.unwrap_or_else(PoisonError::into_inner));
+        }
+    }
+
+    /// Whether there is so little left, and so little on its way back, that something should be handed over.
+    pub(super) fn is_short(&self) -> bool {
+        let (used, writing) = (self.used(), self.writing.load(Ordering::Relaxed));
+        self.limit.saturating_sub(used) < self.limit / 4 && writing < self.limit / 4
+    }
+
+    /// Whether a shard that waits should go on: not with just as much as it needs next, or it and the writer would take
+    /// turns.
+    fn has_room(&self) -> bool {
+        self.used() <= self.limit - self.limit / 8
+    }
+
     pub(super) fn used(&self) -> usize {
-        self.allocated - self.free
+        self.used.load(Ordering::Relaxed)
     }
 
     pub(super) fn high(&self) -> usize {
-        self.high
+        self.high.load(Ordering::Relaxed)
     }
 
-    pub(super) fn limit(&self) -> usize {
-        self.limit
+    /// Nothing panics while it holds the lock.
+    fn lock(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Free {
+    fn take(&mut self, class: usize, limit: usize) -> Option<Box<Block>> {
+        if let Some(block) = self.by_class.get_mut(class)?.pop() {
+            return Some(block);
+        }
+        let allocated = self.allocated + CLASSES.get(class)? + OVERHEAD;
+        let mut excess = allocated.saturating_sub(limit);
+        for others in self.by_class.iter_mut().rev() {
+            while excess > 0
+                && let Some(block) = others.pop()
+            {
+                excess = excess.saturating_sub(block.size());
+                self.allocated -= block.size();
+            }
+        }
+        (excess == 0).then(|| {
+            let block = allocate(class);
+            self.allocated += block.size();
+            block
+        })
     }
 }
 
@@ -209,7 +285,7 @@ mod tests {
 
     #[test]
     fn chain_keeps_order_and_counts_memory() {
-        let mut pool = Pool::new(0);
+        let pool = Pool::new(0);
         let mut chain = Chain::default();
         for (class, bytes) in [b"one".as_slice(), b"two".as_slice(), b"three".as_slice()].into_iter().enumerate() {
             let mut block = pool.take(class, class as u64).unwrap();
@@ -229,14 +305,14 @@ mod tests {
 
     #[test]
     fn pool_has_a_limit_and_sizes_give_way() {
-        let mut pool = Pool::new(0);
+        let pool = Pool::new(0);
         let mut small = Chain::default();
         while let Some(block) = pool.take(0, 0) {
             small.push(block);
         }
         assert_eq!(pool.used(), Pool::MIN / 64 * 64);
         assert!(pool.take(LARGEST, 0).is_none());
-        pool.give(small);
+        pool.give_back(small);
         assert_eq!(pool.used(), 0);
         let mut large = Chain::default();
         while let Some(block) = pool.take(LARGEST, 0) {
@@ -244,7 +320,7 @@ mod tests {
         }
         assert_eq!(pool.used(), Pool::MIN);
         assert_eq!(pool.high(), Pool::MIN);
-        pool.give(large);
+        pool.give_back(large);
         assert_eq!(pool.used(), 0);
         assert_eq!(pool.take(LARGEST, 9).unwrap().offset, 9);
     }

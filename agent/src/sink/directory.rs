@@ -2,7 +2,7 @@ use std::{
     fs, mem,
     num::NonZeroU32,
     os::unix::fs::DirBuilderExt as _,
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread::{self, JoinHandle},
 };
 
@@ -13,8 +13,8 @@ use crate::{
     reassembly::{ConnectionId, Direction, Event, GapCause, Sink, Summary},
     segment::Timestamp,
     sink::{
-        Gaps, OnFull, Output, Stats,
-        block::{Block, CLASSES, Chain, LARGEST, Pool, class_of},
+        Gaps, OnFull, Output, Shared, Stats,
+        block::{Block, Chain, LARGEST, Pool, class_of},
         queue::{Close, Message, Queue, Write},
         record::{Identity, Kind, Loss, Record},
         tree::OPEN,
@@ -31,9 +31,7 @@ use crate::{
 pub struct Directory {
     /// By slot.
     connections: Vec<Option<Connection>>,
-    pool: Pool,
-    /// Memory in the chains of `connections`; the rest of what the pool has given out is the writer's.
-    held: usize,
+    shared: Arc<Shared>,
     oldest: Option<Key>,
     newest: Option<Key>,
     now: Timestamp,
@@ -44,12 +42,12 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// Makes the directory and starts the writer. `shard` is below [`Output::shards`].
+    /// Makes the directory, and [`Output::shards`] sinks that write to it.
     ///
     /// # Errors
     ///
-    /// When the directory cannot be made or the thread not be started.
-    pub fn new(output: Output, shard: u32) -> anyhow::Result<Self> {
+    /// When the directory cannot be made or a writer's thread not be started.
+    pub fn for_shards(output: &Output) -> anyhow::Result<Vec<Self>> {
         let plain = |letter: char| letter.is_ascii_alphanumeric() || letter == '-' || letter == '_';
         ensure!(
             output.run.chars().all(plain),
@@ -63,30 +61,32 @@ impl Directory {
             .mode(0o700)
             .create(&open)
             .with_context(|| format!("create {} (choose a directory that this user may write to)", open.display()))?;
-        if shard == 0 {
-            let left = fs::read_dir(&open).with_context(|| format!("read {}", open.display()))?.count();
-            if left > 0 {
-                let open = open.display();
-                (output.report)(&format!(
-                    "{open} holds {left} streams that an earlier run left incomplete, or that another run is writing"
-                ));
-            }
+        let left = fs::read_dir(&open).with_context(|| format!("read {}", open.display()))?.count();
+        if left > 0 {
+            let open = open.display();
+            (output.report)(&format!(
+                "{open} holds {left} streams that an earlier run left incomplete, or that another run is writing"
+            ));
         }
 
+        let shared = Arc::new(Shared { pool: Pool::new(output.buffer), index: Mutex::default() });
+        (0..output.shards).map(|shard| Self::new(output.clone(), shared.clone(), shard)).collect()
+    }
+
+    fn new(output: Output, shared: Arc<Shared>, shard: u32) -> anyhow::Result<Self> {
         let may_open = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 2 / u64::from(output.shards.max(1));
         let max_handles = output.max_open_files.min(may_open.try_into().unwrap_or(usize::MAX));
         let queue = Arc::new(Queue::default());
         let writer = {
-            let (output, queue) = (output.clone(), queue.clone());
+            let (output, shared, queue) = (output.clone(), shared.clone(), queue.clone());
             thread::Builder::new()
                 .name(format!("writer-{shard}"))
-                .spawn(move || Writer::new(output, shard, queue, max_handles).run())
+                .spawn(move || Writer::new(output, shared, shard, queue, max_handles).run())
                 .context("start the writer's thread")?
         };
         Ok(Self {
             connections: Vec::new(),
-            pool: Pool::new(output.buffer),
-            held: 0,
+            shared,
             oldest: None,
             newest: None,
             now: Timestamp::default(),
@@ -108,7 +108,8 @@ impl Directory {
             self.hand_over(key);
             self.stats.early_age += 1;
         }
-        self.reclaim();
+        // Another shard may need what is held here.
+        self.release();
         self.queue.wake();
     }
 
@@ -123,7 +124,7 @@ impl Directory {
         };
         let (written, left_behind) = self.queue.finish(patience);
         self.stats.merge(&written);
-        self.stats.buffer_high = self.pool.high() as u64;
+        self.stats.buffer_high = self.shared.pool.high() as u64;
         if left_behind {
             (self.output.report)(
                 "stop waiting for the disk: no write has come back (what was still queued is lost, disk-slow)",
@@ -184,7 +185,6 @@ impl Directory {
 
     /// Adds an empty block to a stream.
     fn add(&mut self, key: Key, block: Box<Block>, class: usize) {
-        self.held += block.size();
         let now = self.now;
         let Some(stream) = self.stream(key) else { return };
         stream.next_class = (class + 1).min(LARGEST) as u8;
@@ -196,12 +196,11 @@ impl Directory {
         }
     }
 
-    /// A block of the stream is full: it goes to the writer if the stream grows already, or holds too much.
+    /// A block of the stream is full: what there is goes to the writer if it is too much to hold.
     fn filled(&mut self, key: Key) {
         let limit = self.output.stream_memory;
         let Some(stream) = self.stream(key) else { return };
-        let held = stream.chain.held();
-        if held >= limit || stream.large && held >= CLASSES[LARGEST] {
+        if stream.chain.held() >= limit {
             stream.large = true;
             self.hand_over(key);
             self.stats.early_size += 1;
@@ -210,31 +209,22 @@ impl Directory {
 
     /// A block, unless the pool is empty and waiting is out of the question.
     fn take(&mut self, class: usize, offset: u64) -> Option<Box<Block>> {
-        if self.is_low() {
-            self.reclaim();
-            self.release();
-        }
         loop {
-            if let Some(block) = self.pool.take(class, offset) {
+            self.release();
+            if let Some(block) = self.shared.pool.take(class, offset) {
                 return Some(block);
             }
-            if self.output.on_full == OnFull::Drop || self.pool.used() == self.held {
-                self.queue.wake();
+            self.queue.wake();
+            if self.output.on_full == OnFull::Drop || self.queue.has_ended() {
                 return None;
             }
-            let empty = self.queue.wait_for_blocks();
-            if empty.is_empty() {
-                return None;
-            }
-            self.pool.give(empty);
-            self.release();
+            self.shared.pool.wait();
         }
     }
 
     /// Hands over the streams that have been in memory longest, until a quarter of the pool is free or on its way.
     fn release(&mut self) {
-        while self.is_low()
-            && self.pool.used() - self.held < self.pool.limit() / 4
+        while self.shared.pool.is_short()
             && let Some(key) = self.oldest
             && self.has_room()
         {
@@ -244,15 +234,6 @@ impl Directory {
             self.hand_over(key);
             self.stats.early_pool += 1;
         }
-    }
-
-    fn is_low(&self) -> bool {
-        self.pool.limit() - self.pool.used() < self.pool.limit() / 4
-    }
-
-    fn reclaim(&mut self) {
-        let empty = self.queue.reclaim();
-        self.pool.give(empty);
     }
 
     /// Sends what a stream holds to the writer.
@@ -269,7 +250,7 @@ impl Directory {
         }
         connection.growing = true;
         let write = Write { identity: connection.identity, direction: key.direction(), chain };
-        self.held -= write.chain.held();
+        self.shared.pool.hand_over(write.chain.held());
         self.queue.push(Message::Write(Box::new(write)));
     }
 
@@ -319,8 +300,8 @@ impl Directory {
         let Some(connection) = self.connections.get_mut(id.slot as usize).and_then(Option::take) else { return };
         let Connection { streams, losses, growing, .. } = connection;
         let chains = streams.map(|stream| stream.chain);
-        self.held -= chains.iter().map(Chain::held).sum::<usize>();
         if self.has_room() {
+            self.shared.pool.hand_over(chains.iter().map(Chain::held).sum());
             let losses = losses.map(|losses| *losses).unwrap_or_default();
             let record = Record::new(Kind::Close, id, summary, losses);
             self.queue.push(Message::Close(Box::new(Close { record, chains })));
@@ -329,7 +310,7 @@ impl Directory {
         self.stats.records_lost += 1;
         for chain in chains {
             self.stats.disk_slow += chain.octets();
-            self.pool.give(chain);
+            self.shared.pool.give_back(chain);
         }
         if growing {
             self.queue.push(Message::Abandon(id.serial));
@@ -401,7 +382,6 @@ impl Directory {
     /// Waits until the writer has nothing to do, and returns the numbers of both.
     pub(super) fn stats_of_now(&mut self) -> Stats {
         self.queue.wait_for_room(1);
-        self.reclaim();
         let mut stats = self.stats;
         stats.merge(&self.queue.stats());
         stats

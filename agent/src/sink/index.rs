@@ -3,7 +3,7 @@
 use std::{
     fs::{DirBuilder, File, OpenOptions},
     io::{self, ErrorKind, Write},
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::{DirBuilderExt, FileExt as _, OpenOptionsExt},
 };
 
 use crate::{
@@ -11,13 +11,13 @@ use crate::{
     sink::{Output, name},
 };
 
-/// The index of the day that the last line was for. All sinks append to the same file, which the kernel serialises, so
-/// a line is written by one call or not at all.
+/// The index of the day that the last line was for. All sinks of a run share it, and what other runs append to the same
+/// file the kernel serialises, so a line is written by one call or not at all.
 #[derive(Default)]
 pub(super) struct Index {
     day: u64,
     file: Option<File>,
-    /// The last call wrote a part of its line: the next one ends that line first.
+    /// The file ends with a part of a line, since a disk was full: the next one ends that line first.
     torn: bool,
 }
 
@@ -27,16 +27,20 @@ impl Index {
         let wall = output.clock.wall(event);
         let day = wall.0 / DAY;
         if day != self.day {
-            *self = Self { day, file: None, torn: false };
+            *self = Self { day, ..Self::default() };
         }
         let file = match &mut self.file {
             Some(file) => file,
-            none => none.insert(open(output, &name::day(wall))?),
+            none => {
+                let (file, torn) = open(output, &name::day(wall))?;
+                self.torn = torn;
+                none.insert(file)
+            }
         };
-        let torn;
+        let ended;
         let bytes = if self.torn {
-            torn = format!("\n{line}");
-            torn.as_bytes()
+            ended = format!("\n{line}");
+            ended.as_bytes()
         } else {
             line.as_bytes()
         };
@@ -46,32 +50,30 @@ impl Index {
                 result => break result,
             }
         };
-        match result {
-            Ok(len) if len == bytes.len() => {
-                self.torn = false;
-                Ok(())
-            }
-            Ok(len) => {
-                let ended = self.torn && len == 1;
-                self.torn = (self.torn || len > 0) && !ended;
-                Err(ErrorKind::StorageFull.into())
-            }
-            Err(error) => {
-                // Perhaps the file system went and came back.
-                self.file = None;
-                Err(error)
-            }
+        if matches!(result, Ok(len) if len == bytes.len()) {
+            self.torn = false;
+            return Ok(());
         }
+        // Perhaps the file system went and came back. If not, what was written of the line is seen again.
+        self.file = None;
+        result.and(Err(ErrorKind::StorageFull.into()))
     }
 }
 
 const DAY: u64 = 86_400_000_000_000;
 
-fn open(output: &Output, day: &str) -> io::Result<File> {
+/// Opens the index of a day, and tells whether its last line has no end.
+fn open(output: &Output, day: &str) -> io::Result<(File, bool)> {
     let folder = output.dir.join(day);
     match DirBuilder::new().mode(0o700).create(&folder) {
         Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
         _ => {}
     }
-    OpenOptions::new().append(true).create(true).mode(0o600).open(folder.join("connections.jsonl"))
+    let mut options = OpenOptions::new();
+    let file = options.read(true).append(true).create(true).mode(0o600).open(folder.join("connections.jsonl"))?;
+    let mut last = [b'\n'];
+    if let Some(end) = file.metadata()?.len().checked_sub(1) {
+        file.read_at(&mut last, end)?;
+    }
+    Ok((file, last != [b'\n']))
 }

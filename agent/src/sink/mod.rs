@@ -1,7 +1,8 @@
 //! Where streams go: files and an index in a directory.
 //!
 //! The shard's thread fills blocks and never touches the disk; one writer thread per sink does every system call. What
-//! the two hand each other is bounded: blocks come from a pool of fixed size, records are counted in octets.
+//! the two hand each other is bounded: blocks come from a pool of fixed size, records are counted in octets. The pool and
+//! the index are one for all sinks of a run.
 
 mod block;
 mod directory;
@@ -15,33 +16,41 @@ mod tests;
 mod tree;
 mod writer;
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 pub use directory::Directory;
 
+use self::{block::Pool, index::Index};
 use crate::clock::Clock;
 
-/// What is written, where, and with how much memory. Sizes are octets, and of one sink; there is one per shard.
+/// What is written, where, and with how much memory. Sizes are octets. There is one sink for each shard.
 #[derive(Clone)]
 pub struct Output {
     pub dir: PathBuf,
     /// Names this run in every record: letters, digits, `-` and `_`.
     pub run: String,
     pub clock: Clock,
+    /// Names of the interfaces that frames come from, by their number; a record says `null` where there is none.
+    pub interfaces: Vec<String>,
     pub gaps: Gaps,
     pub names: Names,
     /// Before a record is written, wait until its files are on stable storage.
     pub sync: bool,
     pub on_full: OnFull,
-    /// The block pool: stream octets that are not on disk yet.
+    /// The block pool: stream octets that are not on disk yet, of all sinks.
     pub buffer: usize,
-    /// Records that are not on disk yet.
+    /// Records that are not on disk yet, of each sink.
     pub queue: usize,
     /// What one stream may hold before it goes to a file that grows.
     pub stream_memory: usize,
     /// How long octets stay in memory at most, in nanoseconds of capture time.
     pub write_age: u64,
-    /// Growing files kept open at a time. At most half of what the process may open, shared by all sinks.
+    /// Growing files kept open at a time, by each sink. At most half of what the process may open, shared by all sinks.
     pub max_open_files: usize,
     /// Sinks of this run.
     pub shards: u32,
@@ -51,7 +60,7 @@ pub struct Output {
     pub report: Report,
 }
 
-/// Called from the writer's thread.
+/// Called from the writers' threads.
 pub type Report = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Output {
@@ -61,6 +70,7 @@ impl Output {
             dir,
             run,
             clock,
+            interfaces: Vec::new(),
             gaps: Gaps::Hole,
             names: Names::Time,
             sync: false,
@@ -81,6 +91,13 @@ impl fmt::Debug for Output {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Output").field("dir", &self.dir).field("run", &self.run).finish_non_exhaustive()
     }
+}
+
+/// What the sinks of a run have in common.
+struct Shared {
+    pool: Pool,
+    /// Used by the writers only: whoever holds the lock may wait for the disk.
+    index: Mutex<Index>,
 }
 
 /// What stands in a file where stream octets are missing.
@@ -201,7 +218,7 @@ impl Stats {
         self.records_lost += records_lost;
         self.notes_lost += notes_lost;
         self.records_unbalanced += records_unbalanced;
-        // Every sink has a pool of its own, and no two need have been full at once.
+        // Of the pool that they share.
         self.buffer_high = self.buffer_high.max(*buffer_high);
         self.streams_stopped += streams_stopped;
         self.early_size += early_size;

@@ -1,5 +1,4 @@
-//! What the shard and its writer hand each other: messages one way, empty blocks the other. Nobody holds the lock for
-//! longer than it takes to move a few pointers.
+//! What the shard hands its writer. Nobody holds the lock for longer than it takes to move a few pointers.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +19,7 @@ use crate::{
     },
 };
 
-/// To the writer. Boxed, so that what is queued is small; a write carries 64 KiB, a record is one per connection.
+/// To the writer. Boxed, so that what is queued is small; most writes carry 256 KiB, a record is one per connection.
 pub(super) enum Message {
     /// A line for a connection that goes on.
     Note(Box<Record>),
@@ -96,32 +95,17 @@ struct State {
     unannounced: usize,
     /// The message that the writer is at: its size, and what is lost if it never comes back.
     current: (usize, Stats),
-    returned: Chain,
     /// The writer's numbers, as of the last message that is done.
     stats: Stats,
     /// The writer waits.
     idle: bool,
-    /// What the shard waits for.
-    waiting: Option<Enough>,
+    /// The shard waits until the messages take up no more memory than this: not just for the room it needs next, or the
+    /// two would take turns.
+    waiting: Option<usize>,
     /// No message will follow.
     closed: bool,
     /// The writer has ended.
     ended: bool,
-}
-
-/// What it takes to wake a shard that waits: not just as much as it needs next, or the two would take turns.
-#[derive(Clone, Copy)]
-struct Enough {
-    /// At most this much memory in messages,
-    size: usize,
-    /// or at least this much in empty blocks.
-    blocks: usize,
-}
-
-impl Enough {
-    fn is_in(self, state: &State) -> bool {
-        state.size <= self.size || state.returned.held() >= self.blocks
-    }
 }
 
 /// Memory that is worth waking the writer for at once; [`Queue::wake`] does it for the rest.
@@ -136,12 +120,17 @@ impl Queue {
         state.unannounced += size + message.held();
         state.messages.push_back(message);
         if state.unannounced >= WAKE {
-            self.announce(&mut state);
+            self.announce(state);
         }
     }
 
     pub(super) fn wake(&self) {
-        self.announce(&mut self.lock());
+        self.announce(self.lock());
+    }
+
+    /// Whether the writer takes nothing any more.
+    pub(super) fn has_ended(&self) -> bool {
+        self.lock().ended
     }
 
     /// Memory of all messages that are not done.
@@ -154,27 +143,22 @@ impl Queue {
         self.lock().stats
     }
 
-    /// Blocks that are empty again.
-    pub(super) fn reclaim(&self) -> Chain {
-        mem::take(&mut self.lock().returned)
-    }
-
-    /// The same, and waits until there are some, or until the writer has none left.
-    pub(super) fn wait_for_blocks(&self) -> Chain {
-        mem::take(&mut self.wait_for(Enough { size: 0, blocks: 4 * WAKE }).returned)
-    }
-
     /// Waits until the messages take up no more than half of `limit`, or the writer has ended.
     pub(super) fn wait_for_room(&self, limit: usize) {
-        drop(self.wait_for(Enough { size: limit / 2, blocks: usize::MAX }));
+        let limit = limit / 2;
+        self.wake();
+        let mut state = self.lock();
+        while state.size > limit && !state.ended {
+            state.waiting = Some(limit);
+            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
     }
 
     /// Waits for the writer to do what is queued and to end; with `patience`, only while it makes progress. Returns its
     /// numbers, and whether it was left behind; what it has not done is then counted as lost.
     pub(super) fn finish(&self, patience: Option<Duration>) -> (Stats, bool) {
+        self.close();
         let mut state = self.lock();
-        state.closed = true;
-        self.announce(&mut state);
         let mut progress = self.progress.load(Ordering::Relaxed);
         while !state.ended {
             let Some(patience) = patience else {
@@ -202,25 +186,18 @@ impl Queue {
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.closed = true;
-        self.announce(&mut state);
+        self.announce(state);
     }
 
-    fn announce(&self, state: &mut State) {
+    fn announce(&self, mut state: MutexGuard<'_, State>) {
         state.unannounced = 0;
+        let idle = mem::take(&mut state.idle);
+        // Or the writer would wake up only to wait for the lock.
+        drop(state);
         // A call into the kernel, which a writer that is at work does not need.
-        if mem::take(&mut state.idle) {
+        if idle {
             self.work.notify_one();
         }
-    }
-
-    fn wait_for(&self, enough: Enough) -> MutexGuard<'_, State> {
-        let mut state = self.lock();
-        self.announce(&mut state);
-        while !enough.is_in(&state) && !state.ended {
-            state.waiting = Some(enough);
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
-        state
     }
 }
 
@@ -242,17 +219,14 @@ impl Queue {
         }
     }
 
-    /// The message that [`Queue::next`] gave is done, and `empty` holds its blocks.
-    pub(super) fn done(&self, mut empty: Chain, stats: &Stats) {
+    /// The message that [`Queue::next`] gave is done.
+    pub(super) fn done(&self, stats: &Stats) {
         self.alive();
         let mut state = self.lock();
-        while let Some(block) = empty.pop() {
-            state.returned.push(block);
-        }
         let (size, _) = mem::take(&mut state.current);
         state.size -= size;
         state.stats = *stats;
-        if state.waiting.is_some_and(|enough| enough.is_in(&state)) {
+        if state.waiting.is_some_and(|limit| state.size <= limit) {
             state.waiting = None;
             self.room.notify_one();
         }

@@ -146,7 +146,11 @@ impl Record {
             Some(vlan) => print(out, format_args!(r#","vlan":{vlan}"#)),
             None => out.push_str(r#","vlan":null"#),
         }
-        print(out, format_args!(r#","interface":{},"filter":{}"#, origin.interface, origin.generation));
+        match run.interfaces.get(origin.interface as usize) {
+            Some(name) => print(out, format_args!(r#","interface":{}"#, serde_json::Value::from(name.as_str()))),
+            None => out.push_str(r#","interface":null"#),
+        }
+        print(out, format_args!(r#","filter":{}"#, origin.generation));
         match continues {
             Some(serial) => print(out, format_args!(r#","continues":"{}"}}"#, run.id(*serial))),
             None => out.push_str(r#","continues":null}"#),
@@ -160,6 +164,7 @@ pub(super) struct Run<'a> {
     pub(super) name: &'a str,
     pub(super) shard: u32,
     pub(super) clock: Clock,
+    pub(super) interfaces: &'a [String],
 }
 
 impl Run<'_> {

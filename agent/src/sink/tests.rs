@@ -93,7 +93,7 @@ struct Stream {
 
 impl Feed {
     fn new(output: Output) -> Self {
-        Self { sink: Directory::new(output, 0).unwrap(), open: HashMap::new(), serial: 0 }
+        Self { sink: Directory::for_shards(&output).unwrap().remove(0), open: HashMap::new(), serial: 0 }
     }
 
     fn open(&mut self, slot: u32) {
@@ -316,7 +316,10 @@ fn every_kind_of_gap_in_every_mode() {
 #[test]
 fn a_record_says_all_there_is() {
     let scratch = Scratch::new();
-    let (output, _) = scratch.output(|output| output.stream_memory = 4 << 20);
+    let (output, _) = scratch.output(|output| {
+        output.stream_memory = 4 << 20;
+        output.interfaces = vec!["eth0".to_owned(), "tap\"1\\".to_owned()];
+    });
     let dir = output.dir.clone();
     let mut feed = Feed::new(output);
     feed.open(9);
@@ -338,7 +341,7 @@ fn a_record_says_all_there_is() {
         "client": {"ip": "10.0.0.9", "port": 51_244}, "server": {"ip": "192.0.2.1", "port": 80},
         "start": "2026-11-20T07:30:05.123456789Z", "end": "2026-11-20T07:30:07.123456789Z",
         "started": "handshake", "ended": null, "c2s": c2s, "s2c": empty,
-        "vlan": 7, "interface": 1, "filter": 3, "continues": "0-4",
+        "vlan": 7, "interface": "tap\"1\\", "filter": 3, "continues": "0-4",
     });
     let lines = records(&dir);
     assert_eq!(lines[0], record);
@@ -567,10 +570,10 @@ fn with_sync_it_is_the_same() {
 fn bad_arguments_are_refused_in_one_line() {
     let scratch = Scratch::new();
     let (output, _) = scratch.output(|output| output.run = "../x".to_owned());
-    let error = Directory::new(output, 0).err().unwrap();
+    let error = Directory::for_shards(&output).err().unwrap();
     assert_eq!(error.to_string(), "run name \"../x\": only letters, digits, - and _ fit into names");
     fs::write(scratch.0.join("out"), "a file").unwrap();
-    let error = Directory::new(scratch.output(|_| {}).0, 0).err().unwrap();
+    let error = Directory::for_shards(&scratch.output(|_| {}).0).err().unwrap();
     assert!(error.to_string().starts_with("create /"), "{error}");
 }
 

@@ -2,21 +2,20 @@
 
 use std::{
     fs::File,
-    io::{self, ErrorKind},
+    io::{self, ErrorKind, IoSlice},
     mem,
-    os::unix::fs::FileExt as _,
-    sync::Arc,
+    sync::{Arc, PoisonError},
 };
 
 use hashbrown::HashMap;
+use rustix::io::{Errno, pwritev};
 
 use crate::{
     reassembly::{Direction, GapCause},
     sink::{
-        Gaps, Output, Stats,
+        Gaps, Output, Shared, Stats,
         block::{Block, Chain},
         handles::Handles,
-        index::Index,
         queue::{Close, Message, Queue, Write},
         record::{FileRecord, Identity, Kind, Loss, Record, Run},
         tree::{OPEN, Place, Stream, Tree},
@@ -28,23 +27,23 @@ pub(super) struct Writer {
     shard: u32,
     queue: Arc<Queue>,
     tree: Tree,
-    index: Index,
+    shared: Arc<Shared>,
     /// Connections with a stream that did not fit into memory, by serial.
     growing: HashMap<u64, Files>,
-    /// Blocks that are done with, to go back when the message is.
-    empty: Chain,
+    /// Memory for the blocks that are written by one call.
+    run: Vec<Box<Block>>,
     stats: Stats,
     reported: Vec<Failure>,
     line: String,
 }
 
 impl Writer {
-    pub(super) fn new(output: Output, shard: u32, queue: Arc<Queue>, max_handles: usize) -> Self {
+    pub(super) fn new(output: Output, shared: Arc<Shared>, shard: u32, queue: Arc<Queue>, max_handles: usize) -> Self {
         Self {
             tree: Tree::new(&output, shard, Handles::new(max_handles)),
-            index: Index::default(),
+            shared,
             growing: HashMap::new(),
-            empty: Chain::default(),
+            run: Vec::with_capacity(RUN),
             stats: Stats::default(),
             reported: Vec::new(),
             line: String::new(),
@@ -73,11 +72,11 @@ impl Writer {
             }
             self.stats.files_evicted = self.tree.handles.evicted();
             self.stats.names_taken = self.tree.names_taken();
-            self.queue.done(mem::take(&mut self.empty), &self.stats);
+            self.queue.done(&self.stats);
         }
         let left = self.growing.values().map(Files::count);
         self.stats.files_left += left.sum::<u64>();
-        self.queue.done(Chain::default(), &self.stats);
+        self.queue.done(&self.stats);
     }
 
     fn note(&mut self, record: &Record) {
@@ -140,11 +139,14 @@ impl Writer {
     fn append(&mut self, stream: Stream<'_>, file: &mut StreamFile, chain: Chain, place: Place) -> Option<File> {
         let mut handle = self.tree.handles.take(stream.key());
         let mut chain = chain.reverse();
-        while let Some(block) = chain.pop() {
-            let before = file.written;
+        let mut run = mem::take(&mut self.run);
+        loop {
+            chain.pop_run(&mut run, RUN);
+            let (Some(first), Some(last)) = (run.first(), run.last()) else { break };
+            let (start, end, before) = (first.offset, last.end(), file.written);
             let cause = match file.failed {
                 Some(cause) => Err(cause),
-                None => self.put(stream, file, &mut handle, &block, place).map_err(|error| {
+                None => self.put(stream, file, &mut handle, &run, start, place).map_err(|error| {
                     let failure = Failure::of(&error);
                     self.report(failure, &format!("write {}", file.path.as_deref().unwrap_or("a new file")), &error);
                     failure.cause()
@@ -152,16 +154,19 @@ impl Writer {
             };
             if let Err(cause) = cause {
                 let taken = file.written - before;
-                let lost = block.bytes().len() as u64 - taken;
+                let lost = end - start - taken;
                 file.failed = Some(cause);
-                file.loss.get_or_insert_default().add(block.offset + taken, lost, cause);
+                file.loss.get_or_insert_default().add(start + taken, lost, cause);
                 match cause {
                     GapCause::DiskFull => self.stats.disk_full += lost,
                     _ => self.stats.write_error += lost,
                 }
             }
-            self.empty.push(block);
+            let mut empty = Chain::default();
+            run.drain(..).for_each(|block| empty.push(block));
+            self.shared.pool.give(empty);
         }
+        self.run = run;
         handle
     }
 
@@ -170,7 +175,8 @@ impl Writer {
         stream: Stream<'_>,
         file: &mut StreamFile,
         handle: &mut Option<File>,
-        block: &Block,
+        run: &[Box<Block>],
+        offset: u64,
         place: Place,
     ) -> io::Result<()> {
         let handle = match handle {
@@ -186,16 +192,20 @@ impl Writer {
         };
         let mut position = match self.output.gaps {
             Gaps::Skip => file.written,
-            Gaps::Hole => block.offset,
+            Gaps::Hole => offset,
             Gaps::Zero => {
-                self.zeros(handle, file, block.offset)?;
-                block.offset
+                self.zeros(handle, file, offset)?;
+                offset
             }
         };
-        let mut rest = block.bytes();
+        let mut slices = [IoSlice::new(&[]); RUN];
+        slices.iter_mut().zip(run).for_each(|(slice, block)| *slice = IoSlice::new(block.bytes()));
+        let mut rest = &mut slices[..];
+        // Those that are empty are passed over.
+        IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
             let taken = self.write_at(handle, rest, position)?;
-            rest = rest.get(taken..).unwrap_or_default();
+            IoSlice::advance_slices(&mut rest, taken);
             position += taken as u64;
             file.written += taken as u64;
             file.len = file.len.max(position);
@@ -209,21 +219,21 @@ impl Writer {
         static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
         while file.len < end {
             let len = (end - file.len).min(ZEROS.len() as u64) as usize;
-            let taken = self.write_at(handle, &ZEROS[..len], file.len)? as u64;
+            let taken = self.write_at(handle, &[IoSlice::new(&ZEROS[..len])], file.len)? as u64;
             file.len += taken;
             self.stats.zeros += taken;
         }
         Ok(())
     }
 
-    fn write_at(&self, handle: &File, bytes: &[u8], position: u64) -> io::Result<usize> {
+    fn write_at(&self, handle: &File, slices: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
         loop {
-            let result = handle.write_at(bytes, position);
+            let result = pwritev(handle, slices, position);
             self.queue.alive();
             match result {
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(Errno::INTR) => {}
                 Ok(0) => return Err(ErrorKind::WriteZero.into()),
-                result => return result,
+                result => return Ok(result?),
             }
         }
     }
@@ -284,7 +294,10 @@ impl Writer {
         let mut line = mem::take(&mut self.line);
         line.clear();
         record.print(&mut line, &self.run_of_records(), files);
-        let result = self.index.append(&self.output, record.end, &line);
+        let result = {
+            let mut index = self.shared.index.lock().unwrap_or_else(PoisonError::into_inner);
+            index.append(&self.output, record.end, &line)
+        };
         self.line = line;
         self.queue.alive();
         if let Err(error) = &result {
@@ -299,7 +312,7 @@ impl Writer {
     }
 
     fn run_of_records(&self) -> Run<'_> {
-        Run { name: &self.output.run, shard: self.shard, clock: self.output.clock }
+        Run { name: &self.output.run, shard: self.shard, clock: self.output.clock, interfaces: &self.output.interfaces }
     }
 
     fn stream<'a>(&mut self, identity: &'a Identity, files: &mut Files, direction: Direction) -> Stream<'a> {
@@ -327,6 +340,9 @@ impl Writer {
         }
     }
 }
+
+/// Blocks in one call, at most: the 256 KiB that a long stream hands over are five.
+const RUN: usize = 16;
 
 /// The files of one connection.
 #[derive(Default)]

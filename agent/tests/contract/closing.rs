@@ -79,6 +79,13 @@ fn row_12_the_linger_absorbs_the_old_syn() {
 }
 
 #[test]
+fn row_12_the_linger_absorbs_the_old_syn_also_when_it_comes_late() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(S.syn(5000).ack(1001)).send(S.data(5001, "yes").ack(1001)).send(S.rst(5004).at(10));
+    trace.send(C.syn(1000).at(5_000)).expect(&["handshake rst c2s= s2c=yes"]);
+}
+
+#[test]
 fn row_12_the_linger_absorbs_a_syn_that_everything_overtook() {
     let mut trace = Trace::new(Config::default());
     trace.send(S.syn(5000).ack(1001)).send(C.data(1001, "bye").and_fin().ack(5001)).send(S.fin(5001).ack(1005));
@@ -173,6 +180,14 @@ fn row_16_a_typed_octet_that_its_ack_overtook() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "a").ack(5001)).send(S.ack(5001, 1003).at(10)).send(C.data(1002, "b").ack(5001).at(20));
     trace.send(C.data(1003, "c").ack(5001).at(30)).wait_until(5_000).expect(&["handshake open c2s=abc s2c="]);
+}
+
+#[test]
+fn row_16_the_last_octet_again_that_the_snaplen_had_cut_off() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "ab").missing(2).ack(5001)).send(S.ack(5001, 1004).window(0));
+    trace.send(C.data(1004, "d").ack(5001).at(500)).finish();
+    trace.expect(&["handshake finish c2s=ab[1 snaplen]d s2c="]);
 }
 
 #[test]

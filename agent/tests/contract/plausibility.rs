@@ -74,13 +74,31 @@ fn row_21_a_known_window_is_narrower() {
 }
 
 #[test]
+fn row_21_the_window_of_a_syn_says_little_where_a_scale_follows() {
+    // The server's first ACK, which offers more, is recorded behind the data that it made room for.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000).scale(7)).send(S.syn(5000).ack(1001).scale(7).window(4_000));
+    trace.send(C.data(6_001, "zzz").ack(5001)).send(C.data(1001, [b'x'; 5_000]).ack(5001)).finish();
+    trace.expect(&[&format!("handshake finish c2s={}zzz s2c=", "x".repeat(5_000))]);
+}
+
+#[test]
+fn row_21_believed_when_the_stream_comes_near() {
+    // A window of 100: 1151 is beyond it until 1001 has come.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(100)).send(C.data(1151, [b'y'; 100]).ack(5001));
+    for seq in [1001, 1051, 1101] {
+        trace.send(C.data(seq, [b'x'; 50]).ack(5001)).send(S.ack(5001, seq + 50).window(100));
+    }
+    trace.expect(&[&format!("handshake open c2s={}{} s2c=", "x".repeat(150), "y".repeat(100))]);
+}
+
+#[test]
 fn row_21_what_is_parked_may_be_overtaken() {
     // A window of 100: the segment at 1151 is parked, then the stream goes past it, then a late ACK names it.
     let mut trace = Trace::new(Config::default());
     trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(100)).send(C.data(1151, [b'x'; 100]).ack(5001));
-    for seq in [1001, 1101, 1201] {
-        trace.send(C.data(seq, [b'x'; 100]).ack(5001)).send(S.ack(5001, seq + 100).window(100));
-    }
+    trace.send(C.data(1001, [b'x'; 300]).ack(5001)).send(S.ack(5001, 1301).window(100));
     trace.send(S.ack(5001, 1160).window(100)).wait_until(5_000).finish();
     trace.expect(&[&format!("handshake finish c2s={} s2c=", "x".repeat(300))]);
 }

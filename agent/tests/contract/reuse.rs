@@ -51,6 +51,37 @@ fn row_11_what_the_confirmed_syn_carried_beyond_the_snaplen() {
 }
 
 #[test]
+fn row_11_the_syn_again_without_its_data() {
+    let mut trace = talking();
+    trace.send(C.syn(700_000).with("new").at(100)).send(C.syn(700_000).with("bad").at(200));
+    trace.send(C.syn(700_000).at(1_100)).send(S.syn(900_000).ack(700_001));
+    trace.finish().expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_a_syn_before_a_reset_has_to_come_again() {
+    let mut trace = talking();
+    trace.send(C.syn(700_000).at(100)).send(C.rst(1004).at(200)).wait_until(5_000);
+    trace.expect(&["handshake rst c2s=old s2c=yes"]);
+}
+
+#[test]
+fn row_11_a_syn_before_the_end_of_a_connection_that_still_waits() {
+    let mut trace = talking();
+    // 1005 was lost for us: the connection is kept for the hold.
+    trace.send(S.data(5004, "no").ack(1005)).send(C.fin(1005).ack(5006)).send(S.fin(5006).ack(1006));
+    trace.send(C.syn(700_000).with("new").at(100)).wait_until(2_000).send(S.syn(900_000).ack(700_004)).finish();
+    trace.expect(&["handshake fin c2s=old{1 not-captured} s2c=yesno", "handshake finish c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_a_simultaneous_open_of_which_the_first_syn_is_confirmed() {
+    let mut trace = talking();
+    trace.send(C.syn(700_000).at(100)).send(S.syn(900_000).with("hi")).send(S.syn(900_000).with("hi").ack(700_001));
+    trace.finish().expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s= s2c=hi"]);
+}
+
+#[test]
 fn row_11_a_simultaneous_open() {
     let mut trace = talking();
     trace.send(C.syn(700_000).at(100)).send(S.syn(900_000)).send(S.syn(900_000).ack(700_001));

@@ -24,7 +24,8 @@ fn every_stream_is_what_its_endpoint_sent() {
     for conversation in &recording.conversations {
         let record = record(&outcome, conversation);
         assert_eq!(record["start"], start(conversation), "{record}");
-        assert_eq!((&record["interface"], record["vlan"].is_null()), (&0.into(), true), "{record}");
+        // A pcap file does not say.
+        assert_eq!((record["interface"].is_null(), record["vlan"].is_null()), (true, true), "{record}");
     }
 }
 

@@ -151,7 +151,7 @@ fn two_at_once() {
     let outcome = capture.stop();
     outcome.assert_success();
     outcome.output.assert_complete(said.iter().flatten());
-    for (said, interface) in said.iter().zip([0, 1]) {
+    for (said, interface) in said.iter().zip(["s0", "s1"]) {
         assert!(said.iter().all(|c| outcome.output.record(c.client, c.server).interface == interface));
     }
     assert!(attached(&pair.server, "s1").is_empty());

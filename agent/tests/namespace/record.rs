@@ -26,7 +26,7 @@ pub(crate) struct Record {
     pub started: String,
     pub ended: String,
     /// Its place among the `-i` flags.
-    pub interface: u64,
+    pub interface: String,
     pub vlan: Option<u64>,
     pub c2s: Stream,
     pub s2c: Stream,
@@ -147,7 +147,7 @@ impl Record {
             server: endpoint("server"),
             started: text_at(line, "/started").to_owned(),
             ended: text_at(line, "/ended").to_owned(),
-            interface: number_at(line, "/interface"),
+            interface: line["interface"].as_str().unwrap_or_default().to_owned(),
             vlan: line.pointer("/vlan").and_then(Value::as_u64),
             c2s: Stream::parse(line.pointer("/c2s").unwrap()),
             s2c: Stream::parse(line.pointer("/s2c").unwrap()),

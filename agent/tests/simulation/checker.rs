@@ -35,6 +35,7 @@ pub(crate) struct Checker<'a> {
     pub(crate) step: Step,
     pub(crate) steps: usize,
     pub(crate) current: Option<Record>,
+    syns: Vec<Record>,
     captured: u64,
     open: HashMap<u32, Open>,
     serials: HashSet<u64>,
@@ -97,7 +98,7 @@ impl<'a> Checker<'a> {
             scenario,
             capture,
             config: scenario.config,
-            ledger: Ledger::new(capture),
+            ledger: Ledger::new(capture, scenario.config.require_handshake),
             census: Census::default(),
             contents: (0..talks).map(|talk| [0, 1].map(|side| Content::new(scenario.seed, talk, side))).collect(),
             failure: None,
@@ -107,6 +108,7 @@ impl<'a> Checker<'a> {
             step: Step::Timeout,
             steps: 0,
             current: None,
+            syns: Vec::new(),
             captured: 0,
             open: HashMap::new(),
             serials: HashSet::new(),
@@ -122,6 +124,9 @@ impl<'a> Checker<'a> {
         self.captured = captured;
         if let Some(record) = current {
             self.ledger.note(&record, captured);
+            if record.packet.syn && record.packet.kind == Kind::Real {
+                self.syns.push(record);
+            }
         }
     }
 
@@ -148,7 +153,7 @@ impl<'a> Checker<'a> {
         if summary.ended.is_some() {
             self.fail(|| format!("{id:?} opened with a reason to close"));
         }
-        let Some(record) = self.current else {
+        let Some(record) = self.opener(summary) else {
             return self.fail(|| format!("{id:?} opened out of nothing"));
         };
         let talk = record.packet.conversation;
@@ -174,6 +179,23 @@ impl<'a> Checker<'a> {
         let streams = Default::default();
         self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, streams });
         self.census.add(if summary.continues.is_some() { "row 26 continues" } else { "connections" });
+    }
+
+    /// The record that opens a connection: the current one, or (row 11) the SYN that waited for the end of another.
+    fn opener(&self, summary: &Summary<'_>) -> Option<Record> {
+        let between = |talk: usize| {
+            let [near, far] = self.endpoints(talk);
+            [[near, far], [far, near]].contains(&[summary.client, summary.server])
+        };
+        let waits = |syn: &&Record| {
+            let talk = syn.packet.conversation;
+            between(talk) && self.became[talk].is_empty() && self.ledger.talks[talk].opener.is_some()
+        };
+        let waiting = self.syns.iter().rev().find(waits).copied();
+        let current = self.current.filter(|record| self.ledger.talks[record.packet.conversation].opener.is_some());
+        current
+            .filter(|record| waiting.is_none_or(|syn| syn.packet.conversation == record.packet.conversation))
+            .or(waiting)
     }
 
     /// A conversation may become several connections only where the first was given up or forgotten.

@@ -16,6 +16,7 @@ pub(crate) struct Ledger {
     pub(crate) now: u64,
     pub(crate) refused: u64,
     pub(crate) payload: u64,
+    require_handshake: bool,
 }
 
 #[derive(Default)]
@@ -37,9 +38,8 @@ pub(crate) struct SideLedger {
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
     pub(crate) fin: Option<(usize, u64)>,
-    /// ACKs of the peer for this side: record, time, position; and the highest one that is believable (row 21).
-    pub(crate) acks: Vec<(usize, u64, u64)>,
-    pub(crate) believable_ack: u64,
+    /// ACKs of the peer for this side.
+    pub(crate) acks: Vec<Ack>,
     /// Records of this side.
     pub(crate) records: Vec<SideRecord>,
     /// Octets of keep-alives: while nothing says that they lie before RCV.NXT, they may be taken for data (row 16).
@@ -57,14 +57,25 @@ pub(crate) struct SideRecord {
     pub(crate) time: u64,
     pub(crate) position: u64,
     pub(crate) len: u64,
+    /// It takes sequence numbers, or seems to.
+    pub(crate) occupies: bool,
     /// Within the window that the tap knows of (row 21); what is not may be believed or not.
     pub(crate) plausible: bool,
 }
 
+#[derive(Clone, Copy)]
+pub(crate) struct Ack {
+    pub(crate) record: usize,
+    pub(crate) time: u64,
+    pub(crate) position: u64,
+    /// Within the window that the tap knows of (row 21).
+    pub(crate) plausible: bool,
+}
+
 impl Ledger {
-    pub(crate) fn new(capture: &Capture) -> Self {
+    pub(crate) fn new(capture: &Capture, require_handshake: bool) -> Self {
         let talks = capture.talks.iter().map(|_| TalkLedger::default()).collect();
-        Self { talks, ..Self::default() }
+        Self { talks, require_handshake, ..Self::default() }
     }
 
     /// Takes note of a record that is about to be handed to the reassembler; `captured` octets of its payload are.
@@ -90,22 +101,33 @@ impl Ledger {
         if packet.kind == Kind::Forged {
             return;
         }
-        let opens = packet.syn || !packet.rst && packet.len > 0;
+        let opens = packet.syn || !packet.rst && packet.len > 0 && !self.require_handshake;
         if opens {
             talk.opener.get_or_insert(index);
+        }
+        if talk.opener.is_none() {
+            return;
         }
         let scaled = talk.sides.iter().all(|side| side.scale.is_some());
         let known = talk.sides.iter().all(|side| side.syn.or(side.syn_ack).is_some());
         let [one, other] = &mut talk.sides;
         let (sender, peer) = if packet.from == 0 { (one, other) } else { (other, one) };
 
+        let reach = |side: &SideLedger| side.highest + if known { side.window.unwrap_or(0).max(1) } else { 16 << 20 };
+        if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
+            let plausible = ack < reach(peer);
+            peer.acks.push(Ack { record: index, time: now, position: ack, plausible });
+            peer.starts.push(ack);
+            if plausible {
+                peer.highest = peer.highest.max(ack);
+            }
+        }
         let offered = u64::from(packet.window);
         peer.window = Some(match (sender.scale, packet.syn) {
             (Some(shift), false) if scaled => offered << shift,
             _ => offered,
         });
-        let window = if known { sender.window.unwrap_or(0).max(1) } else { 16 << 20 };
-        let plausible = packet.position() < sender.highest + window || sender.records.is_empty();
+        let plausible = packet.position() < reach(sender) || sender.records.is_empty();
 
         if packet.syn {
             sender.scale = packet.scale;
@@ -122,25 +144,17 @@ impl Ledger {
             let captured = captured.min(len);
             sender.octets.add(position, position + captured, index);
             sender.cut.add(position + captured, position + len, index);
-        } else if packet.kind == Kind::KeepAlive && captured > 0 {
+        } else if packet.kind == Kind::KeepAlive && packet.len > 0 {
             sender.ambiguous.add(position, position + 1, index);
         }
         if packet.fin {
             sender.fin.get_or_insert((index, position + packet.len));
         }
-        if plausible {
+        let occupies = !packet.rst && packet.end() > packet.seq;
+        if plausible && occupies {
             sender.highest = sender.highest.max(position + len);
         }
-        sender.records.push(SideRecord { record: index, time: now, position, len, plausible });
-        if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
-            peer.acks.push((index, now, ack));
-            peer.starts.push(ack);
-            let window = if known { peer.window.unwrap_or(0).max(1) } else { 16 << 20 };
-            if ack < peer.highest + window {
-                peer.highest = peer.highest.max(ack);
-                peer.believable_ack = peer.believable_ack.max(ack);
-            }
-        }
+        sender.records.push(SideRecord { record: index, time: now, position, len, occupies, plausible });
     }
 
     pub(crate) fn side(&self, talk: usize, side: Side) -> &SideLedger {
@@ -151,7 +165,7 @@ impl Ledger {
 impl SideLedger {
     /// When the peer was first seen to acknowledge everything below `position`, by record `until`.
     pub(crate) fn acked(&self, position: u64, until: usize) -> Option<u64> {
-        self.acks.iter().find(|ack| ack.2 >= position && ack.0 <= until).map(|ack| ack.1)
+        self.acks.iter().find(|ack| ack.position >= position && ack.record <= until).map(|ack| ack.time)
     }
 
     pub(crate) fn window_is_closed(&self) -> bool {

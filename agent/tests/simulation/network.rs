@@ -89,7 +89,7 @@ struct Pair {
 #[derive(Clone, Copy)]
 enum Hop {
     Tap(Packet),
-    Record(Record),
+    Record(u64, Packet),
     Arrive(Packet),
 }
 
@@ -120,8 +120,8 @@ impl World<'_> {
         // What the tap has still in its hands is recorded.
         while let Some(Reverse((time, serial))) = self.queue.pop() {
             self.now = self.now.max(time);
-            if let Some(Hop::Record(record)) = self.hops.remove(&serial) {
-                self.records.push(record);
+            if let Some(Hop::Record(time, packet)) = self.hops.remove(&serial) {
+                self.keep(time, packet);
             }
         }
         for pair in 0..self.pairs.len() {
@@ -145,7 +145,7 @@ impl World<'_> {
         let Some(Reverse((_, serial))) = self.queue.pop() else { return };
         match self.hops.remove(&serial) {
             Some(Hop::Tap(packet)) => self.on_tap(packet),
-            Some(Hop::Record(record)) => self.records.push(record),
+            Some(Hop::Record(time, packet)) => self.keep(time, packet),
             Some(Hop::Arrive(packet)) => {
                 let pair = self.talks[packet.conversation].pair;
                 self.pairs[pair].in_flight -= 1;
@@ -256,8 +256,18 @@ impl World<'_> {
         let shuffled = if tap.tampered > 0 { 0 } else { self.rng.below(tap.shuffle + 1) };
         let wait = tap.skew[packet.from] + shuffled;
         let time = if tap.early_stamp { self.now } else { self.now + wait };
-        self.push(wait, Hop::Record(Record { time, packet, refused: self.refused }));
+        self.push(wait, Hop::Record(time, packet));
         true
+    }
+
+    /// A SYN behind the end of a conversation opens another, whoever sent it: there the forger stays away.
+    fn keep(&mut self, time: u64, packet: Packet) {
+        let ended = |known: &Packet| {
+            known.kind != Kind::Forged && known.conversation == packet.conversation && (known.rst || known.fin)
+        };
+        if packet.kind != Kind::Forged || !self.records.iter().any(|known| ended(&known.packet)) {
+            self.records.push(Record { time, packet, refused: self.refused });
+        }
     }
 
     /// Somebody off the path guesses: an RST or a SYN with a number far from everything.

@@ -6,7 +6,7 @@ use agent::reassembly::{
 
 use crate::{
     checker::{Checker, Declared, Open, OpenStream, Step},
-    ledger::SideLedger,
+    ledger::{Ack, SideLedger},
     packet::Side,
     scenario::generous,
 };
@@ -189,8 +189,12 @@ impl Checker<'_> {
             }
             GapCause::RingFull => declared.refused > 0,
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
-            GapCause::Limit => self.small_limits(),
-            GapCause::Close => closing && (acked.is_none() || ledger.believable_ack < end),
+            // Thousands of small segments reach the usual limit as well; one that was cut is two chunks.
+            GapCause::Limit => self.small_limits() || 2 * ledger.records.len() > self.config.max_stream_chunks as usize,
+            GapCause::Close => {
+                let believable = |ack: &Ack| ack.plausible && ack.record <= until && ack.position >= end;
+                closing && !ledger.acks.iter().any(believable)
+            }
             GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
         };
         (!legal).then(|| {
@@ -202,11 +206,12 @@ impl Checker<'_> {
     /// Row 7: nobody has denied the hole since it opened, and it has been open for the timeout.
     fn judge_timeout(&self, open: &Open, ledger: &SideLedger, declared: &Declared, start: u64, end: u64) -> bool {
         let beyond = ledger.records.iter().filter(|r| r.record > open.since && r.record <= declared.record);
-        let opened = beyond.clone().find(|r| r.position + r.len >= end && r.position >= start);
+        let opened = beyond.clone().find(|r| r.occupies && r.position + r.len >= end && r.position >= start);
         let Some(opened) = opened else { return false };
         let before = ledger.octets.within(0, start).map(|(.., record)| record).max().unwrap_or(0);
         let since = opened.record.max(before);
-        let denied = ledger.acks.iter().any(|ack| ack.0 > since && ack.0 <= declared.record && ack.2 <= start);
+        let denied =
+            ledger.acks.iter().any(|ack| ack.record > since && ack.record <= declared.record && ack.position <= start);
         self.elapsed(declared, opened.time) >= self.config.gap_timeout && (!denied || !ledger.all_plausible())
     }
 
@@ -248,16 +253,17 @@ impl Checker<'_> {
         trailing: Option<Gap>,
     ) -> Option<String> {
         let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
-        let acks = ledger.acks.iter().filter(|ack| ack.0 > open.since && ack.0 < rst).map(|ack| ack.2);
-        let acked = acks.max().unwrap_or(0);
-        let acked = ledger.fin.map_or_else(|| acked.saturating_sub(1), |(_, fin)| acked.min(fin));
+        let acks = ledger.acks.iter().filter(|ack| ack.record > open.since && ack.record < rst && ack.plausible);
+        let acked = acks.map(|ack| ack.position).max().unwrap_or(0);
+        let fin = ledger.fin.filter(|(record, _)| *record < rst);
+        let acked = fin.map_or_else(|| acked.saturating_sub(1), |(_, fin)| acked.min(fin));
         let reach = base + stream.edge + trailing.map_or(0, |gap| gap.len);
         if let Some(gap) = trailing {
             let (start, end) = (base + gap.offset, base + gap.offset + gap.len);
             let cut: u64 = ledger.cut.within(start, end).map(|(from, to, _)| to - from).sum();
             let legal = match gap.cause {
                 // One tail has one cause, though part of it may have been lost otherwise.
-                GapCause::Snaplen => cut > 0,
+                GapCause::Snaplen => cut > 0 || ledger.ambiguous.within(start, end).next().is_some(),
                 _ if cut == gap.len => false,
                 GapCause::NotCaptured => true,
                 GapCause::RingFull => self.ledger.refused > 0,
@@ -282,8 +288,7 @@ impl Checker<'_> {
 
     /// Row 13: the start is the lowest number seen within the hold.
     fn below_start_is_wrong(&self, open: &Open, ledger: &SideLedger, record: usize) -> bool {
-        let of_stream = |r: &&crate::ledger::SideRecord| r.record > open.since && r.len > 0;
-        let Some(first) = ledger.records.iter().find(of_stream) else { return false };
+        let Some(first) = ledger.records.iter().find(|r| r.record > open.since && r.occupies) else { return false };
         let Some(this) = ledger.records.iter().find(|r| r.record == record) else { return false };
         let doubtful = first.len <= 1 || this.len <= 1;
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()

@@ -1,4 +1,4 @@
-//! Frames of the recording: Ethernet without tags, IPv4 without options or IPv6 without extension headers, TCP.
+//! Frames of the recordings: Ethernet without tags, IPv4 without options or IPv6 without extension headers, TCP.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -17,12 +17,16 @@ pub(crate) struct Tcp<'a> {
     pub seq: u32,
     pub ack: u32,
     pub flags: u8,
+    /// As it stands there, without its scale.
+    pub window: u16,
     pub payload: &'a [u8],
 }
 
 pub(crate) const FIN: u8 = 0x01;
 pub(crate) const SYN: u8 = 0x02;
+pub(crate) const RST: u8 = 0x04;
 pub(crate) const ACK: u8 = 0x10;
+pub(crate) const URG: u8 = 0x20;
 
 impl Frame {
     pub(crate) fn tcp(&self) -> Tcp<'_> {
@@ -39,6 +43,7 @@ impl Frame {
             seq: self.u32(tcp + 4),
             ack: self.u32(tcp + 8),
             flags: self.bytes[tcp + 13],
+            window: self.u16(tcp + 14),
             payload: &self.bytes[self.payload_at()..end],
         }
     }

@@ -1,8 +1,11 @@
-//! A capture of real traffic that this project recorded itself, replayed by the binary that users run. Every stream is
-//! compared with the octets that the endpoints sent, as their manifest has them; nothing that is expected here was ever
-//! printed by xdpflow. `cargo xtask demo --record` makes the capture and the manifest, and the demo uses them, too.
+//! Captures of real traffic that this project recorded itself, replayed by the binary that users run. Every stream is
+//! compared with the octets that the endpoints sent, as their manifests have them; nothing that is expected here was ever
+//! printed by xdpflow.
 //!
-//! What is rewritten is rewritten here, by code that is as simple as its formats and shares nothing with `agent/src`.
+//! `xtask/demo/recorded.pcap` is what the demo replays, and `cargo xtask demo --record` makes it: HTTP, where nothing goes
+//! wrong. `troubles.pcap` beside this file is where something does, and `cargo run -p agent --example record_troubles`
+//! makes that. Whatever else is replayed is one of them rewritten, by code that is as simple as its formats and shares
+//! nothing with `agent/src`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its world fails there")]
 
@@ -21,3 +24,4 @@ mod link;
 mod loss;
 mod output;
 mod time;
+mod trouble;

@@ -48,10 +48,9 @@ fn ports_hosts_and_nets_select_exactly_the_matching_connections() {
     let mut counts = Vec::new();
     for (args, selects) in cases {
         let selected: Vec<_> = recording.conversations.iter().filter(|it| selects(it)).collect();
-        for shards in ["1", "2"] {
-            let args = [&args[..], &["--shards", shards]].concat();
-            assert_complete(&replay_frames(&recording.frames, &args), selected.iter().copied());
-        }
+        let shards = if counts.len() % 2 == 0 { "1" } else { "2" };
+        let args = [&args[..], &["--shards", shards]].concat();
+        assert_complete(&replay_frames(&recording.frames, &args), selected.iter().copied());
         counts.push(selected.len());
     }
     // Cases that select nothing, one, some and all, or the above would say little.

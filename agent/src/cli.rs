@@ -1,6 +1,6 @@
 //! What the user types, and what it means.
 
-use std::{net::IpAddr, num::NonZeroU32, path::PathBuf, time::Duration};
+use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use agent_common::filter::{Filter, NETS_MAX, Net, PORTS_MAX, PortRange};
 use anyhow::{Context as _, bail};
@@ -76,9 +76,9 @@ pub struct Capture {
     #[arg(long, value_enum, default_value_t = Attach::Auto)]
     pub attach: Attach,
 
-    /// Memory of each shard's ring: a power of two of at least a page
-    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_size)]
-    pub ring_size: u64,
+    /// Memory of each shard's ring: a power of two from 64K to 1G
+    #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_ring_size)]
+    pub ring_size: u32,
 
     /// Threads, each with a ring of its own [default: number of processors, at most 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
@@ -154,7 +154,7 @@ impl From<Attach> for kernel::Attach {
 #[command(next_help_heading = "Filter")]
 pub struct FilterArgs {
     /// Address at either end; may be repeated
-    #[arg(long, value_name = "ADDR")]
+    #[arg(long, value_name = "ADDR", value_parser = parse_host)]
     host: Vec<IpAddr>,
 
     /// Network at either end, such as 10.0.0.0/8 or 2001:db8::/32; may be repeated
@@ -166,8 +166,8 @@ pub struct FilterArgs {
     port: Vec<u16>,
 
     /// Bytes of each frame that are captured; what is cut off becomes a gap [default: all]
-    #[arg(long, value_name = "BYTES")]
-    snaplen: Option<NonZeroU32>,
+    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
+    snaplen: Option<u32>,
 }
 
 impl FilterArgs {
@@ -176,7 +176,7 @@ impl FilterArgs {
     /// When a flag is given more often than the kernel half has room for.
     pub fn build(&self) -> anyhow::Result<Filter> {
         let mut filter = Filter::zeroed();
-        filter.snaplen = self.snaplen.map_or(0, NonZeroU32::get);
+        filter.snaplen = self.snaplen.unwrap_or(0);
         filter.hosts_len = fill(&mut filter.hosts, "--host", self.host.iter().map(|&host| Net::new(host, u8::MAX)))?;
         let nets = self.net.iter().map(|net| Net::new(net.addr(), net.prefix_len()));
         filter.nets_len = fill(&mut filter.nets, "--net", nets)?;
@@ -357,6 +357,10 @@ fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
+fn parse_host(text: &str) -> anyhow::Result<IpAddr> {
+    text.parse().context("not an address (try 192.0.2.1 or 2001:db8::1; names are not looked up)")
+}
+
 fn parse_net(text: &str) -> anyhow::Result<IpNet> {
     let net: IpNet = match text.parse::<IpAddr>() {
         Ok(address) => address.into(),
@@ -384,6 +388,13 @@ fn parse_size(text: &str) -> anyhow::Result<u64> {
     };
     let number: u64 = digits.parse().context("not a size (try 4096, 64K, 64M or 1G)")?;
     number.checked_mul(1 << shift).filter(|&size| size <= 1 << 40).context("more than 1024G")
+}
+
+/// The kernel wants a power of two of pages; less than 64 KiB holds no merged frame.
+fn parse_ring_size(text: &str) -> anyhow::Result<u32> {
+    let size = parse_size(text)?;
+    let valid = u32::try_from(size).ok().filter(|size| size.is_power_of_two() && (1 << 16..=1 << 30).contains(size));
+    valid.context("not a power of two from 64K to 1G (try 64M)")
 }
 
 #[cfg(test)]
@@ -414,6 +425,14 @@ mod tests {
         let error = parse_net("10.1.0.0/8").unwrap_err().to_string();
         assert_eq!(error, "bits of the address are set outside the prefix (try 10.0.0.0/8)");
         assert!(parse_net("10.0.0.0/33").is_err());
+    }
+
+    #[test]
+    fn ring_sizes() {
+        assert_eq!(parse_ring_size("64M").unwrap(), 64 << 20);
+        for bad in ["1000", "48M", "32K", "2G", "0"] {
+            assert!(parse_ring_size(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

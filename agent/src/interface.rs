@@ -118,10 +118,10 @@ impl Interface {
 
     /// The interface called `name`.
     pub fn find(name: &str) -> Result<Self> {
-        Self::all()?
-            .into_iter()
-            .find(|interface| interface.name == name)
-            .with_context(|| format!("no interface is called {name} (try xdpflow interfaces)"))
+        Self::all()?.into_iter().find(|interface| interface.name == name).with_context(|| match name {
+            "any" => "no interface is called any (repeat -i for each one to capture on)".to_owned(),
+            name => format!("no interface is called {name} (try xdpflow interfaces)"),
+        })
     }
 
     /// How its frames begin, from its ARPHRD_ value. Loopback frames carry an Ethernet header of zeros.

@@ -55,7 +55,7 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
         direction: args.direction.into(),
         filter,
         shards,
-        ring_size: u32::try_from(args.ring_size).unwrap_or(u32::MAX),
+        ring_size: args.ring_size,
         config: args.limits.config(&args.output, shards, capture::random_key()?),
         output: args.limits.output(&args.output, shards, output),
         tell: Arc::new(tell),

@@ -204,12 +204,14 @@ impl Display for Report {
         line(f, frames.badlen, "segments whose IP header claims more than was there")?;
 
         let gaps = reassembly.gaps - reassembly.gaps_filled + reassembly.gaps_trailing;
+        let lost = sink.disk_slow + sink.disk_full + sink.write_error;
+        let missing = gaps + lost;
         writeln!(f, "{:>14} connections", reassembly.opened)?;
         writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?;
-        writeln!(f, "{gaps:>14} bytes missing (gaps)")?;
-        line(f, sink.disk_slow, "bytes lost: the disk was too slow")?;
-        line(f, sink.disk_full, "bytes lost: the disk was full")?;
-        line(f, sink.write_error, "bytes lost to write errors")?;
+        writeln!(f, "{missing:>14} bytes missing (gaps)")?;
+        line(f, sink.disk_slow, "of them because the disk was too slow")?;
+        line(f, sink.disk_full, "of them because the disk was full")?;
+        line(f, sink.write_error, "of them because of write errors")?;
         line(f, reassembly.duplicate, "bytes retransmitted")?;
         line(f, reassembly.conflict, "bytes retransmitted with other values")?;
         line(f, reassembly.late, "bytes too late for their gap")?;

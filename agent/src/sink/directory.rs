@@ -6,7 +6,7 @@ use std::{
     thread::{self, JoinHandle},
 };
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow, ensure};
 use rustix::process::{Resource, getrlimit};
 
 use crate::{
@@ -56,11 +56,10 @@ impl Directory {
         );
 
         let open = output.dir.join(OPEN);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&open)
-            .with_context(|| format!("create {} (choose a directory that this user may write to)", open.display()))?;
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(&open).map_err(|error| {
+            let (open, reason) = (open.display(), error.kind());
+            anyhow!("create {open}: {reason} (choose a directory that this user may write to)")
+        })?;
         let left = fs::read_dir(&open).with_context(|| format!("read {}", open.display()))?.count();
         if left > 0 {
             let open = open.display();

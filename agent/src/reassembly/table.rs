@@ -116,3 +116,6 @@ fn spread(keys: &[ShardKey; 2], a: Endpoint, b: Endpoint) -> u64 {
     let head = Head { src: a.address, dst: b.address, src_port: a.port, dst_port: b.port, fragment: false };
     (u64::from(keys[0].hash(&head)) << 32) | u64::from(keys[1].hash(&head))
 }
+
+// The README says what a connection costs.
+const _: () = assert!(size_of::<Option<Connection>>() <= 320);

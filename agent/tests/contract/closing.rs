@@ -222,3 +222,16 @@ fn row_17_a_window_probes_octet_counts_once() {
     trace.send(C.data(1004, "d").ack(5001).at(1_500)).send(S.ack(5001, 1004).window(1_000));
     trace.send(C.data(1004, "def").ack(5001)).expect(&["handshake open c2s=abcdef s2c="]);
 }
+
+#[test]
+fn row_09_an_empty_fin_that_overtook_more_than_a_window() {
+    // A window of 100, of which the FIN is far outside until the stream has come there.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(100)).send(C.ack(1001, 5001));
+    trace.send(C.fin(1201).ack(5001));
+    for seq in [1001, 1101] {
+        trace.send(C.data(seq, [b'x'; 100]).ack(5001)).send(S.ack(5001, seq + 100).window(100));
+    }
+    trace.send(S.fin(5001).ack(1202)).send(C.ack(1202, 5002));
+    trace.expect(&[&format!("handshake fin c2s={} s2c=", "x".repeat(200))]);
+}

@@ -36,7 +36,7 @@ impl Parked {
 impl Stream {
     /// Remembers a piece that lies far from everything known.
     pub(super) fn park<S>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
-        if piece.len() == 0 {
+        if piece.len() == 0 && !piece.fin {
             return;
         }
         let extra = self.extra.get_or_insert_default();
@@ -79,7 +79,8 @@ impl Stream {
             self.end_pickup(cx);
         }
         let Some(offset) = self.offset_of(parked.seq, WINDOW_ANY) else { return };
-        if offset > self.highest().cast_signed() {
+        // Before a FIN alone lies the end of the stream, which may still come: it waits like any hole.
+        if offset > self.highest().cast_signed() && parked.piece(0).len() > 0 {
             self.flush_all(GapCause::NotCaptured, cx);
             self.skip_to(offset.cast_unsigned(), GapCause::NotCaptured, cx);
         }

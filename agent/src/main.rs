@@ -60,7 +60,10 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
         output: args.limits.output(&args.output, shards, output),
         tell: Arc::new(tell),
     };
-    Ok(conclude(&capture.run()?, &args.output))
+    let capture::Outcome { report, errors } = capture.run()?;
+    let status = conclude(&report, &args.output);
+    errors.iter().for_each(|error| say(&format!("{error:#}")));
+    Ok(if errors.is_empty() { status } else { ExitCode::FAILURE })
 }
 
 fn list_interfaces() -> anyhow::Result<ExitCode> {

@@ -15,7 +15,7 @@ use aya::{
 };
 use rustix::io::Errno;
 
-use super::{HEARTBEAT_AGE_MAX, Kernel, errno, reason};
+use super::{HEARTBEAT_AGE_MAX, Kernel, NOT_PERMITTED, errno, reason};
 use crate::{
     interface::{self, Interface, Receive},
     netlink,
@@ -357,8 +357,13 @@ fn heartbeat(program: &ProgramInfo) -> Option<u64> {
 fn loading(what: &str, error: &ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
-        let last = log.lines().rfind(|line| !line.starts_with("processed ") && !line.trim().is_empty());
+        // The reason comes last, but for what the verifier says about itself.
+        let statistics = ["processed ", "stack depth ", "verification time "];
+        let last = log
+            .lines()
+            .rfind(|line| !statistics.iter().any(|start| line.starts_with(start)) && !line.trim().is_empty());
         return match last {
+            Some(line) if line.ends_with("for !root") => anyhow!("load the {what} programs: {NOT_PERMITTED}"),
             Some(line) => anyhow!("load the {what} programs: {}: {line}", reason(io_error)),
             None => anyhow!("load the {what} programs: {}", reason(io_error)),
         };

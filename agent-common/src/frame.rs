@@ -9,6 +9,9 @@ pub const VERSION: u8 = 1;
 /// fit into 512 KiB + 512.
 pub const CAPLEN_MAX: u32 = 512 * 1024 + 512;
 
+/// Most interfaces of one capture.
+pub const INTERFACES_MAX: usize = 256;
+
 /// What the kernel says about one frame. Native byte order; lengths in octets.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
 #[repr(C)]

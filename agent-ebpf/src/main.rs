@@ -12,7 +12,7 @@ use core::arch::asm;
 use agent_common::{
     counter::Counter,
     filter::{Filter, Head, Parsed, parse},
-    frame::{CAPLEN_MAX, FrameHeader, LinkType, VERSION, flags},
+    frame::{CAPLEN_MAX, FrameHeader, INTERFACES_MAX, LinkType, VERSION, flags},
     ring::{RINGS_MAX, RingStats},
     shard::ShardKey,
 };
@@ -53,7 +53,7 @@ static COUNTERS: PerCpuArray<[u64; Counter::ALL.len()]> = PerCpuArray::with_max_
 
 /// ifindex to the agent's own number of the interface.
 #[map]
-static INTERFACES: HashMap<u32, u32> = HashMap::with_max_entries(256, 0);
+static INTERFACES: HashMap<u32, u32> = HashMap::with_max_entries(INTERFACES_MAX as u32, 0);
 
 /// Boot-clock nanoseconds at which the agent was last known to live.
 #[map]
@@ -337,9 +337,14 @@ fn wakeup(ring: &Ring, stats: *mut RingStats, size: u64) -> u64 {
     let ring: *const Ring = ring;
     // SAFETY: a ring of ours.
     let level = unsafe { bpf_ringbuf_query(ring.cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
-    // SAFETY: the map's value; losing a race costs the exact maximum, which is only a hint.
-    let level_max = unsafe { &mut (*stats).level_max };
-    *level_max = level.max(*level_max);
+    // SAFETY: the map's value.
+    let level_max = unsafe { &raw mut (*stats).level_max };
+    // A store for every record would have the processors fight for the line.
+    // SAFETY: as before; losing a race costs the exact maximum, which is only a hint.
+    if level > unsafe { level_max.read_volatile() } {
+        // SAFETY: as before.
+        unsafe { level_max.write_volatile(level) };
+    }
     let mark = WAKE_LEVEL.load();
     u64::from(if level >= mark && level < mark + 2 * size { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }

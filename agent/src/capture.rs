@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
     time,
 };
@@ -41,6 +41,12 @@ pub struct Capture {
     pub tell: Tell,
 }
 
+/// How a capture ended: what it did, and what went wrong while it ran.
+pub struct Outcome {
+    pub report: Report,
+    pub errors: Vec<anyhow::Error>,
+}
+
 /// How long a shard sleeps when nothing wakes it: the programs wake it only when its ring fills, so this is how long the
 /// last frames of a burst wait.
 const POLL: Duration = Duration::from_millis(10);
@@ -58,13 +64,14 @@ impl Capture {
     ///
     /// # Errors
     ///
-    /// When something cannot be loaded, attached or made. Nothing stays attached in any case.
-    pub fn run(self) -> anyhow::Result<Report> {
+    /// When something cannot be loaded, attached or made. Nothing stays attached in any case. What goes wrong later ends
+    /// the capture in order, with all that was captured until then.
+    pub fn run(self) -> anyhow::Result<Outcome> {
         let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
         runtime.block_on(self.run_async())
     }
 
-    async fn run_async(self) -> anyhow::Result<Report> {
+    async fn run_async(self) -> anyhow::Result<Outcome> {
         // First of all, so that from here on an interrupt ends the capture in order.
         let mut interrupt = signal(SignalKind::interrupt()).context("catch SIGINT")?;
         let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
@@ -95,12 +102,39 @@ impl Capture {
         }
         (self.tell)(&format!("listening on {}", listening.join(", ")));
 
+        let watched = self.watch(&mut kernel, &threads, &mut interrupt, &mut terminate).await;
+        // In this order, so that the ledgers can balance: no program runs, then every record is read, then the counters
+        // are what they will ever be.
+        let detached = kernel.detach();
+        stop.send_replace(true);
+        let mut errors: Vec<_> = [watched, detached].into_iter().filter_map(Result::err).collect();
+        let mut report = Report::default();
+        for thread in threads {
+            match thread.join() {
+                Ok(totals) => report.totals.merge(&totals),
+                Err(error) => errors.push(error),
+            }
+        }
+        kernel.messages().iter().for_each(|message| (self.tell)(message));
+        report.source = Source::Kernel(kernel.counters()?);
+        report.elapsed = Duration::from_nanos(clock::now().since(started));
+        Ok(Outcome { report, errors })
+    }
+
+    /// Returns when the capture has to end.
+    async fn watch(
+        &self,
+        kernel: &mut Kernel,
+        threads: &[ShardThread],
+        interrupt: &mut Signal,
+        terminate: &mut Signal,
+    ) -> anyhow::Result<()> {
         let mut heartbeat = time::interval(HEARTBEAT);
         let mut present = self.interfaces.len();
         loop {
             tokio::select! {
-                _ = interrupt.recv() => break,
-                _ = terminate.recv() => break,
+                _ = interrupt.recv() => return Ok(()),
+                _ = terminate.recv() => return Ok(()),
                 _ = heartbeat.tick() => {}
             }
             kernel.heartbeat(clock::now().0)?;
@@ -111,25 +145,13 @@ impl Capture {
             }
             if present == 0 {
                 (self.tell)("no interface is left to capture on");
-                break;
+                return Ok(());
             }
+            // Only an error ends one before it is told to.
             if threads.iter().any(ShardThread::is_finished) {
-                break;
+                return Ok(());
             }
         }
-
-        // In this order, so that the ledgers can balance: no program runs, then every record is read, then the counters
-        // are what they will ever be.
-        kernel.detach()?;
-        stop.send_replace(true);
-        let mut report = Report::default();
-        for thread in threads {
-            report.totals.merge(&thread.join()?);
-        }
-        kernel.messages().iter().for_each(|message| (self.tell)(message));
-        report.source = Source::Kernel(kernel.counters()?);
-        report.elapsed = Duration::from_nanos(clock::now().since(started));
-        Ok(report)
     }
 }
 

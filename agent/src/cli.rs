@@ -34,7 +34,7 @@ connections.jsonl there. `xdpflow capture --help` explains the rest.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Capture from interfaces until interrupted (needs root, or CAP_BPF and CAP_NET_ADMIN)
+    /// Capture from interfaces until interrupted (needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)
     #[command(after_help = CAPTURE_EXAMPLES)]
     Capture(Capture),
     /// Read pcap and pcapng files instead, with the same filters and the same output
@@ -76,7 +76,7 @@ pub struct Capture {
     #[arg(long, value_enum, default_value_t = Attach::Auto)]
     pub attach: Attach,
 
-    /// Memory of each shard's ring: a power of two from 64K to 1G
+    /// Memory of each shard's ring: a power of two from 256K to 1G
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_ring_size)]
     pub ring_size: u32,
 
@@ -390,11 +390,12 @@ fn parse_size(text: &str) -> anyhow::Result<u64> {
     number.checked_mul(1 << shift).filter(|&size| size <= 1 << 40).context("more than 1024G")
 }
 
-/// The kernel wants a power of two of pages; less than 64 KiB holds no merged frame.
+/// The kernel wants a power of two of pages, and refuses a record that is larger than the ring, even an empty one: with
+/// less than 256 KiB no full IP packet would ever get through (`lo`, merged frames).
 fn parse_ring_size(text: &str) -> anyhow::Result<u32> {
     let size = parse_size(text)?;
-    let valid = u32::try_from(size).ok().filter(|size| size.is_power_of_two() && (1 << 16..=1 << 30).contains(size));
-    valid.context("not a power of two from 64K to 1G (try 64M)")
+    let valid = u32::try_from(size).ok().filter(|size| size.is_power_of_two() && (1 << 18..=1 << 30).contains(size));
+    valid.context("not a power of two from 256K to 1G (try 64M)")
 }
 
 #[cfg(test)]
@@ -430,7 +431,7 @@ mod tests {
     #[test]
     fn ring_sizes() {
         assert_eq!(parse_ring_size("64M").unwrap(), 64 << 20);
-        for bad in ["1000", "48M", "32K", "2G", "0"] {
+        for bad in ["1000", "48M", "128K", "2G", "0"] {
             assert!(parse_ring_size(bad).is_err(), "{bad}");
         }
     }

@@ -261,11 +261,7 @@ fn has_tcx() -> bool {
 /// Without privileges the first map fails already, and everything after it would: say what is missing, not what failed.
 fn loading(error: &EbpfError) -> anyhow::Error {
     match errno(error) {
-        Some(Errno::PERM) => {
-            anyhow!(
-                "load the eBPF half: operation not permitted (try sudo, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)"
-            )
-        }
+        Some(Errno::PERM) => anyhow!("load the eBPF half: {NOT_PERMITTED}"),
         _ => anyhow!("load the eBPF half: {}", reason(error)),
     }
 }
@@ -300,6 +296,9 @@ fn source<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a io::Error> {
 
 /// The kernel half as build.rs left it; empty when it could not be built.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/xdpflow.o"));
+
+const NOT_PERMITTED: &str =
+    "operation not permitted (try sudo, or the capabilities CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)";
 
 /// Least size of a ring; larger pages only round it up further.
 const PAGE_SIZE: u32 = 4096;

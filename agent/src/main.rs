@@ -21,6 +21,7 @@ use agent::{
     report::Report,
     sink::{OnFull, Output},
 };
+use agent_common::frame::INTERFACES_MAX;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
 
 fn main() -> ExitCode {
@@ -40,6 +41,10 @@ fn main() -> ExitCode {
 
 fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
     let filter = args.filter.build().unwrap_or_else(|error| misused(&error));
+    let given = args.interface.len();
+    if given > INTERFACES_MAX {
+        misused(&anyhow::anyhow!("{given} interfaces were given: a capture takes at most {INTERFACES_MAX}"));
+    }
     let mut names = args.interface.iter();
     while let Some(name) = names.next() {
         if names.as_slice().contains(name) {
@@ -60,7 +65,10 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
         output: args.limits.output(&args.output, shards, output),
         tell: Arc::new(tell),
     };
-    Ok(conclude(&capture.run()?, &args.output))
+    let capture::Outcome { report, errors } = capture.run()?;
+    let status = conclude(&report, &args.output);
+    errors.iter().for_each(|error| say(&format!("{error:#}")));
+    Ok(if errors.is_empty() { status } else { ExitCode::FAILURE })
 }
 
 fn list_interfaces() -> anyhow::Result<ExitCode> {

@@ -117,6 +117,7 @@ impl Shard {
 
     /// Delivers what is queued, closes what is open, writes what is in memory.
     pub fn finish(mut self) -> Totals {
+        self.sink.source_ended();
         self.reassembler.finish(&mut self.sink);
         Totals { frames: self.frames, reassembly: *self.reassembler.stats(), sink: self.sink.finish() }
     }

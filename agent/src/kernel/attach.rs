@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use aya::{
     maps::{Array, MapData, MapInfo},
     programs::{
-        LinkOrder, ProgramError, SchedClassifier, Xdp, XdpMode,
+        LinkOrder, ProgramError, ProgramInfo, SchedClassifier, Xdp, XdpMode,
         links::FdLink,
         loaded_programs,
         tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcAttachType, qdisc_add_clsact, qdisc_detach_program},
@@ -15,7 +15,7 @@ use aya::{
 };
 use rustix::io::Errno;
 
-use super::{HEARTBEAT_AGE_MAX, Kernel, errno, reason};
+use super::{HEARTBEAT_AGE_MAX, Kernel, NOT_PERMITTED, errno, reason};
 use crate::{
     interface::{self, Interface, Receive},
     netlink,
@@ -334,27 +334,36 @@ fn tc_message(index: u32, handle: u32, parent: u32) -> [u8; 20] {
 }
 
 /// Whether every kernel half of this name that is loaded has lost its agent, so that a filter that carries our name is
-/// a leftover. An agent writes its heartbeat before it attaches, and then every second.
+/// a leftover. An agent writes its heartbeat before it attaches, and then every second. One that we may not ask about
+/// (that takes CAP_SYS_ADMIN) lives.
 pub(super) fn no_agent_lives(now: u64) -> bool {
-    let ours = loaded_programs().filter_map(Result::ok).filter(|program| {
-        program.name_as_str().is_some_and(|name| name.starts_with("xdpflow_rx") || name.starts_with("xdpflow_tx"))
-    });
-    let mut beats = ours.filter_map(|program| {
-        let maps = program.map_ids().ok().flatten()?;
-        let id = maps
-            .into_iter()
-            .find(|&id| MapInfo::from_id(id).is_ok_and(|map| map.name_as_str() == Some("HEARTBEAT")))?;
-        let map = aya::maps::Map::Array(MapData::from_id(id).ok()?);
-        Array::<_, u64>::try_from(map).ok()?.get(&0, 0).ok()
-    });
-    beats.all(|beat| now.saturating_sub(beat) > HEARTBEAT_AGE_MAX)
+    loaded_programs().all(|program| {
+        let Ok(program) = program else { return false };
+        let ours =
+            program.name_as_str().is_some_and(|name| name.starts_with("xdpflow_rx") || name.starts_with("xdpflow_tx"));
+        !ours || heartbeat(&program).is_some_and(|beat| now.saturating_sub(beat) > HEARTBEAT_AGE_MAX)
+    })
+}
+
+/// When the agent that loaded `program` last showed that it lives.
+fn heartbeat(program: &ProgramInfo) -> Option<u64> {
+    let maps = program.map_ids().ok().flatten()?;
+    let id =
+        maps.into_iter().find(|&id| MapInfo::from_id(id).is_ok_and(|map| map.name_as_str() == Some("HEARTBEAT")))?;
+    let map = aya::maps::Map::Array(MapData::from_id(id).ok()?);
+    Array::<_, u64>::try_from(map).ok()?.get(&0, 0).ok()
 }
 
 fn loading(what: &str, error: &ProgramError) -> anyhow::Error {
     if let ProgramError::LoadError { io_error, verifier_log } = error {
         let log = verifier_log.to_string();
-        let last = log.lines().rfind(|line| !line.starts_with("processed ") && !line.trim().is_empty());
+        // The reason comes last, but for what the verifier says about itself.
+        let statistics = ["processed ", "stack depth ", "verification time "];
+        let last = log
+            .lines()
+            .rfind(|line| !statistics.iter().any(|start| line.starts_with(start)) && !line.trim().is_empty());
         return match last {
+            Some(line) if line.ends_with("for !root") => anyhow!("load the {what} programs: {NOT_PERMITTED}"),
             Some(line) => anyhow!("load the {what} programs: {}: {line}", reason(io_error)),
             None => anyhow!("load the {what} programs: {}", reason(io_error)),
         };

@@ -4,6 +4,7 @@ use std::{
     os::unix::fs::DirBuilderExt as _,
     sync::{Arc, Mutex},
     thread::{self, JoinHandle},
+    time::Duration,
 };
 
 use anyhow::{Context as _, anyhow, ensure};
@@ -39,6 +40,8 @@ pub struct Directory {
     output: Output,
     queue: Arc<Queue>,
     writer: Option<JoinHandle<()>>,
+    /// The source has ended, and so can wait.
+    source_ended: bool,
 }
 
 impl Directory {
@@ -94,6 +97,7 @@ impl Directory {
             output,
             queue,
             writer: Some(writer),
+            source_ended: false,
         })
     }
 
@@ -113,16 +117,18 @@ impl Directory {
         self.queue.wake();
     }
 
+    /// No frame follows. Closing what is open makes more records at once than the queue has room for, so that from now on
+    /// they wait for it, as long as the writer makes progress.
+    pub fn source_ended(&mut self) {
+        self.source_ended = true;
+    }
+
     /// Hands everything to the writer and waits for it, as long as it makes progress.
     pub fn finish(mut self) -> Stats {
         while let Some(key) = self.oldest {
             self.hand_over(key);
         }
-        let patience = match self.output.on_full {
-            OnFull::Wait => None,
-            OnFull::Drop => Some(self.output.patience),
-        };
-        let (written, left_behind) = self.queue.finish(patience);
+        let (written, left_behind) = self.queue.finish(self.patience());
         self.stats.merge(&written);
         self.stats.buffer_high = self.shared.pool.high() as u64;
         if left_behind {
@@ -255,17 +261,24 @@ impl Directory {
     }
 
     /// Whether the queue takes one more record; waits until it does if the source can wait.
-    fn has_room(&self) -> bool {
+    fn has_room(&mut self) -> bool {
         if self.queue.size() < self.output.queue {
             return true;
         }
-        match self.output.on_full {
-            OnFull::Wait => {
-                self.queue.wait_for_room(self.output.queue);
-                true
-            }
-            OnFull::Drop => false,
+        if self.output.on_full == OnFull::Drop && !self.source_ended {
+            return false;
         }
+        let has_room = self.queue.wait_for_room(self.output.queue, self.patience());
+        if !has_room {
+            // Once is enough: nothing after this waits for that long again.
+            self.output.patience = Duration::ZERO;
+        }
+        has_room
+    }
+
+    /// How long a writer that makes no progress is waited for.
+    fn patience(&self) -> Option<Duration> {
+        (self.output.on_full == OnFull::Drop).then_some(self.output.patience)
     }
 
     fn stop(&mut self, key: Key) {
@@ -381,7 +394,7 @@ impl Sink for Directory {
 impl Directory {
     /// Waits until the writer has nothing to do, and returns the numbers of both.
     pub(super) fn stats_of_now(&mut self) -> Stats {
-        self.queue.wait_for_room(1);
+        self.queue.wait_for_room(1, None);
         let mut stats = self.stats;
         stats.merge(&self.queue.stats());
         stats

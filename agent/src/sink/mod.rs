@@ -54,7 +54,7 @@ pub struct Output {
     pub max_open_files: usize,
     /// Sinks of this run.
     pub shards: u32,
-    /// How long [`Directory::finish`] waits for a writer that makes no progress; only with [`OnFull::Drop`].
+    /// How long a writer that makes no progress is waited for at the end; only with [`OnFull::Drop`].
     pub patience: Duration,
     /// Told of the first failure of each kind, as one line without a newline.
     pub report: Report,
@@ -126,7 +126,7 @@ pub enum Names {
 pub enum OnFull {
     /// The source can wait: so does the shard.
     Wait,
-    /// It cannot: whole streams stop, and records are lost.
+    /// It cannot until it ends: whole streams stop, and records are lost.
     Drop,
 }
 

@@ -143,24 +143,43 @@ impl Queue {
         self.lock().stats
     }
 
-    /// Waits until the messages take up no more than half of `limit`, or the writer has ended.
-    pub(super) fn wait_for_room(&self, limit: usize) {
+    /// Waits until the messages take up no more than half of `limit`; with `patience`, only while the writer makes
+    /// progress. Returns whether they do.
+    pub(super) fn wait_for_room(&self, limit: usize, patience: Option<Duration>) -> bool {
         let limit = limit / 2;
         self.wake();
-        let mut state = self.lock();
-        while state.size > limit && !state.ended {
-            state.waiting = Some(limit);
-            state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
-        }
+        let state = self.wait_until(patience, |state| {
+            let done = state.size <= limit || state.ended;
+            state.waiting = (!done).then_some(limit);
+            done
+        });
+        state.size <= limit
     }
 
     /// Waits for the writer to do what is queued and to end; with `patience`, only while it makes progress. Returns its
     /// numbers, and whether it was left behind; what it has not done is then counted as lost.
     pub(super) fn finish(&self, patience: Option<Duration>) -> (Stats, bool) {
         self.close();
+        let mut state = self.wait_until(patience, |state| state.ended);
+        let mut stats = state.stats;
+        let left = mem::take(&mut state.current.1);
+        stats.merge(&left);
+        let messages = mem::take(&mut state.messages);
+        for message in &messages {
+            stats.merge(&message.loss());
+        }
+        (stats, !state.ended || left != Stats::default() || !messages.is_empty())
+    }
+
+    /// Waits until `done`, or until no system call of the writer has come back for as long as `patience`.
+    fn wait_until(
+        &self,
+        patience: Option<Duration>,
+        mut done: impl FnMut(&mut State) -> bool,
+    ) -> MutexGuard<'_, State> {
         let mut state = self.lock();
         let mut progress = self.progress.load(Ordering::Relaxed);
-        while !state.ended {
+        while !done(&mut state) {
             let Some(patience) = patience else {
                 state = self.room.wait(state).unwrap_or_else(PoisonError::into_inner);
                 continue;
@@ -172,14 +191,7 @@ impl Queue {
                 break;
             }
         }
-        let mut stats = state.stats;
-        let left = mem::take(&mut state.current.1);
-        stats.merge(&left);
-        let messages = mem::take(&mut state.messages);
-        for message in &messages {
-            stats.merge(&message.loss());
-        }
-        (stats, !state.ended || left != Stats::default() || !messages.is_empty())
+        state
     }
 
     /// No message will follow.

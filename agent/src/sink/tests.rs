@@ -848,6 +848,27 @@ fn a_disk_that_hangs_costs_streams_and_not_time() {
 }
 
 #[test]
+fn at_the_end_records_wait_for_room() {
+    let scratch = Scratch::new();
+    let (output, _) = scratch.output(|output| {
+        output.on_full = OnFull::Drop;
+        output.queue = 4_096;
+    });
+    let mut feed = Feed::new(output);
+    for slot in 0..1_000 {
+        feed.open(slot);
+        feed.data(slot, C2S, 5);
+    }
+    feed.sink.source_ended();
+    for slot in 0..1_000 {
+        feed.close(slot);
+    }
+    let stats = feed.finish();
+    assert_eq!((stats.records, stats.records_lost), (1_000, 0), "{stats:#?}");
+    assert_eq!(closed(&scratch.0.join("out")).len(), 1_000);
+}
+
+#[test]
 #[ignore = "needs root: mounts an ext4 image and freezes it"]
 fn the_end_does_not_wait_for_a_disk_that_hangs() {
     let scratch = Scratch::new();

@@ -29,8 +29,9 @@ Examples:
   xdpflow replay monday.pcap tuesday.pcapng --port 80 --gaps skip -o out
   xdpflow interfaces
 
-Each stream (one direction of a connection) becomes one file below the output directory, and each connection a line in
-connections.jsonl there. `xdpflow capture --help` explains the rest.";
+Each stream (one direction of a connection) becomes one file below the output directory. What is in it, what is missing and
+why is in DATE/connections.jsonl there, in the line with which the connection closes. `xdpflow capture --help` and
+`xdpflow replay --help` explain the rest.";
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
@@ -54,13 +55,18 @@ Examples:
 
 Values of one flag are alternatives; different flags must all hold. A host, net or port may be at either end.
 Frames always pass: nothing is dropped, delayed or changed. Ctrl-C detaches, writes what is in memory and prints a
-summary; the exit status is 0 when every frame and every byte is accounted for.";
+summary; the exit status is 0 when every frame and every byte is accounted for, 1 when not or after an error, 2 when the
+command line is wrong.";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
   xdpflow replay capture.pcap -o out
   xdpflow replay day1.pcapng day2.pcapng --host 2001:db8::7 -o out
-  xdpflow replay capture.pcap --gaps zero --shards 2 -o out";
+  xdpflow replay capture.pcap --gaps zero --shards 2 -o out
+
+Values of one flag are alternatives; different flags must all hold. A host, net or port may be at either end.
+The exit status is 0 when every frame and every byte is accounted for, 1 when not or after an error, 2 when the command line
+is wrong or the link type of a file is not supported.";
 
 #[derive(Args, Debug)]
 pub struct Capture {
@@ -72,7 +78,7 @@ pub struct Capture {
     #[arg(long, value_enum, default_value_t = Direction::Both)]
     pub direction: Direction,
 
-    /// Where to hook into the receive path
+    /// Where to hook into the receive path; what is sent always comes from tc
     #[arg(long, value_enum, default_value_t = Attach::Auto)]
     pub attach: Attach,
 
@@ -80,7 +86,7 @@ pub struct Capture {
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_ring_size)]
     pub ring_size: u32,
 
-    /// Threads, each with a ring of its own [default: number of processors, at most 8]
+    /// Threads, each with a ring of its own; at most 64 [default: number of processors, at most 8]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     pub shards: Option<u32>,
 
@@ -98,7 +104,7 @@ pub struct Replay {
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Threads, each of which reads the whole file
+    /// Threads, each of which reads all files; at most 64
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub shards: u32,
 
@@ -121,11 +127,11 @@ pub enum Direction {
 pub enum Attach {
     /// XDP in the driver: the cheapest on hardware, costs a virtual device its segmentation offload
     Native,
-    /// XDP behind the driver: works everywhere, copies what is not linear
+    /// XDP behind the driver: for any driver, makes every frame linear first
     Generic,
     /// tc ingress: beside another XDP program, or on devices that XDP does not suit
     Tc,
-    /// Native XDP on drivers known to take it well, tc elsewhere
+    /// Native XDP on drivers known to take it well, tc elsewhere and where XDP is refused
     Auto,
 }
 
@@ -153,19 +159,19 @@ impl From<Attach> for kernel::Attach {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Filter")]
 pub struct FilterArgs {
-    /// Address at either end; may be repeated
+    /// Address at either end; up to 16 times
     #[arg(long, value_name = "ADDR", value_parser = parse_host)]
     host: Vec<IpAddr>,
 
-    /// Network at either end, such as 10.0.0.0/8 or 2001:db8::/32; may be repeated
+    /// Network at either end, such as 10.0.0.0/8 or 2001:db8::/32; up to 16 times
     #[arg(long, value_name = "CIDR", value_parser = parse_net)]
     net: Vec<IpNet>,
 
-    /// Port at either end; may be repeated
+    /// Port at either end; up to 16 times
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Vec<u16>,
 
-    /// Bytes of each frame that are captured; what is cut off becomes a gap [default: all]
+    /// Bytes of each frame that are captured; what is cut off is recorded as missing [default: all]
     #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
     snaplen: Option<u32>,
 }
@@ -246,12 +252,12 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
     gap_hold: Duration,
 
-    /// How long a hole is waited for when the peer says nothing
+    /// How long a hole is waited for when the peer acknowledges nothing
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     gap_timeout: Duration,
 
-    /// Close a connection that has been silent for so long
-    #[arg(long, value_name = "TIME", default_value = "2h 5min", value_parser = parse_duration)]
+    /// Close a connection that has been silent for so long (sooner after a FIN or before the handshake is complete)
+    #[arg(long, value_name = "TIME", default_value = "2h5min", value_parser = parse_duration)]
     idle_timeout: Duration,
 
     /// How often a changed connection is recorded while it is open
@@ -270,19 +276,19 @@ pub struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: u32,
 
-    /// Closed connections remembered, in all shards
+    /// Closed connections remembered, in all shards; beyond it the oldest is forgotten
     #[arg(long, value_name = "N", default_value_t = 1 << 20)]
     max_linger: u32,
 
-    /// Memory for bytes of one stream that wait behind a hole
+    /// Memory for bytes of one stream that wait behind a hole; beyond it the hole becomes a gap
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_size)]
     max_stream_queue: u64,
 
-    /// The same for all streams, in all shards
+    /// The same for all streams, in all shards; beyond it the stream that holds most gives way
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     max_total_queue: u64,
 
-    /// Memory for bytes that are not written yet, in all shards; beyond it streams stop
+    /// Memory for bytes that are not written yet, in all shards; beyond it streams stop, or a replay waits
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     write_buffer: u64,
 
@@ -290,7 +296,7 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
     write_age: Duration,
 
-    /// Growing files kept open at a time, in all shards
+    /// Growing files kept open at a time, in all shards; at most half of what the process may open
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     max_open_files: u32,
 }

@@ -35,13 +35,14 @@ pub enum Event<'a> {
         gap: Gap,
     },
     /// Stream octets that arrived after a gap over them had been declared. They lie wholly inside that gap, which
-    /// shrinks accordingly. Only with [`Late::Fill`].
+    /// shrinks accordingly. Only with [`Late::Fill`](super::Late::Fill).
     Late {
         direction: Direction,
         offset: u64,
         bytes: &'a [u8],
     },
-    /// The connection changed since the last `Open` or `Update`, and [`Config::update_interval`] has passed.
+    /// The connection changed since the last `Open` or `Update`, and [`Config::update_interval`](super::Config::update_interval)
+    /// has passed.
     Update(&'a Summary<'a>),
     Close(&'a Summary<'a>),
 }
@@ -96,16 +97,17 @@ pub struct StreamSummary<'a> {
     pub retransmitted: u64,
     /// Segments that arrived behind a hole.
     pub out_of_order: u64,
-    /// Octets seen twice with different values; the first copy was kept.
+    /// Octets of which two copies with different values waited behind a hole;
+    /// [`Config::overlap`](super::Config::overlap) says which was kept.
     pub conflict: u64,
     /// Octets that arrived after a gap over them had been declared and could not be written into place.
     pub late: u64,
     /// In order of offset, not touching within one cause; the first [`GAPS_LISTED`] of them.
     pub gaps: &'a [Gap],
-    /// What the peer acknowledged behind the last octet known: it was sent, and nothing of it or behind it was seen.
-    /// Known at [`Event::Close`]; no part of `len`, for where the stream ends is not known.
+    /// What is missing behind the last octet captured: the peer acknowledged it, a FIN stands behind it, or the snaplen
+    /// cut it off. Known at [`Event::Close`]; no part of `len`, `gaps` and `gap_totals`, for nothing stands behind it.
     pub trailing_gap: Option<Gap>,
-    /// Octets by cause, of all gaps; index with `cause as usize`.
+    /// Octets by cause, of all gaps but the trailing one; index with `cause as usize`.
     pub gap_totals: [u64; GapCause::ALL.len()],
 }
 
@@ -122,15 +124,16 @@ pub struct Gap {
 /// Why stream octets are missing.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum GapCause {
-    /// The peer acknowledged them, so they were sent, and we did not see them.
+    /// The peer acknowledged them, or the stream went on far behind them: they were sent, and we did not see them.
     NotCaptured,
-    /// As `NotCaptured`, and the ring refused frames since the stream's last segment: most likely our own loss.
+    /// In place of the others: the ring refused frames between the stream's last segment before the hole and the first
+    /// behind it, so this is most likely our own loss.
     RingFull,
-    /// Nobody filled the hole for the gap timeout.
+    /// Nobody filled the hole for the gap timeout, and the peer acknowledged nothing meanwhile.
     Timeout,
     /// A queue limit was reached while the hole was waited for.
     Limit,
-    /// The connection ended while the hole was waited for.
+    /// The connection ended, or was reset, while the hole was waited for.
     Close,
     /// Cut off by the capture length.
     Snaplen,

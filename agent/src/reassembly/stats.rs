@@ -1,7 +1,7 @@
 //! What became of every segment and of every payload octet.
 
 /// Counted over all connections. Octets of payload unless said otherwise; each is incremented at its own place, and none
-/// is derived from another, so that [`Stats::balance`] can fail.
+/// is derived from another, so that [`Stats::imbalance`] can say so.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Stats {
     /// Segments taken.
@@ -13,7 +13,7 @@ pub struct Stats {
     pub delivered: u64,
     /// Seen before, and equal where both copies were at hand.
     pub duplicate: u64,
-    /// Seen before with other values.
+    /// Seen before with other values, both copies behind a hole.
     pub conflict: u64,
     /// Before the point where a stream was picked up.
     pub below_start: u64,
@@ -36,7 +36,7 @@ pub struct Stats {
     pub gaps: u64,
     /// Of those, the ones that came late and were written into place.
     pub gaps_filled: u64,
-    /// Acknowledged by the peer behind the last octet of a stream.
+    /// Stream octets in trailing gaps, which are no part of `gaps`.
     pub gaps_trailing: u64,
 
     /// Connections, by how they came and went.

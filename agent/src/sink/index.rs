@@ -24,7 +24,7 @@ pub(super) struct Index {
 }
 
 impl Index {
-    /// Appends `line` to the index of the day of `event`.
+    /// Appends `line` to the index of the day of `event`, which is the time of the connection's last segment.
     pub(super) fn append(&mut self, output: &Output, event: Timestamp, line: &str) -> io::Result<()> {
         let wall = output.clock.wall(event);
         let day = wall.0 / DAY;

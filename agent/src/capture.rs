@@ -1,7 +1,7 @@
 //! `xdpflow capture`: load, attach, drain, and leave everything as it was.
 
 use std::{
-    io,
+    fs, future, io,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -73,8 +73,7 @@ impl Capture {
 
     async fn run_async(self) -> anyhow::Result<Outcome> {
         // First of all, so that from here on an interrupt ends the capture in order.
-        let mut interrupt = signal(SignalKind::interrupt()).context("catch SIGINT")?;
-        let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
+        let mut signals = Signals::new()?;
 
         let started = clock::now();
         let (mut kernel, rings) = Kernel::load(&Options {
@@ -102,7 +101,7 @@ impl Capture {
         }
         (self.tell)(&format!("listening on {}", listening.join(", ")));
 
-        let watched = self.watch(&mut kernel, &threads, &mut interrupt, &mut terminate).await;
+        let watched = self.watch(&mut kernel, &threads, &mut signals).await;
         // In this order, so that the ledgers can balance: no program runs, then every record is read, then the counters
         // are what they will ever be.
         let detached = kernel.detach();
@@ -122,19 +121,12 @@ impl Capture {
     }
 
     /// Returns when the capture has to end.
-    async fn watch(
-        &self,
-        kernel: &mut Kernel,
-        threads: &[ShardThread],
-        interrupt: &mut Signal,
-        terminate: &mut Signal,
-    ) -> anyhow::Result<()> {
+    async fn watch(&self, kernel: &mut Kernel, threads: &[ShardThread], signals: &mut Signals) -> anyhow::Result<()> {
         let mut heartbeat = time::interval(HEARTBEAT);
         let mut present = self.interfaces.len();
         loop {
             tokio::select! {
-                _ = interrupt.recv() => return Ok(()),
-                _ = terminate.recv() => return Ok(()),
+                () = signals.recv() => return Ok(()),
                 _ = heartbeat.tick() => {}
             }
             kernel.heartbeat(clock::now().0)?;
@@ -153,6 +145,43 @@ impl Capture {
             }
         }
     }
+}
+
+/// The signals that end a capture in order.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+    /// The terminal went away. None under nohup, which asks to go on.
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    fn new() -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("catch signals");
+        let hangup = if is_ignored(SignalKind::hangup()) { None } else { Some(catch(SignalKind::hangup())?) };
+        Ok(Self { interrupt: catch(SignalKind::interrupt())?, terminate: catch(SignalKind::terminate())?, hangup })
+    }
+
+    async fn recv(&mut self) {
+        let hangup = async {
+            match &mut self.hangup {
+                Some(hangup) => hangup.recv().await,
+                None => future::pending().await,
+            }
+        };
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = hangup => {}
+        }
+    }
+}
+
+/// Whether this process was started with a signal ignored (`SigIgn` in proc_pid_status(5), bit 0 is signal 1).
+fn is_ignored(signal: SignalKind) -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok());
+    mask.is_some_and(|mask| mask >> (signal.as_raw_value() - 1) & 1 != 0)
 }
 
 /// A key that nobody outside can know.

@@ -40,15 +40,15 @@ fn main() -> ExitCode {
 }
 
 fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
-    let filter = args.filter.build().unwrap_or_else(|error| misused(&error));
+    let filter = args.filter.build().unwrap_or_else(|error| misused("capture", &error));
     let given = args.interface.len();
     if given > INTERFACES_MAX {
-        misused(&anyhow::anyhow!("{given} interfaces were given: a capture takes at most {INTERFACES_MAX}"));
+        misused("capture", &anyhow::anyhow!("{given} interfaces were given: a capture takes at most {INTERFACES_MAX}"));
     }
     let mut names = args.interface.iter();
     while let Some(name) = names.next() {
         if names.as_slice().contains(name) {
-            misused(&anyhow::anyhow!("the interface {name} was given twice"));
+            misused("capture", &anyhow::anyhow!("the interface {name} was given twice"));
         }
     }
     let interfaces = args.interface.iter().map(|name| Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
@@ -84,7 +84,7 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
 
 fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let started = clock::now();
-    let filter = args.filter.build().unwrap_or_else(|error| misused(&error));
+    let filter = args.filter.build().unwrap_or_else(|error| misused("replay", &error));
     let config = args.limits.config(&args.output, args.shards, agent::reassembly::Config::default().hash_key);
     let output = Output { on_full: OnFull::Wait, ..output(&args.output, Clock::replay()) };
     let output = args.limits.output(&args.output, args.shards, output);
@@ -143,9 +143,12 @@ fn conclude(report: &Report, args: &OutputArgs) -> ExitCode {
     if imbalances.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-/// Ends with a usage error, as the parser of arguments does.
-fn misused(error: &anyhow::Error) -> ! {
-    Cli::command().error(ErrorKind::ValueValidation, error).exit()
+/// Ends with a usage error of a subcommand, as the parser of arguments does.
+fn misused(subcommand: &str, error: &anyhow::Error) -> ! {
+    let mut command = Cli::command();
+    command.build();
+    let command = command.find_subcommand_mut(subcommand).cloned().unwrap_or(command);
+    command.clone().error(ErrorKind::ValueValidation, error).exit()
 }
 
 /// One line about the course of things.

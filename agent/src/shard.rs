@@ -82,7 +82,8 @@ impl Shard {
             // Frames of other shards are time as well, so that the number of shards makes no difference.
             self.reassembler.handle_timeout(frame.timestamp, &mut self.sink);
         }
-        let decoded = decode(&self.cut(frame));
+        let frame = &self.cut(frame);
+        let decoded = decode(frame);
         if !self.owns(&decoded) {
             return;
         }

@@ -282,15 +282,27 @@ impl Connection {
 
     /// Gives up the first hole of one direction.
     pub(super) fn give_way<S: Sink>(&mut self, direction: Direction, core: &mut Core<'_, S>) {
+        if self.stream(direction).charged() == 0 {
+            let pending = self.extra.as_mut().map(|extra| &mut extra.pending);
+            pending
+                .into_iter()
+                .flat_map(|pending| pending.extract_if(.., |syn| syn.direction == direction))
+                .for_each(|syn| syn.count_dropped(core.stats));
+            return;
+        }
         let cx = &mut core.stream(self.serial, direction);
         let reset = self.reset.is_some();
         let stream = self.stream_mut(direction);
         if reset { stream.discard_held(cx) } else { stream.give_way(cx) }
     }
 
-    /// Memory that the queues of both directions cost.
+    /// Memory that waits in both directions: queues, parked segments, data of remembered SYNs.
     pub(super) fn charged(&self) -> [u64; 2] {
-        self.streams.each_ref().map(Stream::charged)
+        let mut charged = self.streams.each_ref().map(Stream::charged);
+        for syn in self.extra.iter().flat_map(|extra| &extra.pending) {
+            charged[syn.direction as usize] += syn.payload.len() as u64;
+        }
+        charged
     }
 
     fn summary(&mut self, ended: Option<Ended>) -> Summary<'_> {

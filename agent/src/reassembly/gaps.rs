@@ -13,8 +13,8 @@ pub(super) struct Gaps {
     totals: [u64; GapCause::ALL.len()],
 }
 
-/// Gaps kept for one stream: 96 KiB.
-const KNOWN_MAX: usize = 4_096;
+/// Gaps kept for one stream: 12 KiB. With a snaplen every long stream has that many.
+const KNOWN_MAX: usize = 512;
 
 impl Gaps {
     /// Adds a gap behind all others. Whether an older one had to be forgotten.

@@ -147,9 +147,12 @@ impl Stream {
         self.refused
     }
 
-    /// Memory that queued octets cost.
+    /// Memory that queued and parked octets cost.
     pub(super) fn charged(&self) -> u64 {
-        self.extra.as_ref().map_or(0, |extra| extra.assembler.charged() as u64)
+        self.extra.as_ref().map_or(0, |extra| {
+            let parked: usize = extra.parked.iter().map(Parked::charged).sum();
+            (extra.assembler.charged() + parked) as u64
+        })
     }
 
     pub(super) fn count_segment(&mut self) {
@@ -189,11 +192,7 @@ impl Stream {
     /// the trailing gap. `refused` is the ring's count at the end of the connection.
     pub(super) fn close<S: Sink>(&mut self, refused: u32, cx: &mut Context<'_, S>) {
         self.flush_all(GapCause::Close, cx);
-        if let Some(extra) = &mut self.extra {
-            for parked in std::mem::take(&mut extra.parked) {
-                cx.stats.implausible += parked.octets.len() as u64;
-            }
-        }
+        while self.drop_parked(cx) {}
         // One octet may be the FIN's.
         let end = self.fin.unwrap_or_else(|| self.acked.saturating_sub(1)).max(self.edge());
         if self.is_located() && end > self.edge() && self.edge() > self.next {

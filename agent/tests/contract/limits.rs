@@ -87,3 +87,26 @@ fn row_24_a_full_linger_forgets_the_oldest() {
     trace.send(C.data(1001, "late").ack(5001).port(2)).finish();
     trace.expect(&["handshake fin c2s= s2c=", "handshake fin c2s= s2c="]);
 }
+
+#[test]
+fn row_24_what_is_parked_counts_as_queued() {
+    let mut trace = Trace::new(Config { max_total_queue: 1_000, ..Config::default() });
+    for port in 1..=4 {
+        trace.send(C.syn(1000).port(port)).send(S.syn(5000).ack(1001).port(port));
+        trace.send(C.data(0x4000_0000, [b'x'; 400]).port(port));
+        assert!(trace.reassembler().queued_memory() <= 1_000);
+    }
+    assert_eq!(trace.reassembler().stats().limit_total_queue, 2);
+    assert_eq!(trace.reassembler().stats().implausible, 800);
+}
+
+#[test]
+fn row_24_the_data_of_a_remembered_syn_counts_as_queued() {
+    let mut trace = Trace::new(Config { max_total_queue: 1_000, ..Config::default() });
+    for port in 1..=4 {
+        trace.send(C.syn(1000).port(port)).send(S.syn(5000).ack(1001).port(port));
+        trace.send(C.data(1001, "x").ack(5001).port(port)).send(C.syn(700_000).with([b'x'; 400]).port(port));
+        assert!(trace.reassembler().queued_memory() <= 1_000);
+    }
+    assert_eq!(trace.reassembler().stats().after_close, 800);
+}

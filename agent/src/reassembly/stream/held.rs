@@ -41,5 +41,6 @@ impl Stream {
             cx.stats.queued -= dropped;
             cx.stats.after_close += dropped;
         }
+        while self.drop_parked(cx) {}
     }
 }

@@ -79,12 +79,14 @@ impl Stream {
         held.or_else(|| (extra.last_ack < opened).then(|| opened.after(config.gap_timeout)))
     }
 
-    /// Gives up the first hole, because a limit on queues was reached.
+    /// Gives up the first hole, or what is parked where there is none, because a limit on queues was reached.
     pub(in crate::reassembly) fn give_way<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
         if self.start == Start::Pickup {
             self.end_pickup(cx);
         } else if let Some(behind) = self.behind_hole() {
             self.declare(behind, GapCause::Limit, cx);
+        } else {
+            self.drop_parked(cx);
         }
     }
 

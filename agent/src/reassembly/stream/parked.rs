@@ -20,6 +20,11 @@ impl Parked {
         self.seq.advance(self.octets.len() as u64 + u64::from(self.cut))
     }
 
+    /// Memory as allocated, as a queued chunk of its size costs.
+    pub(super) fn charged(&self) -> usize {
+        self.octets.len().max(128)
+    }
+
     fn piece(&self, refused: u32) -> Piece<'_> {
         Piece {
             seq: self.seq,
@@ -40,12 +45,17 @@ impl Stream {
             return;
         }
         let extra = self.extra.get_or_insert_default();
-        if extra.parked.len() >= PARKED_MAX
-            && let Some(oldest) = extra.parked.pop_front()
-        {
-            cx.stats.implausible += oldest.octets.len() as u64;
-        }
         extra.parked.push_back(Parked { seq: piece.seq, octets: piece.octets.into(), cut: piece.cut, fin: piece.fin });
+        if extra.parked.len() > PARKED_MAX {
+            self.drop_parked(cx);
+        }
+    }
+
+    /// Drops the segment that has been parked longest, if there is one.
+    pub(super) fn drop_parked<S>(&mut self, cx: &mut Context<'_, S>) -> bool {
+        let oldest = self.extra.as_mut().and_then(|extra| extra.parked.pop_front());
+        cx.stats.implausible += oldest.as_ref().map_or(0, |parked| parked.octets.len() as u64);
+        oldest.is_some()
     }
 
     /// Takes what is parked and no longer far from everything known.

@@ -23,7 +23,7 @@ fn main() -> Result<()> {
         ("16 nets", 0, 0, 16),
     ] {
         let filter = filter(ports, hosts, nets);
-        let options = Options { filter, shards: 2, ring_size: 1 << 20, key: ShardKey([5; 12]), clsact: false, now: 0 };
+        let options = Options { filter, shards: 2, ring_size: 1 << 20, key: ShardKey::FIXED, clsact: false, now: 0 };
         let (mut kernel, mut rings) = Kernel::load(&options)?;
         for (frame_name, frame) in frames()? {
             // Frames that match fill the ring, which is then another measurement.

@@ -32,18 +32,6 @@ pub struct Outcome {
     pub error: Option<pcap::Error>,
 }
 
-/// A fixed key: the same files give the same shards on every run.
-const SHARD_KEY: ShardKey = {
-    let mut key = [0; 12];
-    let mut i = 0;
-    while i < key.len() {
-        // Odd multiples of the golden ratio's fraction.
-        key[i] = 0x9e37_79b9_7f4a_7c15_u64.wrapping_mul(2 * i as u64 + 1);
-        i += 1;
-    }
-    ShardKey(key)
-};
-
 impl Replay {
     /// Octets in all files.
     pub fn size(&self) -> u64 {
@@ -66,7 +54,7 @@ impl Replay {
                 .map(|(shard, sink)| {
                     let read = (shard == 0).then_some(read);
                     thread::Builder::new().name(format!("shard {shard}")).spawn_scoped(scope, move || {
-                        let share = Share { key: SHARD_KEY, shard, shards: self.shards };
+                        let share = Share { key: ShardKey::FIXED, shard, shards: self.shards };
                         self.run_shard(Shard::new(self.filter, Some(share), self.config, sink), read)
                     })
                 })

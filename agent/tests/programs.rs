@@ -47,7 +47,7 @@ fn a_frame_that_matches_arrives_whole() {
             vlan: 0,
             cpu: header.cpu,
             generation: 1,
-            hash: KEY.hash(&head(&frame, program)),
+            hash: ShardKey::FIXED.hash(&head(&frame, program)),
             refused: 0,
             flow_lost: 0,
             reserved: 0,
@@ -189,7 +189,7 @@ fn headers_outside_the_linear_part_are_found() {
         assert_eq!(run(&mut kernel, program, frame), XDP_PASS);
         let (header, bytes) = only_record(&mut rings);
         assert_eq!(bytes, frame, "{program}");
-        assert_eq!(header.hash, KEY.hash(&head(frame, program)), "{program}");
+        assert_eq!(header.hash, ShardKey::FIXED.hash(&head(frame, program)), "{program}");
         assert_eq!(run(&mut kernel, program, &frame[..frame.len() - 101]), XDP_PASS);
         assert!(records(&mut rings).is_empty(), "{program}: it ends inside its TCP header");
     }
@@ -324,7 +324,7 @@ fn both_directions_meet_in_the_shard_that_the_hash_names() {
             let back = tcp([10, 0, 0, 2], [10, 0, 0, 1], 80, port, 10);
             run(&mut kernel, "xdpflow_xdp", &there);
             run(&mut kernel, "xdpflow_tx", &back);
-            let shard = ShardKey::pick(KEY.hash(&head(&there, "xdpflow_xdp")), shards);
+            let shard = ShardKey::pick(ShardKey::FIXED.hash(&head(&there, "xdpflow_xdp")), shards);
             let ring = &mut rings[shard as usize];
             assert_eq!(drain(ring).len(), 2, "{shards} shards, port {port}");
             *used.entry(shard).or_insert(0) += 1;
@@ -351,26 +351,11 @@ fn what_the_stack_knows_about_a_merged_frame_is_told() {
     assert_eq!((header.wire_segments, header.flags), (2, flags::CHECKSUM_PARTIAL));
 }
 
-const KEY: ShardKey = ShardKey([
-    0x9e37_79b9_7f4a_7c15,
-    0xbf58_476d_1ce4_e5b9,
-    0x94d0_49bb_1331_11eb,
-    0x2545_f491_4f6c_dd1d,
-    0xd6e8_feb8_6659_fd93,
-    0xa076_1d64_78bd_642f,
-    0xe703_7ed1_a0b4_28db,
-    0x8ebc_6af0_9c88_c6e3,
-    0x5896_36d1_7a4c_8f5b,
-    0x1d8e_4e27_c47d_124f,
-    0xeb44_acca_b455_d165,
-    0x3c6e_f372_fe94_f82b,
-]);
-
 /// One page, headroom and all, is what BPF_PROG_TEST_RUN makes an skb of.
 const TC_OF_A_PAGE: [&str; 2] = ["xdpflow_rx", "xdpflow_tx"];
 
 fn options(filter: Filter) -> Options {
-    Options { filter, shards: 2, ring_size: 1 << 20, key: KEY, clsact: false, now: boot_clock() }
+    Options { filter, shards: 2, ring_size: 1 << 20, key: ShardKey::FIXED, clsact: false, now: boot_clock() }
 }
 
 fn load(test: &str, filter: Filter) -> Option<(Kernel, Vec<Ring>)> {

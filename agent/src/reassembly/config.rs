@@ -1,5 +1,7 @@
 //! Every timeout and every limit of the core, with its default.
 
+use agent_common::shard::ShardKey;
+
 /// Times are nanoseconds of the capture clock, sizes are octets as allocated.
 #[derive(Clone, Copy, Debug)]
 pub struct Config {
@@ -79,7 +81,7 @@ impl Default for Config {
             require_handshake: false,
             overlap: Overlap::First,
             late: Late::Fill,
-            hash_key: [0x9e37_79b9_7f4a_7c15; 12],
+            hash_key: ShardKey::FIXED.0,
         }
     }
 }

@@ -119,3 +119,21 @@ fn spread(keys: &[ShardKey; 2], a: Endpoint, b: Endpoint) -> u64 {
 
 // The README says what a connection costs.
 const _: () = assert!(size_of::<Option<Connection>>() <= 320);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reassembly::Config;
+
+    /// The linger takes the whole hash for the endpoints, so the key that replay and tests use must mix as well as a random
+    /// one: neither swapped ports nor addresses of equal sum are the same endpoints.
+    #[test]
+    fn the_fixed_key_tells_endpoints_apart() {
+        let table = Table::new(Config::default().hash_key);
+        let hash =
+            |a, a_port, b, b_port| table.hash(Endpoint::v4([10, 0, 0, a], a_port), Endpoint::v4([10, 0, 0, b], b_port));
+        assert_eq!(hash(1, 1000, 4, 80), hash(4, 80, 1, 1000));
+        assert_ne!(hash(1, 1000, 4, 80), hash(1, 80, 4, 1000));
+        assert_ne!(hash(1, 1000, 4, 80), hash(2, 1000, 3, 80));
+    }
+}

@@ -60,7 +60,7 @@ const BATCH: usize = 4_096;
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 impl Capture {
-    /// Captures until SIGINT, SIGTERM, or the last interface is gone.
+    /// Captures until SIGINT, SIGTERM or SIGHUP, or until the last interface is gone.
     ///
     /// # Errors
     ///

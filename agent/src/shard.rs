@@ -78,14 +78,11 @@ impl Shard {
     pub fn handle_frame(&mut self, frame: &Frame<'_>) {
         if frame.timestamp.since(self.ticked) >= TICK || self.ticked > frame.timestamp {
             self.tick(frame.timestamp);
-        } else {
-            // Frames of other shards are time as well, so that the number of shards makes no difference.
-            self.reassembler.handle_timeout(frame.timestamp, &mut self.sink);
         }
         let frame = &self.cut(frame);
         let decoded = decode(frame);
         if !self.owns(&decoded) {
-            return;
+            return self.pass_time(frame.timestamp);
         }
         self.frames.read += 1;
         self.frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
@@ -95,12 +92,14 @@ impl Shard {
                 self.frames.badlen += u64::from(decoded.badlen);
                 self.frames.payload += decoded.segment.payload.len() as u64;
                 self.reassembler.handle_segment(&decoded.segment, &mut self.sink);
+                return;
             }
             Ok(_) => self.frames.filtered += 1,
             Err(Reject::NotTcp) => self.frames.not_tcp += 1,
             Err(Reject::Fragment) => self.frames.fragments += 1,
             Err(Reject::Malformed) => self.frames.malformed += 1,
         }
+        self.pass_time(frame.timestamp);
     }
 
     /// A record that could not be read.
@@ -121,6 +120,11 @@ impl Shard {
         self.sink.source_ended();
         self.reassembler.finish(&mut self.sink);
         Totals { frames: self.frames, reassembly: *self.reassembler.stats(), sink: self.sink.finish() }
+    }
+
+    /// Frames that are not reassembled here are time as well, so that the number of shards makes no difference.
+    fn pass_time(&mut self, now: Timestamp) {
+        self.reassembler.handle_timeout(now, &mut self.sink);
     }
 
     /// The frame as far as the snaplen lets it through; of a live frame the kernel has seen to that.

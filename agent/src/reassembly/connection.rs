@@ -1,5 +1,7 @@
 //! A pair of endpoints, both directions.
 
+use agent_common::filter::Address;
+
 use super::{
     config::Config,
     event::{ConnectionId, Direction, Ended, Event, GapCause, Sink, Started, Summary},
@@ -10,25 +12,29 @@ use crate::segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp};
 
 pub(super) struct Connection {
     pub(super) serial: u64,
-    client: Endpoint,
-    server: Endpoint,
+    /// Of client and server, here and in `ports`: an [`Endpoint`] each would cost twelve octets more.
+    addresses: [Address; 2],
     /// First and last segment, on the clock of the frames.
     start: Timestamp,
     end: Timestamp,
     /// Last segment and last `Open` or `Update`, on the core's clock, which never steps.
     pub(super) last_seen: Timestamp,
     updated: Timestamp,
-    /// When an RST was accepted.
-    reset: Option<Timestamp>,
-    started: Started,
-    origin: Origin,
-    streams: [Stream; 2],
     /// What few connections need.
     extra: Option<Box<Extra>>,
+    streams: [Stream; 2],
+    ports: [u16; 2],
+    /// Where the first segment was seen.
+    interface: u16,
+    vlan: Option<u16>,
+    generation: u32,
+    started: Started,
 }
 
 #[derive(Default)]
 struct Extra {
+    /// When an RST was accepted.
+    reset: Option<Timestamp>,
     continues: Option<u64>,
     /// SYNs with another ISN, at most one of either side, until something confirms that they begin another connection.
     pending: Vec<PendingSyn>,
@@ -114,26 +120,29 @@ impl Connection {
         let started = if first.flags.contains(Flags::SYN) { Started::Handshake } else { Started::Midstream };
         Self {
             serial,
-            client,
-            server,
+            addresses: [client.address, server.address],
             start: first.timestamp,
             end: first.timestamp,
             last_seen: now,
             updated: now,
-            reset: None,
-            started,
-            origin: first.origin,
+            extra: continues.map(|serial| Box::new(Extra { continues: Some(serial), ..Extra::default() })),
             streams: Default::default(),
-            extra: continues.map(|serial| Box::new(Extra { continues: Some(serial), pending: Vec::new() })),
+            ports: [client.port, server.port],
+            interface: first.origin.interface,
+            vlan: first.origin.vlan,
+            generation: first.origin.generation,
+            started,
         }
     }
 
     pub(super) fn endpoints(&self) -> (Endpoint, Endpoint) {
-        (self.client, self.server)
+        let [client, server] = self.addresses;
+        let [client_port, server_port] = self.ports;
+        (Endpoint { address: client, port: client_port }, Endpoint { address: server, port: server_port })
     }
 
     pub(super) fn is_between(&self, a: Endpoint, b: Endpoint) -> bool {
-        (self.client, self.server) == (a, b) || (self.client, self.server) == (b, a)
+        self.endpoints() == (a, b) || self.endpoints() == (b, a)
     }
 
     /// ISNs of client and server, as far as known.
@@ -147,7 +156,7 @@ impl Connection {
     }
 
     pub(super) fn handle_segment<S: Sink>(&mut self, segment: &Segment<'_>, core: &mut Core<'_, S>) -> Outcome {
-        let direction = if segment.src == self.client && segment.dst == self.server {
+        let direction = if (segment.src, segment.dst) == self.endpoints() {
             Direction::ClientToServer
         } else {
             Direction::ServerToClient
@@ -173,7 +182,7 @@ impl Connection {
                 payload: segment.payload.into(),
                 doubted: false,
             };
-            if self.reset.is_some() {
+            if self.reset().is_some() {
                 return Outcome::Reused { syn, then_segment: false };
             }
             self.remember(syn, core.stats);
@@ -194,7 +203,7 @@ impl Connection {
         let piece = self.piece(segment, direction);
         if !piece.octets.is_empty() || piece.cut > 0 || piece.fin {
             let cx = &mut core.stream(serial, direction);
-            if self.reset.is_some() {
+            if self.reset().is_some() {
                 self.stream_mut(direction).hold_piece(&piece, cx);
             } else {
                 self.stream_mut(direction).handle_piece(&piece, cx);
@@ -205,7 +214,7 @@ impl Connection {
         self.stream_mut(direction).note_sent(end, segment.window, syn, piece.window);
         self.doubt_pending(segment, direction, piece.window);
 
-        if self.reset.is_none() && self.streams.iter().all(Stream::is_finished) {
+        if self.reset().is_none() && self.streams.iter().all(Stream::is_finished) {
             return Outcome::Closed(Ended::Fin);
         }
         Outcome::Open
@@ -213,7 +222,7 @@ impl Connection {
 
     /// Does what time demands.
     pub(super) fn handle_timeout<S: Sink>(&mut self, core: &mut Core<'_, S>) -> Outcome {
-        if let Some(since) = self.reset {
+        if let Some(since) = self.reset() {
             if since.after(core.config.rst_hold) <= core.now {
                 return Outcome::Closed(Ended::Rst);
             }
@@ -242,7 +251,7 @@ impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
     pub(super) fn deadline(&mut self, config: &Config) -> Timestamp {
         let idle = self.last_seen.after(self.idle_timeout(config)).min(self.updated.after(config.update_interval));
-        if let Some(since) = self.reset {
+        if let Some(since) = self.reset() {
             return idle.min(since.after(config.rst_hold));
         }
         self.streams.iter_mut().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
@@ -251,7 +260,7 @@ impl Connection {
     /// Delivers what is queued and says goodbye. An accepted RST is the reason whatever else is.
     pub(super) fn close<S: Sink>(&mut self, ended: Ended, core: &mut Core<'_, S>) -> Ended {
         let refused = self.streams.each_ref().map(Stream::refused);
-        let reset = self.reset.is_some();
+        let reset = self.reset().is_some();
         for direction in Direction::BOTH {
             let cx = &mut core.stream(self.serial, direction);
             let stream = self.stream_mut(direction);
@@ -291,7 +300,7 @@ impl Connection {
             return;
         }
         let cx = &mut core.stream(self.serial, direction);
-        let reset = self.reset.is_some();
+        let reset = self.reset().is_some();
         let stream = self.stream_mut(direction);
         if reset { stream.discard_held(cx) } else { stream.give_way(cx) }
     }
@@ -306,18 +315,28 @@ impl Connection {
     }
 
     fn summary(&mut self, ended: Option<Ended>) -> Summary<'_> {
+        let (client, server) = self.endpoints();
         let [c2s, s2c] = &mut self.streams;
         Summary {
-            client: self.client,
-            server: self.server,
+            client,
+            server,
             start: self.start,
             end: self.end,
             started: self.started,
             ended,
-            origin: self.origin,
+            origin: Origin {
+                interface: self.interface,
+                vlan: self.vlan,
+                generation: self.generation,
+                ..Origin::default()
+            },
             continues: self.extra.as_ref().and_then(|extra| extra.continues),
             streams: [c2s.summary(), s2c.summary()],
         }
+    }
+
+    fn reset(&self) -> Option<Timestamp> {
+        self.extra.as_ref()?.reset
     }
 
     fn stream(&self, direction: Direction) -> &Stream {
@@ -343,7 +362,7 @@ impl Connection {
 
     fn handle_reset<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
         core.stats.rst_payload += segment.payload.len() as u64;
-        if self.reset.is_some() {
+        if self.reset().is_some() {
             return;
         }
         if !self.may_reset(segment, direction) {
@@ -353,7 +372,7 @@ impl Connection {
         if segment.flags.contains(Flags::ACK) {
             self.handle_ack(segment, direction, core);
         }
-        self.reset = Some(core.now);
+        self.extra.get_or_insert_default().reset = Some(core.now);
         for direction in Direction::BOTH {
             let cx = &mut core.stream(self.serial, direction);
             self.stream_mut(direction).flush_all(GapCause::Close, cx);
@@ -363,16 +382,19 @@ impl Connection {
     fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
         let (serial, reverse) = (self.serial, direction.reverse());
         let window = self.stream(direction).window_for(self.stream(reverse));
+        let reset = self.reset().is_some();
         let cx = &mut core.stream(serial, reverse);
         let acked = &mut self.streams[reverse as usize];
         if segment.flags.contains(Flags::SYN) {
             acked.handle_syn_ack(segment.ack, cx);
         }
         acked.handle_ack(segment.ack, window, cx);
-        if self.reset.is_none() {
+        if !reset {
             acked.flush_due(cx);
         } else if acked.held_was_acked() {
-            self.reset = None;
+            if let Some(extra) = &mut self.extra {
+                extra.reset = None;
+            }
             cx.stats.reopened += 1;
             for direction in Direction::BOTH {
                 let cx = &mut core.stream(serial, direction);

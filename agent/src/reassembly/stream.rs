@@ -6,7 +6,7 @@ mod parked;
 mod pickup;
 mod window;
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, num::NonZeroU64};
 
 use super::{
     assembler::{Assembler, Content},
@@ -27,26 +27,60 @@ pub(super) struct Stream {
     next: u64,
     /// Highest believable ACK of the peer as an offset; the FIN counts as one octet.
     acked: u64,
-    /// Where the stream ends, once the FIN was seen.
-    fin: Option<u64>,
+    fin: Fin,
     segments: u64,
+    /// What only streams with irregularities need.
+    extra: Option<Box<Extra>>,
     /// Sequence number of offset 0.
     base: SeqNum,
-    /// Highest sequence number that this sender has used, and highest that its peer has acknowledged.
-    sent: Option<SeqNum>,
-    peer_ack: Option<SeqNum>,
+    /// Highest sequence number that this sender has used, and highest that its peer has acknowledged, where `known`.
+    sent: SeqNum,
+    peer_ack: SeqNum,
     /// Low half of the ring's count of refused records at the last segment with payload or FIN.
     refused: u32,
     /// Window that this sender last offered its peer, unscaled, and the scale that its SYN announced.
     window: u16,
-    /// The largest of them: an update may be overtaken by the data that it made room for. That of the SYN stands apart,
-    /// since it is never scaled (RFC 7323 section 2.2).
+    /// The largest of them: an update may be overtaken by the data that it made room for.
     window_max: u16,
-    window_of_syn: u16,
     scale: Option<u8>,
     start: Start,
-    /// What only streams with irregularities need.
-    extra: Option<Box<Extra>>,
+    known: Known,
+}
+
+// There are two of these in every connection.
+const _: () = assert!(size_of::<Stream>() <= 64);
+
+/// Where a stream ends, once its FIN was seen: one more than that, so that it takes no more room than a number.
+#[derive(Clone, Copy, Default)]
+struct Fin(Option<NonZeroU64>);
+
+impl Fin {
+    fn at(offset: u64) -> Self {
+        Self(NonZeroU64::new(offset.saturating_add(1)))
+    }
+
+    fn offset(self) -> Option<u64> {
+        self.0.map(|next| next.get() - 1)
+    }
+}
+
+/// What is known of a sender, one bit each.
+#[derive(Clone, Copy, Default)]
+struct Known(u8);
+
+impl Known {
+    const SENT: u8 = 1;
+    const PEER_ACK: u8 = 2;
+    /// Of its windows that of the SYN alone, which is never scaled (RFC 7323 section 2.2).
+    const WINDOW_OF_SYN: u8 = 4;
+
+    fn has(self, bit: u8) -> bool {
+        self.0 & bit != 0
+    }
+
+    fn set(&mut self, bit: u8, value: bool) {
+        self.0 = if value { self.0 | bit } else { self.0 & !bit };
+    }
 }
 
 /// What is known of offset 0.
@@ -134,13 +168,13 @@ impl Stream {
     }
 
     pub(super) fn has_fin(&self) -> bool {
-        self.fin.is_some()
+        self.fin.offset().is_some()
     }
 
     /// Whether delivery has reached the FIN, or nobody waits for it any more.
     pub(super) fn is_finished(&self) -> bool {
         let given_up = || self.extra.as_ref().is_some_and(|extra| extra.tail_given_up.is_some());
-        self.is_located() && self.fin.is_some_and(|fin| fin <= self.edge() || given_up())
+        self.is_located() && self.fin.offset().is_some_and(|fin| fin <= self.edge() || given_up())
     }
 
     pub(super) fn refused(&self) -> u32 {
@@ -194,7 +228,7 @@ impl Stream {
         self.flush_all(GapCause::Close, cx);
         while self.drop_parked(cx) {}
         // One octet may be the FIN's.
-        let end = self.fin.unwrap_or_else(|| self.acked.saturating_sub(1)).max(self.edge());
+        let end = self.fin.offset().unwrap_or_else(|| self.acked.saturating_sub(1)).max(self.edge());
         if self.is_located() && end > self.edge() && self.edge() > self.next {
             // More was sent behind what was cut off.
             self.skip_to(self.edge(), GapCause::Snaplen, cx);
@@ -244,7 +278,7 @@ impl Stream {
     fn highest(&self) -> u64 {
         let queued = self.extra.as_ref().and_then(|extra| extra.assembler.end()).unwrap_or(0);
         let picked_up = if self.start == Start::Pickup { PICKUP_ROOM } else { 0 };
-        self.edge().max(self.acked).max(self.fin.unwrap_or(0)).max(queued).max(picked_up)
+        self.edge().max(self.acked).max(self.fin.offset().unwrap_or(0)).max(queued).max(picked_up)
     }
 
     /// Everything below has been delivered, or is missing for a reason that is known.
@@ -259,13 +293,13 @@ impl Stream {
         let mut octets = &piece.octets[below..];
         let end = u64::try_from(offset + piece.len() as i64).unwrap_or(0);
         let offset = u64::try_from(offset).unwrap_or(0);
-        if piece.fin && self.fin.is_none() && end >= self.captured_end() {
-            self.fin = Some(end);
+        if piece.fin && self.fin.offset().is_none() && end >= self.captured_end() {
+            self.fin = Fin::at(end);
             if end > self.next {
                 self.extra.get_or_insert_default().fin_seen = cx.now;
             }
         }
-        let end = end.min(self.fin.unwrap_or(u64::MAX));
+        let end = end.min(self.fin.offset().unwrap_or(u64::MAX));
         let room = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
         if octets.len() > room {
             cx.stats.implausible += (octets.len() - room) as u64;

@@ -6,10 +6,10 @@ use hashbrown::HashTable;
 use super::connection::Connection;
 use crate::segment::{Endpoint, Timestamp};
 
-/// Slots are dense and used again; the index holds slot numbers alone, so that it costs five octets per connection.
+/// Slots are dense and used again; the index holds slot numbers alone, so that it costs five octets per place.
 pub(super) struct Table {
     index: HashTable<u32>,
-    slots: Vec<Option<Connection>>,
+    slots: Slots,
     vacant: Vec<u32>,
     keys: [ShardKey; 2],
     /// Longest idle connections at one moment, the longest last: see [`longest_idle`](Self::longest_idle).
@@ -25,7 +25,7 @@ impl Table {
         });
         Self {
             index: HashTable::new(),
-            slots: Vec::new(),
+            slots: Slots::default(),
             vacant: Vec::new(),
             keys: [ShardKey(key), ShardKey(second)],
             idle: Vec::new(),
@@ -42,24 +42,23 @@ impl Table {
     }
 
     pub(super) fn get(&self, slot: u32) -> Option<&Connection> {
-        self.slots.get(slot as usize)?.as_ref()
+        self.slots.get(slot)
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
-        self.slots.get_mut(slot as usize)?.as_mut()
+        self.slots.place(slot)?.as_mut()
     }
 
     pub(super) fn insert(&mut self, connection: Connection) -> u32 {
         let (a, b) = connection.endpoints();
         let hash = self.hash(a, b);
-        let slot = self.vacant.pop().unwrap_or_else(|| {
-            self.slots.push(None);
-            (self.slots.len() - 1) as u32
-        });
-        self.slots[slot as usize] = Some(connection);
+        let slot = self.vacant.pop().unwrap_or_else(|| self.slots.grow());
+        if let Some(place) = self.slots.place(slot) {
+            *place = Some(connection);
+        }
         let (slots, keys) = (&self.slots, &self.keys);
         self.index.insert_unique(hash, slot, |&slot| {
-            slots[slot as usize].as_ref().map_or(0, |connection| {
+            slots.get(slot).map_or(0, |connection| {
                 let (a, b) = connection.endpoints();
                 spread(keys, a, b)
             })
@@ -73,7 +72,7 @@ impl Table {
             entry.remove();
         }
         self.vacant.push(slot);
-        self.slots[slot as usize].take()
+        self.slots.place(slot)?.take()
     }
 
     /// The connection that has been idle longest. Keeping all of them in order would cost every segment two cache
@@ -89,9 +88,7 @@ impl Table {
             if self.index.is_empty() {
                 return None;
             }
-            self.idle.extend(self.slots.iter().enumerate().filter_map(|(slot, connection)| {
-                connection.as_ref().map(|connection| (connection.last_seen, slot as u32))
-            }));
+            self.idle.extend(self.slots.iter().map(|(slot, connection)| (connection.last_seen, slot)));
             let keep = self.idle.len().div_ceil(16);
             self.idle.select_nth_unstable(keep - 1);
             self.idle.truncate(keep);
@@ -112,13 +109,50 @@ impl Table {
     }
 }
 
+/// Connections in pages, so that growing neither moves them nor needs room for all of them twice.
+#[derive(Default)]
+struct Slots {
+    pages: Vec<Box<[Option<Connection>]>>,
+    len: u32,
+}
+
+impl Slots {
+    /// A new slot, vacant.
+    fn grow(&mut self) -> u32 {
+        let slot = self.len;
+        self.len += 1;
+        if slot as usize / PAGE == self.pages.len() {
+            self.pages.push(std::iter::repeat_with(|| None).take(PAGE).collect());
+        }
+        slot
+    }
+
+    #[inline]
+    fn get(&self, slot: u32) -> Option<&Connection> {
+        self.pages.get(slot as usize / PAGE)?.get(slot as usize % PAGE)?.as_ref()
+    }
+
+    #[inline]
+    fn place(&mut self, slot: u32) -> Option<&mut Option<Connection>> {
+        self.pages.get_mut(slot as usize / PAGE)?.get_mut(slot as usize % PAGE)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (u32, &Connection)> {
+        let all = self.pages.iter().flatten();
+        (0..).zip(all).filter_map(|(slot, connection)| Some((slot, connection.as_ref()?)))
+    }
+}
+
+/// Connections in a page of [`Slots`]: 56 KiB.
+const PAGE: usize = 256;
+
 fn spread(keys: &[ShardKey; 2], a: Endpoint, b: Endpoint) -> u64 {
     let head = Head { src: a.address, dst: b.address, src_port: a.port, dst_port: b.port, fragment: false };
     (u64::from(keys[0].hash(&head)) << 32) | u64::from(keys[1].hash(&head))
 }
 
 // The README says what a connection costs.
-const _: () = assert!(size_of::<Option<Connection>>() <= 320);
+const _: () = assert!(size_of::<Option<Connection>>() <= 224);
 
 #[cfg(test)]
 mod tests {

@@ -8,7 +8,7 @@ impl Stream {
     pub(in crate::reassembly) fn hold_piece<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
         let offset = self.offset_of(piece.seq, piece.window).and_then(|offset| u64::try_from(offset).ok());
         let full = self.charged() + piece.octets.len() as u64 > u64::from(cx.config.max_stream_queue);
-        let Some(offset) = offset.filter(|_| self.is_located() && self.fin.is_none() && !full) else {
+        let Some(offset) = offset.filter(|_| self.is_located() && self.fin.offset().is_none() && !full) else {
             cx.stats.after_close += piece.octets.len() as u64;
             return;
         };

@@ -16,8 +16,8 @@ impl Stream {
     /// Takes an ACK number of the peer.
     pub(in crate::reassembly) fn handle_ack<S: Sink>(&mut self, ack: SeqNum, window: i64, cx: &mut Context<'_, S>) {
         if !self.is_located() {
-            if goes_on(self.peer_ack, ack, false) {
-                self.peer_ack = Some(ack);
+            if goes_on(self.peer_ack(), ack, false) {
+                self.note_peer_ack(ack);
             }
             if let Some(extra) = &mut self.extra {
                 extra.last_ack = cx.now;
@@ -28,8 +28,8 @@ impl Stream {
             self.corroborate(ack, cx);
         }
         let Some(offset) = self.offset_of(ack, window).and_then(|offset| u64::try_from(offset).ok()) else { return };
-        if goes_on(self.peer_ack, ack, true) {
-            self.peer_ack = Some(ack);
+        if goes_on(self.peer_ack(), ack, true) {
+            self.note_peer_ack(ack);
         }
         if offset <= self.acked {
             return;
@@ -123,7 +123,7 @@ impl Stream {
     /// What lies behind the first hole, a segment or the FIN.
     pub(super) fn behind_hole(&self) -> Option<u64> {
         let extra = self.extra.as_ref().filter(|_| self.is_located())?;
-        let fin = self.fin.filter(|&fin| fin > self.edge() && extra.tail_given_up.is_none());
+        let fin = self.fin.offset().filter(|&fin| fin > self.edge() && extra.tail_given_up.is_none());
         extra.assembler.first().or(fin)
     }
 
@@ -132,7 +132,7 @@ impl Stream {
     fn declare<S: Sink>(&mut self, upto: u64, cause: GapCause, cx: &mut Context<'_, S>) {
         if let Some(extra) = &mut self.extra
             && extra.assembler.is_empty()
-            && self.fin.is_some_and(|fin| upto <= fin)
+            && self.fin.offset().is_some_and(|fin| upto <= fin)
         {
             extra.tail_given_up = Some(cause);
             return;

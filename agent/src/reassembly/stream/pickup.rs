@@ -1,6 +1,6 @@
 //! Where a stream begins: behind its SYN, at its peer's SYN-ACK, or where it was picked up.
 
-use super::{Context, Start, Stream, WINDOW_UNKNOWN};
+use super::{Context, Fin, Start, Stream, WINDOW_UNKNOWN};
 use crate::{reassembly::event::Sink, segment::SeqNum};
 
 /// Room for earlier segments in front of the first one of a picked-up stream.
@@ -28,7 +28,7 @@ impl Stream {
         let first = isn.advance(1);
         let leads_to = |seq: SeqNum| (0..WINDOW_UNKNOWN).contains(&i64::from(seq.distance_from(first)));
         match self.start {
-            Start::Unknown => shaking_hands || self.sent.or(self.peer_ack).is_none_or(leads_to),
+            Start::Unknown => shaking_hands || self.sent().or(self.peer_ack()).is_none_or(leads_to),
             Start::Pickup => leads_to(self.base.advance(self.lowest())),
             // The peer's SYN-ACK came first, and acknowledged data of the SYN.
             Start::Midstream if self.next == 0 => {
@@ -61,7 +61,9 @@ impl Stream {
         if self.start != Start::Unknown {
             let shift = i64::from(first.distance_from(self.base));
             let moved = |offset: u64| offset.saturating_add_signed(-shift);
-            self.fin = self.fin.map(moved);
+            if let Some(fin) = self.fin.offset() {
+                self.fin = Fin::at(moved(fin));
+            }
             if self.acked > 0 {
                 self.acked = moved(self.acked);
             }
@@ -72,7 +74,7 @@ impl Stream {
         }
         (self.start, self.base) = (start, first);
         if self.acked == 0
-            && let Some(ack) = self.peer_ack
+            && let Some(ack) = self.peer_ack()
             && let Some(offset) = self.offset_of(ack, WINDOW_UNKNOWN)
         {
             self.set_acked(u64::try_from(offset).unwrap_or(0), cx.now);
@@ -88,7 +90,7 @@ impl Stream {
     /// First position known while a stream is being picked up.
     pub(super) fn lowest(&self) -> u64 {
         let queued = self.extra.as_ref().and_then(|extra| extra.assembler.first());
-        queued.into_iter().chain(self.fin).min().unwrap_or(PICKUP_ROOM)
+        queued.into_iter().chain(self.fin.offset()).min().unwrap_or(PICKUP_ROOM)
     }
 }
 

@@ -1,6 +1,6 @@
 //! What a sender may have sent, as far as its peer's window tells.
 
-use super::{Piece, Start, Stream, WINDOW_UNKNOWN};
+use super::{Known, Piece, Start, Stream, WINDOW_UNKNOWN};
 use crate::segment::SeqNum;
 
 impl Stream {
@@ -8,9 +8,7 @@ impl Stream {
     /// scale, that of the SYN alone says little: what was offered next may have been overtaken as well.
     pub(in crate::reassembly) fn window_for(&self, peer: &Self) -> i64 {
         match self.shift_for(peer) {
-            Some(shift) if shift == 0 || self.window_max > 0 => {
-                (i64::from(self.window_max) << shift).max(i64::from(self.window_of_syn))
-            }
+            Some(shift) if shift == 0 || !self.known.has(Known::WINDOW_OF_SYN) => i64::from(self.window_max) << shift,
             _ => WINDOW_UNKNOWN,
         }
     }
@@ -29,14 +27,35 @@ impl Stream {
             return;
         }
         self.window = window;
+        let of_syn = self.known.has(Known::WINDOW_OF_SYN);
         if syn {
-            self.window_of_syn = window;
+            if of_syn || self.window_max == 0 {
+                self.window_max = self.window_max.max(window);
+                self.known.set(Known::WINDOW_OF_SYN, true);
+            }
         } else {
-            self.window_max = self.window_max.max(window);
+            // Where windows are scaled, that of the SYN is in another unit.
+            let before = if of_syn && self.scale.is_some() { 0 } else { self.window_max };
+            self.window_max = before.max(window);
+            self.known.set(Known::WINDOW_OF_SYN, false);
         }
-        if goes_on(self.sent, end, self.is_located()) {
-            self.sent = Some(end);
+        if goes_on(self.sent(), end, self.is_located()) {
+            self.sent = end;
+            self.known.set(Known::SENT, true);
         }
+    }
+
+    pub(super) fn note_peer_ack(&mut self, ack: SeqNum) {
+        self.peer_ack = ack;
+        self.known.set(Known::PEER_ACK, true);
+    }
+
+    pub(super) fn sent(&self) -> Option<SeqNum> {
+        self.known.has(Known::SENT).then_some(self.sent)
+    }
+
+    pub(super) fn peer_ack(&self) -> Option<SeqNum> {
+        self.known.has(Known::PEER_ACK).then_some(self.peer_ack)
     }
 
     /// Whether a segment with this sequence number goes on in the sequence space of this stream.
@@ -46,15 +65,15 @@ impl Stream {
 
     /// Whether an RST of this sender is believable (RFC 9293 section 3.10.7.4, RFC 5961 section 3.2).
     pub(in crate::reassembly) fn may_reset(&self, seq: SeqNum, peer: &Self) -> bool {
-        let fin = self.fin.map(|fin| self.base.advance(fin));
-        let in_window = || match (self.peer_ack, peer.shift_for(self)) {
+        let fin = self.fin.offset().map(|fin| self.base.advance(fin));
+        let in_window = || match (self.peer_ack(), peer.shift_for(self)) {
             (Some(ack), Some(shift)) => {
                 (0..i64::from(peer.window) << shift).contains(&i64::from(seq.distance_from(ack)))
             }
             _ => false,
         };
-        self.peer_ack == Some(seq)
-            || self.sent == Some(seq)
+        self.peer_ack() == Some(seq)
+            || self.sent() == Some(seq)
             || fin.is_some_and(|fin| fin == seq || fin.advance(1) == seq)
             || in_window()
     }
@@ -69,8 +88,8 @@ impl Stream {
         }
         let edge = piece.seq.advance(1);
         let delivered = self.is_located() && self.next > 0 && self.base.advance(self.next) == edge;
-        let nothing_known = self.start == Start::Unknown && self.sent.is_none() && self.peer_ack.is_none();
-        delivered || (!piece.push && (self.peer_ack == Some(edge) || self.sent == Some(edge) || nothing_known))
+        let nothing_known = self.start == Start::Unknown && self.sent().is_none() && self.peer_ack().is_none();
+        delivered || (!piece.push && (self.peer_ack() == Some(edge) || self.sent() == Some(edge) || nothing_known))
     }
 }
 

@@ -74,6 +74,8 @@ fn segment(port: u16, seq: SeqNum) -> Segment<'static> {
         flags: Flags::PSH,
         window: 1_024,
         window_scale: None,
+        mss: None,
+        ip_id: None,
         payload: &PAYLOAD,
         missing: 0,
         origin: Origin::default(),

@@ -21,6 +21,10 @@ pub struct Segment<'a> {
     pub window: u16,
     /// Shift of the window scale option (RFC 7323), which only a SYN carries.
     pub window_scale: Option<u8>,
+    /// Maximum segment size (RFC 9293 section 3.7.1), which only a SYN carries.
+    pub mss: Option<u16>,
+    /// Identification of the IPv4 header around it; IPv6 has none.
+    pub ip_id: Option<u16>,
     pub payload: &'a [u8],
     /// Payload octets that were on the wire behind `payload` and that the snaplen cut off.
     pub missing: u32,

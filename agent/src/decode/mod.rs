@@ -44,7 +44,9 @@ pub fn decode<'a>(frame: &Frame<'a>) -> Result<Decoded<'a>, Reject> {
             ack: tcp.ack,
             flags: tcp.flags,
             window: tcp.window,
-            window_scale: tcp.window_scale,
+            window_scale: tcp.options.window_scale,
+            mss: tcp.options.mss,
+            ip_id: packet.id,
             payload,
             missing: u32::try_from(missing).map_err(|_| Reject::Malformed)?,
             origin: Origin { vlan: frame.origin.vlan.or(vlan), ..frame.origin },
@@ -109,6 +111,8 @@ struct Packet<'a> {
     src: [u64; 2],
     dst: [u64; 2],
     payload: Rest<'a>,
+    /// IPv4's identification.
+    id: Option<u16>,
     badlen: bool,
 }
 
@@ -129,7 +133,7 @@ fn ipv4(rest: Rest<'_>) -> Result<Packet<'_>, Reject> {
         _ => return Err(Reject::NotTcp),
     };
     let (src, dst) = (Endpoint::v4(header.source(), 0).address, Endpoint::v4(header.destination(), 0).address);
-    Ok(Packet { src, dst, payload, badlen })
+    Ok(Packet { src, dst, payload, id: Some(header.identification()), badlen })
 }
 
 #[inline]
@@ -144,7 +148,7 @@ fn ipv6(rest: Rest<'_>) -> Result<Packet<'_>, Reject> {
         next => extensions(next, payload)?,
     };
     let (src, dst) = (bytemuck::cast(header.source()), bytemuck::cast(header.destination()));
-    Ok(Packet { src, dst, payload, badlen })
+    Ok(Packet { src, dst, payload, id: None, badlen })
 }
 
 /// A packet whose length is the frame's. A frame that claims to be longer than any kernel makes them is not believed:
@@ -195,7 +199,7 @@ struct Header {
     len: usize,
     flags: Flags,
     window: u16,
-    window_scale: Option<u8>,
+    options: Options,
 }
 
 impl Header {
@@ -218,7 +222,7 @@ impl Header {
             len,
             flags,
             window: u16::from_be_bytes([w0, w1]),
-            window_scale: if flags.contains(Flags::SYN) { window_scale(options) } else { None },
+            options: if flags.contains(Flags::SYN) { Options::read(options) } else { Options::default() },
         })
     }
 }
@@ -226,17 +230,37 @@ impl Header {
 /// Octets of a TCP header without options.
 const FIXED_LEN: usize = 20;
 
-/// The shift of the window scale option. Not by etherparse's iterator, which ends at the first option it does not know:
-/// Fast Open, Multipath TCP and MD5 may all precede this one.
-fn window_scale(mut options: &[u8]) -> Option<u8> {
-    loop {
-        options = match *options {
-            [3, 3, shift, ..] => return Some(shift.min(SHIFT_MAX)),
-            [0, ..] => return None,
-            [1, ref rest @ ..] => rest,
-            [_, len, ..] if len >= 2 => options.get(usize::from(len)..)?,
-            _ => return None,
-        };
+/// What the options of a SYN say, as far as anybody asks.
+#[derive(Default)]
+struct Options {
+    mss: Option<u16>,
+    window_scale: Option<u8>,
+}
+
+impl Options {
+    /// Not by etherparse's iterator, which ends at the first option it does not know: Fast Open, Multipath TCP and MD5 may
+    /// all precede these. Of two the first counts.
+    fn read(mut octets: &[u8]) -> Self {
+        let mut options = Self::default();
+        loop {
+            octets = match *octets {
+                [] | [0, ..] => return options,
+                [1, ref rest @ ..] => rest,
+                [kind, len, ref data @ ..] if len >= 2 => {
+                    match (kind, len, data) {
+                        (2, 4, [high, low, ..]) => {
+                            options.mss = options.mss.or(Some(u16::from_be_bytes([*high, *low])));
+                        }
+                        (3, 3, [shift, ..]) => {
+                            options.window_scale = options.window_scale.or(Some((*shift).min(SHIFT_MAX)));
+                        }
+                        _ => {}
+                    }
+                    octets.get(usize::from(len)..).unwrap_or_default()
+                }
+                _ => return options,
+            };
+        }
     }
 }
 

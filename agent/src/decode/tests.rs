@@ -338,34 +338,48 @@ fn lengths() {
 }
 
 #[test]
-fn window_scales() {
-    let cases: [(&[u8], Option<u8>); 13] = [
-        (&[], None),
-        (&[3, 3, 7, 1], Some(7)),
-        (&[3, 3, 0, 1], Some(0)),
+fn options_of_a_syn() {
+    let cases: [(&[u8], Option<u8>, Option<u16>); 15] = [
+        (&[], None, None),
+        (&[3, 3, 7, 1], Some(7), None),
+        (&[3, 3, 0, 1], Some(0), None),
         // RFC 7323 section 2.3.
-        (&[3, 3, 15, 1], Some(14)),
-        (&[2, 4, 5, 180, 1, 3, 3, 8], Some(8)),
-        (&[2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 9], Some(9)),
+        (&[3, 3, 15, 1], Some(14), None),
+        (&[2, 4, 5, 180, 1, 3, 3, 8], Some(8), Some(1_460)),
+        (&[2, 4, 5, 180, 4, 2, 8, 10, 0, 0, 0, 1, 0, 0, 0, 2, 1, 3, 3, 9], Some(9), Some(1_460)),
         // Fast Open, then Multipath TCP, then an option nobody knows.
-        (&[34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 30, 4, 0, 1, 253, 3, 0, 3, 3, 6], Some(6)),
-        (&[0, 3, 3, 7], None),
-        (&[3, 2, 3, 3], None),
-        (&[3, 4, 7, 1], None),
-        (&[253, 0, 3, 3, 7, 1, 1, 1], None),
-        (&[253, 40, 3, 3, 7, 1, 1, 1], None),
-        (&[1, 1, 3, 3], None),
+        (&[34, 10, 1, 2, 3, 4, 5, 6, 7, 8, 30, 4, 0, 1, 253, 3, 0, 3, 3, 6, 2, 4, 2, 24], Some(6), Some(536)),
+        // Of two the first counts; of the wrong length none does.
+        (&[3, 3, 1, 3, 3, 2, 2, 4, 0, 1, 2, 4, 0, 2, 1, 1], Some(1), Some(1)),
+        (&[2, 3, 9, 2, 4, 0, 0, 1], None, Some(0)),
+        (&[0, 3, 3, 7], None, None),
+        (&[3, 2, 3, 3], None, None),
+        (&[3, 4, 7, 1], None, None),
+        (&[253, 0, 3, 3, 7, 1, 1, 1], None, None),
+        (&[253, 40, 3, 3, 7, 1, 1, 1], None, None),
+        (&[1, 1, 3, 3], None, None),
     ];
-    for (options, expected) in cases {
-        for (flags, expected) in
-            [(Flags::SYN, expected), (Flags::SYN | Flags::ACK, expected), (Flags::ACK, None), (Flags::FIN, None)]
-        {
+    for (options, scale, mss) in cases {
+        for (flags, expected) in [
+            (Flags::SYN, (scale, mss)),
+            (Flags::SYN | Flags::ACK, (scale, mss)),
+            (Flags::ACK, (None, None)),
+            (Flags::FIN, (None, None)),
+        ] {
             let packet = ipv4(6, 0, &tcp(flags, options, &[3, 3, 3, 3]));
             let segment = decode(&frame(LinkType::RAW, &packet)).expect("a segment").segment;
-            assert_eq!((segment.window_scale, segment.flags), (expected, flags), "{options:?}");
+            assert_eq!(((segment.window_scale, segment.mss), segment.flags), (expected, flags), "{options:?}");
             assert_eq!(segment.payload, [3, 3, 3, 3]);
         }
     }
+}
+
+#[test]
+fn identification() {
+    let mut packet = plain4();
+    packet[4..6].copy_from_slice(&[0xbe, 0xef]);
+    assert_eq!(decode(&frame(LinkType::RAW, &packet)).expect("a segment").segment.ip_id, Some(0xbeef));
+    assert_eq!(decode(&frame(LinkType::RAW, &plain6())).expect("a segment").segment.ip_id, None);
 }
 
 #[test]

@@ -71,6 +71,8 @@ fn row_02_a_stream_longer_than_4_gib() {
         flags: Flags::SYN,
         window: 65_535,
         window_scale: Some(14),
+        mss: None,
+        ip_id: None,
         payload: &[],
         missing: 0,
         origin: Origin::default(),

@@ -175,6 +175,8 @@ impl Trace {
                 flags: seg.flags,
                 window: seg.window,
                 window_scale: seg.scale,
+                mss: None,
+                ip_id: None,
                 payload: &seg.payload,
                 missing: seg.missing,
                 origin: Origin { refused: seg.refused, ..Origin::default() },

@@ -156,6 +156,8 @@ impl Driver<'_> {
             flags: flags(packet),
             window: packet.window,
             window_scale: packet.scale,
+            mss: None,
+            ip_id: None,
             payload,
             missing: (packet.len - captured) as u32,
             origin: Origin { refused: record.refused, ..Origin::default() },

@@ -104,7 +104,7 @@ fn read_file(
     const STRIDE: u64 = 4_096;
     let mut reader = Reader::open(path)?;
     loop {
-        let Some(frame) = reader.next()? else { return Ok(reader.size()) };
+        let Some(frame) = reader.next()? else { return Ok(reader.position()) };
         *frames += 1;
         shard.handle_frame(&frame);
         if let Some(progress) = progress

@@ -1,18 +1,15 @@
 //! A file through one buffer.
 
 use std::{
-    fs::File,
     io::{self, Read},
     ops::Range,
-    path::Path,
 };
 
 use super::Cause;
 
 /// What was read of a file and not consumed yet is [`available`](Self::available), in one piece.
 pub(super) struct Input {
-    file: File,
-    size: u64,
+    read: Box<dyn Read + Send>,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
@@ -21,14 +18,8 @@ pub(super) struct Input {
 }
 
 impl Input {
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
-        let size = file.metadata()?.len();
-        Ok(Self { file, size, buffer: vec![0; BLOCK_LEN], start: 0, end: 0, offset: 0 })
-    }
-
-    pub(super) fn size(&self) -> u64 {
-        self.size
+    pub(super) fn new(read: Box<dyn Read + Send>) -> Self {
+        Self { read, buffer: vec![0; BLOCK_LEN], start: 0, end: 0, offset: 0 }
     }
 
     /// Place of the first available octet in the file.
@@ -99,7 +90,7 @@ impl Input {
             self.buffer.resize(octets, 0);
         }
         while self.end < octets {
-            match self.file.read(self.buffer.get_mut(self.end..).unwrap_or_default()) {
+            match self.read.read(self.buffer.get_mut(self.end..).unwrap_or_default()) {
                 Ok(0) => break,
                 Ok(len) => self.end += len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}

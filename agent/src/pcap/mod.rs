@@ -8,6 +8,8 @@ mod ng;
 mod tests;
 
 use std::{
+    fs::File,
+    io::Read,
     ops::Range,
     path::{Path, PathBuf},
 };
@@ -25,6 +27,7 @@ use crate::{
 /// Reads a capture file frame by frame, in large blocks and without an allocation per frame.
 pub struct Reader {
     path: PathBuf,
+    size: Option<u64>,
     input: Input,
     format: Format,
 }
@@ -33,10 +36,20 @@ impl Reader {
     /// Opens `path` and finds out what it is.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, Error> {
         let path = path.as_ref();
-        let error = |cause| Error { path: path.to_owned(), cause };
-        let mut input = Input::open(path).map_err(|e| error(Cause::Io(e)))?;
-        let format = Format::detect(&mut input).map_err(error)?;
-        Ok(Self { path: path.to_owned(), input, format })
+        let open = || File::open(path).and_then(|file| Ok((file.metadata()?, file)));
+        let (metadata, file) = open().map_err(|e| Error { path: path.to_owned(), cause: Cause::Io(e) })?;
+        let size = metadata.is_file().then(|| metadata.len());
+        Ok(Self { size, ..Self::from_read(path, file)? })
+    }
+
+    /// Finds out what `read` gives. Errors say `path`.
+    pub fn from_read(path: impl Into<PathBuf>, read: impl Read + Send + 'static) -> Result<Self, Error> {
+        let path = path.into();
+        let mut input = Input::new(Box::new(read));
+        match Format::detect(&mut input) {
+            Ok(format) => Ok(Self { path, size: None, input, format }),
+            Err(cause) => Err(Error { path, cause }),
+        }
     }
 
     /// The next frame, or `None` at the end of the file. There are no more frames after an error: what a damaged file
@@ -65,9 +78,9 @@ impl Reader {
         self.input.offset()
     }
 
-    /// Octets of the file when it was opened.
-    pub fn size(&self) -> u64 {
-        self.input.size()
+    /// Octets of the file when it was opened, if it is one.
+    pub fn size(&self) -> Option<u64> {
+        self.size
     }
 }
 

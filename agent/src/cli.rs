@@ -235,6 +235,8 @@ enum GapsArg {
     Skip,
     /// Zeros that take up space
     Zero,
+    /// A line <<gap 1460>>, with its number of bytes, as Zeek writes it
+    Mark,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -264,9 +266,50 @@ pub struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "5min", value_parser = parse_duration)]
     update_interval: Duration,
 
+    /// Close a connection of which only a part of the handshake was seen and that has been silent for so long
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    handshake_timeout: Duration,
+
+    /// Close a connection of which one side has sent its FIN and that has been silent for so long
+    #[arg(long, value_name = "TIME", default_value = "5min", value_parser = parse_duration)]
+    fin_timeout: Duration,
+
+    /// How long the endpoints of a closed connection absorb what comes late
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    linger: Duration,
+
+    /// How long a connection under way waits for an earlier segment when it is picked up
+    #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = parse_duration)]
+    pickup_hold: Duration,
+
+    /// How long a reset connection is kept in case its receiver ignored the RST
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    rst_hold: Duration,
+
+    /// A step of the clock beyond this is no time passing, and lets nothing expire
+    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = parse_duration)]
+    clock_step: Duration,
+
     /// Refuse connections whose SYN was not seen
     #[arg(long)]
     require_handshake: bool,
+
+    /// Refuse segments that do not fit the state of their connection (gopacket's simple state machine)
+    #[arg(long)]
+    strict_fsm: bool,
+
+    /// Refuse segments that are larger than the MSS of their receiver or go beyond its window; not where the capture sees
+    /// frames that were merged
+    #[arg(long)]
+    strict_options: bool,
+
+    /// The same addresses and ports on another interface are another connection
+    #[arg(long)]
+    interface_key: bool,
+
+    /// The same addresses and ports with another VLAN id are another connection
+    #[arg(long)]
+    vlan_key: bool,
 
     /// Which of two copies of a byte stays while both wait behind a hole
     #[arg(long, value_enum, default_value_t = OverlapArg::First)]
@@ -284,7 +327,11 @@ pub struct LimitArgs {
     #[arg(long, value_name = "SIZE", default_value = "4M", value_parser = parse_size)]
     max_stream_queue: u64,
 
-    /// The same for all streams, in all shards; beyond it the stream that holds most gives way
+    /// Pieces of one stream that wait behind a hole; beyond it the hole becomes a gap
+    #[arg(long, value_name = "N", default_value_t = 4_096, value_parser = clap::value_parser!(u32).range(1..))]
+    max_stream_chunks: u32,
+
+    /// Memory for all streams, in all shards; beyond it the stream that holds most gives way
     #[arg(long, value_name = "SIZE", default_value = "256M", value_parser = parse_size)]
     max_total_queue: u64,
 
@@ -311,29 +358,37 @@ impl LimitArgs {
     /// Limits and timeouts of one of `shards` reassemblers.
     pub fn config(&self, output: &OutputArgs, shards: u32, hash_key: [u64; 12]) -> reassembly::Config {
         let idle_timeout = nanoseconds(self.idle_timeout);
-        let defaults = reassembly::Config::default();
+
         reassembly::Config {
             gap_hold: nanoseconds(self.gap_hold),
             gap_timeout: nanoseconds(self.gap_timeout),
-            handshake_timeout: defaults.handshake_timeout.min(idle_timeout),
-            fin_timeout: defaults.fin_timeout.min(idle_timeout),
+            pickup_hold: nanoseconds(self.pickup_hold),
+            rst_hold: nanoseconds(self.rst_hold),
+            handshake_timeout: nanoseconds(self.handshake_timeout).min(idle_timeout),
+            fin_timeout: nanoseconds(self.fin_timeout).min(idle_timeout),
             idle_timeout,
+            linger: nanoseconds(self.linger),
+            clock_step: nanoseconds(self.clock_step),
             update_interval: nanoseconds(self.update_interval),
             max_connections: self.max_connections.div_ceil(shards),
             max_linger: self.max_linger.div_ceil(shards),
             max_stream_queue: u32::try_from(self.max_stream_queue).unwrap_or(u32::MAX),
             max_total_queue: self.max_total_queue / u64::from(shards),
+            max_stream_chunks: self.max_stream_chunks,
             require_handshake: self.require_handshake,
+            strict_fsm: self.strict_fsm,
+            strict_options: self.strict_options,
+            interface_key: self.interface_key,
+            vlan_key: self.vlan_key,
             overlap: match self.overlap {
                 OverlapArg::First => Overlap::First,
                 OverlapArg::Last => Overlap::Last,
             },
             late: match output.gaps {
                 GapsArg::Hole | GapsArg::Zero => Late::Fill,
-                GapsArg::Skip => Late::Count,
+                GapsArg::Skip | GapsArg::Mark => Late::Count,
             },
             hash_key,
-            ..defaults
         }
     }
 
@@ -344,6 +399,7 @@ impl LimitArgs {
                 GapsArg::Hole => Gaps::Hole,
                 GapsArg::Skip => Gaps::Skip,
                 GapsArg::Zero => Gaps::Zero,
+                GapsArg::Mark => Gaps::Mark,
             },
             names: match args.names {
                 NamesArg::Time => Names::Time,

@@ -111,6 +111,7 @@ impl Report {
                     ("after close", reassembly.after_close),
                     ("in RST", reassembly.rst_payload),
                     ("without handshake", reassembly.no_handshake),
+                    ("refused by strict checks", reassembly.strict),
                     ("queued", reassembly.queued),
                 ],
             },
@@ -221,6 +222,11 @@ impl Display for Report {
         line(f, reassembly.probe, "bytes of keep-alive probes")?;
         line(f, reassembly.rst_payload, "bytes in RST segments")?;
         line(f, reassembly.no_handshake, "bytes of connections without a handshake, refused")?;
+        line(f, reassembly.strict, "bytes of segments that the strict checks refused")?;
+        line(f, reassembly.refused_fsm, "segments that do not fit the state of their connection, refused")?;
+        line(f, reassembly.refused_options, "segments beyond MSS or window, refused")?;
+        line(f, reassembly.duplicate_frames, "frames captured twice")?;
+        line(f, reassembly.urgent, "segments with urgent data, kept in line")?;
         line(f, reassembly.orphans, "segments of unknown connections")?;
         line(f, reassembly.rst_implausible, "RST segments that nobody can have believed")?;
         line(f, reassembly.reopened, "RST segments that their receiver ignored")?;

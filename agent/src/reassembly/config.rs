@@ -35,6 +35,12 @@ pub struct Config {
 
     /// Refuse connections whose SYN was not seen.
     pub require_handshake: bool,
+    /// Refuse segments that do not fit the state of their connection, or their receiver's MSS and window.
+    pub strict_fsm: bool,
+    pub strict_options: bool,
+    /// The same endpoints on another interface, or with another VLAN id, are another connection.
+    pub interface_key: bool,
+    pub vlan_key: bool,
     pub overlap: Overlap,
     pub late: Late,
     /// Key of the connection table's hash: random in a live capture, fixed in replay and in tests.
@@ -79,6 +85,10 @@ impl Default for Config {
             max_stream_chunks: 4_096,
             max_total_queue: 256 << 20,
             require_handshake: false,
+            strict_fsm: false,
+            strict_options: false,
+            interface_key: false,
+            vlan_key: false,
             overlap: Overlap::First,
             late: Late::Fill,
             hash_key: ShardKey::FIXED.0,

@@ -7,6 +7,7 @@ use super::{
     event::{ConnectionId, Direction, Ended, Event, GapCause, Sink, Started, Summary},
     stats::Stats,
     stream::{Context, Piece, Stream},
+    strict::{Refusal, Strict},
 };
 use crate::segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp};
 
@@ -36,6 +37,7 @@ struct Extra {
     /// When an RST was accepted.
     reset: Option<Timestamp>,
     continues: Option<u64>,
+    strict: Strict,
     /// SYNs with another ISN, at most one of either side, until something confirms that they begin another connection.
     pending: Vec<PendingSyn>,
 }
@@ -141,6 +143,12 @@ impl Connection {
         (Endpoint { address: client, port: client_port }, Endpoint { address: server, port: server_port })
     }
 
+    /// Where the first segment was seen.
+    pub(super) fn origin(&self) -> Origin {
+        let Self { interface, vlan, generation, .. } = *self;
+        Origin { interface, vlan, generation, refused: 0 }
+    }
+
     pub(super) fn is_between(&self, a: Endpoint, b: Endpoint) -> bool {
         self.endpoints() == (a, b) || self.endpoints() == (b, a)
     }
@@ -155,12 +163,22 @@ impl Connection {
         sink.event(id, Event::Open(&self.summary(None)));
     }
 
-    pub(super) fn handle_segment<S: Sink>(&mut self, segment: &Segment<'_>, core: &mut Core<'_, S>) -> Outcome {
-        let direction = if (segment.src, segment.dst) == self.endpoints() {
+    pub(super) fn direction_of(&self, segment: &Segment<'_>) -> Direction {
+        if (segment.src, segment.dst) == self.endpoints() {
             Direction::ClientToServer
         } else {
             Direction::ServerToClient
-        };
+        }
+    }
+
+    /// Takes one segment. A `twin` is one that was captured twice.
+    pub(super) fn handle_segment<S: Sink>(
+        &mut self,
+        segment: &Segment<'_>,
+        twin: bool,
+        core: &mut Core<'_, S>,
+    ) -> Outcome {
+        let direction = self.direction_of(segment);
         if let Some(pending) = self.confirmed(segment, direction) {
             return Outcome::Reused { syn: pending, then_segment: true };
         }
@@ -169,7 +187,11 @@ impl Connection {
         let serial = self.serial;
         let syn = segment.flags.contains(Flags::SYN);
 
-        self.stream_mut(direction).count_segment();
+        self.stream_mut(direction).count_segment(segment.flags.contains(Flags::URG));
+        core.stats.urgent += u64::from(segment.flags.contains(Flags::URG));
+        if (core.config.strict_fsm || core.config.strict_options) && self.refuses(segment, direction, core) {
+            return Outcome::Open;
+        }
         if segment.flags.contains(Flags::RST) {
             self.handle_reset(segment, direction, core);
             return Outcome::Open;
@@ -200,7 +222,7 @@ impl Connection {
         if segment.flags.contains(Flags::ACK) {
             self.handle_ack(segment, direction, core);
         }
-        let piece = self.piece(segment, direction);
+        let piece = self.piece(segment, direction, twin);
         if !piece.octets.is_empty() || piece.cut > 0 || piece.fin {
             let cx = &mut core.stream(serial, direction);
             if self.reset().is_some() {
@@ -302,7 +324,11 @@ impl Connection {
         let cx = &mut core.stream(self.serial, direction);
         let reset = self.reset().is_some();
         let stream = self.stream_mut(direction);
-        if reset { stream.discard_held(cx) } else { stream.give_way(cx) }
+        match stream.forget_gaps(cx) {
+            true => {}
+            false if reset => stream.discard_held(cx),
+            false => stream.give_way(cx),
+        }
     }
 
     /// Memory that waits in both directions: queues, parked segments, data of remembered SYNs.
@@ -316,6 +342,7 @@ impl Connection {
 
     fn summary(&mut self, ended: Option<Ended>) -> Summary<'_> {
         let (client, server) = self.endpoints();
+        let origin = self.origin();
         let [c2s, s2c] = &mut self.streams;
         Summary {
             client,
@@ -324,12 +351,7 @@ impl Connection {
             end: self.end,
             started: self.started,
             ended,
-            origin: Origin {
-                interface: self.interface,
-                vlan: self.vlan,
-                generation: self.generation,
-                ..Origin::default()
-            },
+            origin,
             continues: self.extra.as_ref().and_then(|extra| extra.continues),
             streams: [c2s.summary(), s2c.summary()],
         }
@@ -347,7 +369,21 @@ impl Connection {
         &mut self.streams[direction as usize]
     }
 
-    fn piece<'a>(&self, segment: &Segment<'a>, direction: Direction) -> Piece<'a> {
+    /// Whether the strict checks refuse a segment.
+    fn refuses<S>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) -> bool {
+        let (stream, peer) = (self.stream(direction), self.stream(direction.reverse()));
+        let beyond_window = stream.exceeds(segment.seq.advance(octets(segment)), peer);
+        let strict = &mut self.extra.get_or_insert_default().strict;
+        let Err(refusal) = strict.judge(segment, direction, beyond_window, core.config) else { return false };
+        match refusal {
+            Refusal::State => core.stats.refused_fsm += 1,
+            Refusal::Options => core.stats.refused_options += 1,
+        }
+        core.stats.strict += segment.payload.len() as u64;
+        true
+    }
+
+    fn piece<'a>(&self, segment: &Segment<'a>, direction: Direction, twin: bool) -> Piece<'a> {
         let syn = segment.flags.contains(Flags::SYN);
         Piece {
             seq: segment.seq.advance(u64::from(syn)),
@@ -355,6 +391,7 @@ impl Connection {
             cut: segment.missing,
             fin: segment.flags.contains(Flags::FIN),
             push: segment.flags.contains(Flags::PSH),
+            twin,
             refused: segment.origin.refused,
             window: self.stream(direction.reverse()).window_for(self.stream(direction)),
         }

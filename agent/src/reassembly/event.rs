@@ -102,6 +102,8 @@ pub struct StreamSummary<'a> {
     pub conflict: u64,
     /// Octets that arrived after a gap over them had been declared and could not be written into place.
     pub late: u64,
+    /// Segments with URG set. Urgent octets stay in line (RFC 6093 section 3.1).
+    pub urgent: u64,
     /// In order of offset, not touching within one cause; the first [`GAPS_LISTED`] of them.
     pub gaps: &'a [Gap],
     /// What is missing behind the last octet captured: the peer acknowledged it, a FIN stands behind it, or the snaplen
@@ -112,13 +114,23 @@ pub struct StreamSummary<'a> {
 }
 
 /// Gaps that a summary lists one by one.
-pub const GAPS_LISTED: usize = 64;
+pub const GAPS_LISTED: usize = 1_024;
+/// Gaps that it lists, and that octets may be late for, even when the queues of all streams were full meanwhile.
+pub const GAPS_KEPT: usize = 64;
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Gap {
     pub offset: u64,
     pub len: u64,
     pub cause: GapCause,
+    /// Octets of it that arrived after all and could not be written into place, each copy counted.
+    pub late: u64,
+}
+
+impl Gap {
+    pub const fn new(offset: u64, len: u64, cause: GapCause) -> Self {
+        Self { offset, len, cause, late: 0 }
+    }
 }
 
 /// Why stream octets are missing.

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::event::{GAPS_LISTED, Gap, GapCause};
+use super::event::{GAPS_KEPT, GAPS_LISTED, Gap, GapCause};
 
 /// Keeps gaps to tell octets that come late from duplicates, and for the record. In order of offset; neighbours of one
 /// cause are one gap. Bounded: beyond [`KNOWN_MAX`] the oldest behind the listed ones is forgotten, not its octets in
@@ -13,8 +13,9 @@ pub(super) struct Gaps {
     totals: [u64; GapCause::ALL.len()],
 }
 
-/// Gaps kept for one stream: 12 KiB. With a snaplen every long stream has that many.
-const KNOWN_MAX: usize = 512;
+/// Gaps remembered for one stream: 40 KiB, of which 2 KiB in any case. The others count as queued, and give way when all
+/// queues are full. With a snaplen every long stream has that many.
+const KNOWN_MAX: usize = GAPS_LISTED + 256;
 
 impl Gaps {
     /// Adds a gap behind all others. Whether an older one had to be forgotten.
@@ -45,14 +46,35 @@ impl Gaps {
     /// Takes `start..end`, which lies within one gap, out of it.
     pub(super) fn fill(&mut self, start: u64, end: u64) {
         let at = self.known.partition_point(|gap| gap.offset + gap.len <= start);
-        let Some(&Gap { offset, len, cause }) = self.known.get(at) else { return };
+        let Some(&Gap { offset, len, cause, .. }) = self.known.get(at) else { return };
         debug_assert!(offset <= start && end <= offset + len);
         self.totals[cause as usize] -= end - start;
         self.known.remove(at);
         let rest = [(offset, start), (end, offset + len)];
         for (start, end) in rest.into_iter().rev().filter(|(start, end)| start < end) {
-            self.known.insert(at, Gap { offset: start, len: end - start, cause });
+            self.known.insert(at, Gap::new(start, end - start, cause));
         }
+    }
+
+    /// Counts `octets` at `start`, which lie within one gap, as late for it.
+    pub(super) fn count_late(&mut self, start: u64, octets: u64) {
+        let at = self.known.partition_point(|gap| gap.offset + gap.len <= start);
+        if let Some(gap) = self.known.get_mut(at) {
+            gap.late += octets;
+        }
+    }
+
+    /// Forgets all but the first [`GAPS_KEPT`] gaps, though not their octets in the totals. Whether there were more.
+    pub(super) fn forget(&mut self) -> bool {
+        let more = self.known.len() > GAPS_KEPT;
+        self.known.truncate(GAPS_KEPT);
+        self.known.shrink_to_fit();
+        more
+    }
+
+    /// Memory of those that can be forgotten, as allocated.
+    pub(super) fn charged(&self) -> usize {
+        self.known.capacity().saturating_sub(GAPS_KEPT) * size_of::<Gap>()
     }
 
     /// The first ones, for the record.
@@ -71,7 +93,7 @@ mod tests {
     use super::*;
 
     fn gap(offset: u64, len: u64) -> Gap {
-        Gap { offset, len, cause: GapCause::Timeout }
+        Gap::new(offset, len, GapCause::Timeout)
     }
 
     #[test]
@@ -100,7 +122,21 @@ mod tests {
             gaps.push(gap(n * 3, 1));
         }
         assert_eq!(gaps.known.len(), KNOWN_MAX);
-        assert_eq!(gaps.listed(), (0..64).map(|n| gap(n * 3, 1)).collect::<Vec<_>>());
+        assert_eq!(gaps.listed(), (0..GAPS_LISTED as u64).map(|n| gap(n * 3, 1)).collect::<Vec<_>>());
         assert_eq!(gaps.totals()[GapCause::Timeout as usize], 10_000);
+        assert!(gaps.charged() >= (KNOWN_MAX - GAPS_KEPT) * size_of::<Gap>());
+        assert!(gaps.forget() && !gaps.forget());
+        assert_eq!(gaps.listed(), (0..GAPS_KEPT as u64).map(|n| gap(n * 3, 1)).collect::<Vec<_>>());
+        assert_eq!((gaps.charged(), gaps.totals()[GapCause::Timeout as usize]), (0, 10_000));
+    }
+
+    #[test]
+    fn late_octets_are_counted_on_their_gap() {
+        let mut gaps = Gaps::default();
+        gaps.push(gap(10, 5));
+        gaps.push(gap(30, 5));
+        gaps.count_late(31, 2);
+        gaps.count_late(31, 2);
+        assert_eq!(gaps.listed(), [gap(10, 5), Gap { late: 4, ..gap(30, 5) }]);
     }
 }

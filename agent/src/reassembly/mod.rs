@@ -10,19 +10,22 @@ mod gaps;
 mod linger;
 mod stats;
 mod stream;
+mod strict;
 mod table;
+mod twins;
 
 use std::collections::BTreeSet;
 
 pub use config::{Config, Late, Overlap};
 use connection::{Connection, Core, Outcome};
 pub use event::{
-    ConnectionId, Direction, Ended, Event, GAPS_LISTED, Gap, GapCause, Sink, Started, StreamSummary, Summary,
+    ConnectionId, Direction, Ended, Event, GAPS_KEPT, GAPS_LISTED, Gap, GapCause, Sink, Started, StreamSummary, Summary,
 };
 use flusher::Flusher;
 use linger::{Entry, Kind, Linger};
 pub use stats::Stats;
 use table::Table;
+use twins::Twins;
 
 use crate::segment::{Endpoint, Flags, Segment, SeqNum, Timestamp};
 
@@ -35,6 +38,7 @@ pub struct Reassembler {
     over: Linger,
     given_up: Linger,
     queues: Queues,
+    twins: Twins,
     clock: Clock,
 }
 
@@ -43,11 +47,12 @@ impl Reassembler {
         Self {
             config,
             stats: Stats::default(),
-            table: Table::new(config.hash_key),
+            table: Table::new(&config),
             flusher: Flusher::default(),
             over: Linger::default(),
             given_up: Linger::default(),
             queues: Queues::default(),
+            twins: Twins::default(),
             clock: Clock::default(),
         }
     }
@@ -104,7 +109,7 @@ impl Reassembler {
 
     /// Finds or opens the connection of a segment.
     fn dispatch(&mut self, segment: &Segment<'_>, sink: &mut impl Sink) {
-        let slot = match self.table.find(segment.src, segment.dst) {
+        let slot = match self.table.find(segment) {
             Some(slot) => slot,
             None => match self.judge_unknown(segment) {
                 Some(continues) => self.open(segment, continues, sink),
@@ -114,7 +119,9 @@ impl Reassembler {
         let Some(connection) = self.table.get_mut(slot) else { return };
         let mut core =
             Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
-        match connection.handle_segment(segment, &mut core) {
+        let twin = self.twins.is_twin(connection.serial, connection.direction_of(segment), segment, core.now);
+        core.stats.duplicate_frames += u64::from(twin);
+        match connection.handle_segment(segment, twin, &mut core) {
             Outcome::Open => {
                 self.settle(slot);
                 self.limit_queues(sink);
@@ -132,7 +139,7 @@ impl Reassembler {
 
     /// Whether a segment of unknown endpoints opens a connection, and if so, which one it continues.
     fn judge_unknown(&mut self, segment: &Segment<'_>) -> Option<Option<u64>> {
-        let fingerprint = self.table.hash(segment.src, segment.dst);
+        let fingerprint = self.table.fingerprint(segment);
         let payload = segment.payload.len() as u64;
         let syn = segment.flags.contains(Flags::SYN);
         if let Some(Entry { kind: Kind::Over(isns), .. }) = self.over.get(fingerprint, self.clock.now) {
@@ -194,7 +201,7 @@ impl Reassembler {
         let ended = connection.close(ended, &mut core);
 
         let (client, server) = connection.endpoints();
-        let fingerprint = self.table.hash(client, server);
+        let fingerprint = self.table.fingerprint_of(&connection);
         let full = match ended {
             Ended::Fin | Ended::Rst => {
                 let kind = Kind::Over(by_endpoint(connection.isns(), client, server));

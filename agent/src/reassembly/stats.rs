@@ -29,6 +29,8 @@ pub struct Stats {
     pub rst_payload: u64,
     /// Of connections refused because their SYN was not seen.
     pub no_handshake: u64,
+    /// Of segments that the strict checks refused.
+    pub strict: u64,
     /// Behind a hole, not delivered yet; 0 at the end.
     pub queued: u64,
 
@@ -51,6 +53,13 @@ pub struct Stats {
     pub reopened: u64,
     /// SYNs with another ISN that nothing confirmed.
     pub syn_unconfirmed: u64,
+    /// Segments captured twice, within 10 ms and with one IP identification: no retransmissions.
+    pub duplicate_frames: u64,
+    /// Segments with URG set.
+    pub urgent: u64,
+    /// Segments that the strict checks refused, by check.
+    pub refused_fsm: u64,
+    pub refused_options: u64,
     /// Steps of the clock that were too large to be time passing.
     pub clock_steps: u64,
 
@@ -78,6 +87,7 @@ impl Stats {
                 self.after_close,
                 self.rst_payload,
                 self.no_handshake,
+                self.strict,
                 self.queued,
             ]
             .map(i128::from)
@@ -101,6 +111,7 @@ impl Stats {
             after_close,
             rst_payload,
             no_handshake,
+            strict,
             queued,
             gaps,
             gaps_filled,
@@ -112,6 +123,10 @@ impl Stats {
             rst_implausible,
             reopened,
             syn_unconfirmed,
+            duplicate_frames,
+            urgent,
+            refused_fsm,
+            refused_options,
             clock_steps,
             limit_stream_queue,
             limit_total_queue,
@@ -131,6 +146,7 @@ impl Stats {
         *after_close += other.after_close;
         *rst_payload += other.rst_payload;
         *no_handshake += other.no_handshake;
+        *strict += other.strict;
         *queued += other.queued;
         *gaps += other.gaps;
         *gaps_filled += other.gaps_filled;
@@ -142,6 +158,10 @@ impl Stats {
         *rst_implausible += other.rst_implausible;
         *reopened += other.reopened;
         *syn_unconfirmed += other.syn_unconfirmed;
+        *duplicate_frames += other.duplicate_frames;
+        *urgent += other.urgent;
+        *refused_fsm += other.refused_fsm;
+        *refused_options += other.refused_options;
         *clock_steps += other.clock_steps;
         *limit_stream_queue += other.limit_stream_queue;
         *limit_total_queue += other.limit_total_queue;

@@ -121,6 +121,8 @@ struct Extra {
     out_of_order: u64,
     conflict: u64,
     late: u64,
+    /// Segments with URG set.
+    urgent: u64,
 }
 
 /// What a stream needs to act, lent for one call.
@@ -143,6 +145,8 @@ pub(super) struct Piece<'a> {
     pub(super) cut: u32,
     pub(super) fin: bool,
     pub(super) push: bool,
+    /// Captured twice: it was not sent again.
+    pub(super) twin: bool,
     /// [`Origin::refused`](crate::segment::Origin::refused).
     pub(super) refused: u64,
     /// How far beyond the highest position known a segment of this sender is believed.
@@ -181,16 +185,16 @@ impl Stream {
         self.refused
     }
 
-    /// Memory that queued and parked octets cost.
+    /// Memory that queued and parked octets cost, and the gaps that are remembered.
     pub(super) fn charged(&self) -> u64 {
-        self.extra.as_ref().map_or(0, |extra| {
-            let parked: usize = extra.parked.iter().map(Parked::charged).sum();
-            (extra.assembler.charged() + parked) as u64
-        })
+        self.extra.as_ref().map_or(0, |extra| (extra.queued() + extra.gaps.charged()) as u64)
     }
 
-    pub(super) fn count_segment(&mut self) {
+    pub(super) fn count_segment(&mut self, urgent: bool) {
         self.segments += 1;
+        if urgent {
+            self.extra.get_or_insert_default().urgent += 1;
+        }
     }
 
     /// Takes payload and FIN of one segment.
@@ -241,7 +245,7 @@ impl Stream {
                 _ if ring_full => GapCause::RingFull,
                 given_up => given_up.unwrap_or(GapCause::NotCaptured),
             };
-            let gap = Gap { offset: self.next, len: end - self.next, cause };
+            let gap = Gap::new(self.next, end - self.next, cause);
             cx.stats.gaps_trailing += gap.len;
             extra.trailing_gap = Some(gap);
         }
@@ -261,6 +265,7 @@ impl Stream {
             summary.out_of_order = extra.out_of_order;
             summary.conflict = extra.conflict;
             summary.late = extra.late;
+            summary.urgent = extra.urgent;
         }
         summary
     }
@@ -314,13 +319,13 @@ impl Stream {
         let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
         if self.start == Start::Pickup || offset > self.next {
             let opens_hole = self.start != Start::Pickup && offset > self.edge();
-            self.queue(offset, octets, cx);
+            self.queue(offset, octets, piece.twin, cx);
             let extra = self.extra.get_or_insert_default();
             if cut > 0 {
                 extra.assembler.insert_cut(offset + octets.len() as u64, cut, cx.now);
             }
             if opens_hole {
-                extra.out_of_order += 1;
+                extra.out_of_order += u64::from(!piece.twin);
                 extra.ring_full |= hurt;
             }
             if self.start != Start::Pickup {
@@ -334,13 +339,13 @@ impl Stream {
         if !again.is_empty() {
             let filled = self.handle_again(offset, again, cx);
             if fresh.is_empty() && !filled {
-                self.extra.get_or_insert_default().retransmitted += 1;
+                self.extra.get_or_insert_default().retransmitted += u64::from(!piece.twin);
             }
         }
         match &mut self.extra {
             Some(extra) if !extra.assembler.is_empty() => {
                 let next = self.next;
-                self.queue(next, fresh, cx);
+                self.queue(next, fresh, piece.twin, cx);
                 if let Some(extra) = &mut self.extra
                     && cut > 0
                     && end > next
@@ -395,6 +400,7 @@ impl Stream {
                     cx.sink.event(cx.id, Event::Late { direction: cx.direction, offset: start, bytes });
                 }
                 Late::Count => {
+                    extra.gaps.count_late(start, len);
                     extra.late += len;
                     cx.stats.late += len;
                 }
@@ -406,14 +412,14 @@ impl Stream {
         late > 0
     }
 
-    fn queue<S>(&mut self, offset: u64, octets: &[u8], cx: &mut Context<'_, S>) {
+    fn queue<S>(&mut self, offset: u64, octets: &[u8], twin: bool, cx: &mut Context<'_, S>) {
         if octets.is_empty() {
             return;
         }
         let extra = self.extra.get_or_insert_default();
         let inserted = extra.assembler.insert(offset, octets, cx.now, cx.config.overlap);
         if inserted.new == 0 {
-            extra.retransmitted += 1;
+            extra.retransmitted += u64::from(!twin);
         }
         extra.conflict += inserted.conflict;
         cx.stats.queued += inserted.new;
@@ -462,7 +468,7 @@ impl Stream {
     }
 
     fn skip_to<S: Sink>(&mut self, upto: u64, cause: GapCause, cx: &mut Context<'_, S>) {
-        let gap = Gap { offset: self.next, len: upto - self.next, cause };
+        let gap = Gap::new(self.next, upto - self.next, cause);
         cx.stats.gaps += gap.len;
         cx.stats.limit_gaps += u64::from(self.extra.get_or_insert_default().gaps.push(gap));
         cx.sink.event(cx.id, Event::Gap { direction: cx.direction, gap });

@@ -3,31 +3,26 @@
 use agent_common::{filter::Head, shard::ShardKey};
 use hashbrown::HashTable;
 
-use super::connection::Connection;
-use crate::segment::{Endpoint, Timestamp};
+use super::{config::Config, connection::Connection};
+use crate::segment::{Endpoint, Origin, Segment, Timestamp};
 
 /// Slots are dense and used again; the index holds slot numbers alone, so that it costs five octets per place.
 pub(super) struct Table {
     index: HashTable<u32>,
     slots: Slots,
     vacant: Vec<u32>,
-    keys: [ShardKey; 2],
+    hasher: Hasher,
     /// Longest idle connections at one moment, the longest last: see [`longest_idle`](Self::longest_idle).
     idle: Vec<(Timestamp, u32)>,
 }
 
 impl Table {
-    pub(super) fn new(key: [u64; 12]) -> Self {
-        // The second key is made from the first by a bijection (SplitMix64's finaliser), so it is as secret.
-        let second = key.map(|word| {
-            let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
-        });
+    pub(super) fn new(config: &Config) -> Self {
         Self {
             index: HashTable::new(),
             slots: Slots::default(),
             vacant: Vec::new(),
-            keys: [ShardKey(key), ShardKey(second)],
+            hasher: Hasher::new(config),
             idle: Vec::new(),
         }
     }
@@ -36,9 +31,15 @@ impl Table {
         self.index.len()
     }
 
-    pub(super) fn find(&self, a: Endpoint, b: Endpoint) -> Option<u32> {
-        let between = |&slot: &u32| self.get(slot).is_some_and(|connection| connection.is_between(a, b));
-        self.index.find(self.hash(a, b), between).copied()
+    pub(super) fn find(&self, segment: &Segment<'_>) -> Option<u32> {
+        let Segment { src, dst, .. } = *segment;
+        let place = self.hasher.place(&segment.origin);
+        let is_it = |&slot: &u32| {
+            self.get(slot).is_some_and(|known| {
+                known.is_between(src, dst) && (place == 0 || self.hasher.place(&known.origin()) == place)
+            })
+        };
+        self.index.find(self.hasher.hash(src, dst, place), is_it).copied()
     }
 
     pub(super) fn get(&self, slot: u32) -> Option<&Connection> {
@@ -50,25 +51,19 @@ impl Table {
     }
 
     pub(super) fn insert(&mut self, connection: Connection) -> u32 {
-        let (a, b) = connection.endpoints();
-        let hash = self.hash(a, b);
+        let hash = self.hasher.hash_of(&connection);
         let slot = self.vacant.pop().unwrap_or_else(|| self.slots.grow());
         if let Some(place) = self.slots.place(slot) {
             *place = Some(connection);
         }
-        let (slots, keys) = (&self.slots, &self.keys);
-        self.index.insert_unique(hash, slot, |&slot| {
-            slots.get(slot).map_or(0, |connection| {
-                let (a, b) = connection.endpoints();
-                spread(keys, a, b)
-            })
-        });
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, slot, |&slot| slots.get(slot).map_or(0, |known| hasher.hash_of(known)));
         slot
     }
 
     pub(super) fn remove(&mut self, slot: u32) -> Option<Connection> {
-        let (a, b) = self.get(slot)?.endpoints();
-        if let Ok(entry) = self.index.find_entry(self.hash(a, b), |&found| found == slot) {
+        let hash = self.hasher.hash_of(self.get(slot)?);
+        if let Ok(entry) = self.index.find_entry(hash, |&found| found == slot) {
             entry.remove();
         }
         self.vacant.push(slot);
@@ -103,9 +98,52 @@ impl Table {
         slots
     }
 
-    /// Keyed hash of a pair of endpoints, the same in both orders.
-    pub(super) fn hash(&self, a: Endpoint, b: Endpoint) -> u64 {
-        spread(&self.keys, a, b)
+    /// Keyed hash of all that tells a connection from others, the same for both directions.
+    pub(super) fn fingerprint(&self, segment: &Segment<'_>) -> u64 {
+        self.hasher.hash(segment.src, segment.dst, self.hasher.place(&segment.origin))
+    }
+
+    pub(super) fn fingerprint_of(&self, connection: &Connection) -> u64 {
+        self.hasher.hash_of(connection)
+    }
+}
+
+/// What makes two connections different ones.
+struct Hasher {
+    keys: [ShardKey; 2],
+    interface: bool,
+    vlan: bool,
+}
+
+impl Hasher {
+    fn new(config: &Config) -> Self {
+        let key = config.hash_key;
+        // The second key is made from the first by a bijection (SplitMix64's finaliser), so it is as secret.
+        let second = key.map(|word| {
+            let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
+        });
+        Self { keys: [ShardKey(key), ShardKey(second)], interface: config.interface_key, vlan: config.vlan_key }
+    }
+
+    /// As far as it is part of the key, where a frame was seen: an interface in the upper half, a VLAN in the lower. 0
+    /// when none is.
+    fn place(&self, origin: &Origin) -> u32 {
+        let interface = if self.interface { u32::from(origin.interface) + 1 } else { 0 };
+        let vlan = origin.vlan.filter(|_| self.vlan).map_or(0, |vlan| u32::from(vlan) + 1);
+        interface << 16 | vlan
+    }
+
+    fn hash(&self, a: Endpoint, b: Endpoint, place: u32) -> u64 {
+        let head = Head { src: a.address, dst: b.address, src_port: a.port, dst_port: b.port, fragment: false };
+        let hash = (u64::from(self.keys[0].hash(&head)) << 32) | u64::from(self.keys[1].hash(&head));
+        // An odd factor: different places never make one hash of the same endpoints.
+        hash.wrapping_add(u64::from(place).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
+    fn hash_of(&self, connection: &Connection) -> u64 {
+        let (a, b) = connection.endpoints();
+        self.hash(a, b, self.place(&connection.origin()))
     }
 }
 
@@ -146,26 +184,21 @@ impl Slots {
 /// Connections in a page of [`Slots`]: 56 KiB.
 const PAGE: usize = 256;
 
-fn spread(keys: &[ShardKey; 2], a: Endpoint, b: Endpoint) -> u64 {
-    let head = Head { src: a.address, dst: b.address, src_port: a.port, dst_port: b.port, fragment: false };
-    (u64::from(keys[0].hash(&head)) << 32) | u64::from(keys[1].hash(&head))
-}
-
 // The README says what a connection costs.
 const _: () = assert!(size_of::<Option<Connection>>() <= 224);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::reassembly::Config;
 
     /// The linger takes the whole hash for the endpoints, so the key that replay and tests use must mix as well as a random
     /// one: neither swapped ports nor addresses of equal sum are the same endpoints.
     #[test]
     fn the_fixed_key_tells_endpoints_apart() {
-        let table = Table::new(Config::default().hash_key);
-        let hash =
-            |a, a_port, b, b_port| table.hash(Endpoint::v4([10, 0, 0, a], a_port), Endpoint::v4([10, 0, 0, b], b_port));
+        let hasher = Hasher::new(&Config::default());
+        let hash = |a, a_port, b, b_port| {
+            hasher.hash(Endpoint::v4([10, 0, 0, a], a_port), Endpoint::v4([10, 0, 0, b], b_port), 0)
+        };
         assert_eq!(hash(1, 1000, 4, 80), hash(4, 80, 1, 1000));
         assert_ne!(hash(1, 1000, 4, 80), hash(1, 80, 4, 1000));
         assert_ne!(hash(1, 1000, 4, 80), hash(2, 1000, 3, 80));

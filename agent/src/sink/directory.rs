@@ -14,7 +14,7 @@ use crate::{
     reassembly::{ConnectionId, Direction, Event, GapCause, Sink, Summary},
     segment::Timestamp,
     sink::{
-        Gaps, OnFull, Output, Shared, Stats,
+        OnFull, Output, Shared, Stats,
         block::{Block, Chain, LARGEST, Pool, class_of},
         queue::{Close, Message, Queue, Write},
         record::{Identity, Kind, Loss, Record},
@@ -379,7 +379,7 @@ impl Sink for Directory {
             // Nothing is written for it: the next octets say by their offset where they belong, and the record says why.
             Event::Gap { .. } => {}
             // There is no place for them; the core counts them instead if it is told so.
-            Event::Late { .. } if self.output.gaps == Gaps::Skip => {}
+            Event::Late { .. } if !self.output.gaps.have_room() => {}
             Event::Late { direction, offset, bytes } => {
                 self.stats.handed += bytes.len() as u64;
                 self.append(Key::new(id.slot, direction), offset, bytes);

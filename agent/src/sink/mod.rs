@@ -110,6 +110,15 @@ pub enum Gaps {
     Skip,
     /// Zeros that take up space: the file offset is the stream offset.
     Zero,
+    /// A line `<<gap 1460>>`, with its number of octets, as Zeek writes it.
+    Mark,
+}
+
+impl Gaps {
+    /// Whether octets that come late have a place in the file.
+    pub const fn have_room(self) -> bool {
+        matches!(self, Self::Hole | Self::Zero)
+    }
 }
 
 /// How files are called.
@@ -144,8 +153,9 @@ pub struct Stats {
     pub disk_full: u64,
     /// Stream octets lost to any other failure.
     pub write_error: u64,
-    /// Zeros written in place of gaps.
+    /// Zeros and marks written in place of gaps.
     pub zeros: u64,
+    pub marks: u64,
 
     /// Files that hold a stream.
     pub files: u64,
@@ -188,6 +198,7 @@ impl Stats {
             disk_full,
             write_error,
             zeros,
+            marks,
             files,
             files_grown,
             files_left,
@@ -211,6 +222,7 @@ impl Stats {
         self.disk_full += disk_full;
         self.write_error += write_error;
         self.zeros += zeros;
+        self.marks += marks;
         self.files += files;
         self.files_grown += files_grown;
         self.files_left += files_left;

@@ -50,7 +50,7 @@ impl Loss {
         let listed = self.gaps.len();
         match self.gaps.last_mut() {
             Some(last) if last.offset + last.len == offset => last.len += len,
-            _ if listed < GAPS_LISTED => self.gaps.push(Gap { offset, len, cause }),
+            _ if listed < GAPS_LISTED => self.gaps.push(Gap::new(offset, len, cause)),
             _ => {}
         }
     }
@@ -90,6 +90,7 @@ pub(super) struct StreamRecord {
     out_of_order: u64,
     conflict: u64,
     late: u64,
+    urgent: u64,
     gaps: Vec<Gap>,
     gap_totals: [u64; GapCause::ALL.len()],
     trailing_gap: Option<Gap>,
@@ -198,6 +199,7 @@ impl StreamRecord {
             out_of_order: stream.out_of_order,
             conflict: stream.conflict,
             late: stream.late,
+            urgent: stream.urgent,
             gaps: stream.gaps.to_vec(),
             gap_totals: stream.gap_totals,
             trailing_gap: stream.trailing_gap,
@@ -230,6 +232,7 @@ impl StreamRecord {
             let touches = before.cause == gap.cause && before.offset + before.len == gap.offset;
             if touches {
                 before.len += gap.len;
+                before.late += gap.late;
             }
             touches
         });
@@ -239,9 +242,10 @@ impl StreamRecord {
 
     fn print(&self, out: &mut String, file: FileRecord<'_>) {
         let bytes = self.delivered - self.losses(file).map(|loss| loss.octets).sum::<u64>().min(self.delivered);
-        let Self { segments, retransmitted, out_of_order, conflict, late, .. } = self;
+        let Self { segments, retransmitted, out_of_order, conflict, late, urgent, .. } = self;
         print(out, format_args!(r#"{{"bytes":{bytes},"segments":{segments},"retransmitted":{retransmitted}"#));
-        print(out, format_args!(r#","out_of_order":{out_of_order},"conflict":{conflict},"late":{late},"file":"#));
+        print(out, format_args!(r#","out_of_order":{out_of_order},"conflict":{conflict},"late":{late}"#));
+        print(out, format_args!(r#","urgent":{urgent},"file":"#));
         match file.path {
             // Paths below the directory are made of digits and addresses: nothing in them needs escaping.
             Some(path) => print(out, format_args!(r#""{path}""#)),
@@ -271,8 +275,12 @@ impl StreamRecord {
     }
 }
 
-fn print_gap(out: &mut String, Gap { offset, len, cause }: Gap) {
-    print(out, format_args!(r#"{{"offset":{offset},"len":{len},"cause":"{}"}}"#, cause.name()));
+fn print_gap(out: &mut String, Gap { offset, len, cause, late }: Gap) {
+    print(out, format_args!(r#"{{"offset":{offset},"len":{len},"cause":"{}""#, cause.name()));
+    if late > 0 {
+        print(out, format_args!(r#","late":{late}"#));
+    }
+    out.push('}');
 }
 
 fn print(out: &mut String, arguments: Arguments<'_>) {
@@ -285,7 +293,7 @@ mod tests {
     use super::*;
 
     fn gap(offset: u64, len: u64, cause: GapCause) -> Gap {
-        Gap { offset, len, cause }
+        Gap::new(offset, len, cause)
     }
 
     #[test]
@@ -335,7 +343,7 @@ mod tests {
         let gaps = record.gaps(FileRecord::default());
         assert_eq!(gaps.len(), GAPS_LISTED);
         assert!(gaps.is_sorted_by_key(|gap| gap.offset));
-        assert_eq!(gaps[63], gap(316, 2, GapCause::WriteError));
+        assert_eq!(gaps[199], gap(996, 2, GapCause::WriteError));
         assert_eq!(record.gap_totals(FileRecord::default())[GapCause::WriteError as usize], 200);
     }
 }

@@ -126,7 +126,7 @@ impl Feed {
     fn gap(&mut self, slot: u32, direction: Direction, len: u64) {
         let connection = self.open.get_mut(&slot).unwrap();
         let stream = &mut connection.streams[direction as usize];
-        let gap = Gap { offset: stream.len, len, cause: GapCause::NotCaptured };
+        let gap = Gap::new(stream.len, len, GapCause::NotCaptured);
         stream.len += len;
         stream.gaps.push(gap);
         self.sink.event(connection.id, Event::Gap { direction, gap });
@@ -205,6 +205,7 @@ fn expected(slot: u32, direction: Direction, stream: &Stream, gaps: Gaps) -> Vec
         match gaps {
             Gaps::Skip => drop(bytes.drain(range)),
             Gaps::Hole | Gaps::Zero => bytes[range].fill(0),
+            Gaps::Mark => drop(bytes.splice(range, format!("\n<<gap {}>>\n", gap.len).into_bytes())),
         }
     }
     bytes
@@ -252,7 +253,7 @@ fn every_kind_of_gap_in_every_mode() {
             match step {
                 Data(len) => feed.data(5, S2C, len),
                 Gap(len) => feed.gap(5, S2C, len),
-                Late(..) if gaps == Gaps::Skip => {}
+                Late(..) if !gaps.have_room() => {}
                 Late(offset, len) => feed.late(5, S2C, offset, len),
             }
         }
@@ -305,7 +306,7 @@ fn every_kind_of_gap_in_every_mode() {
         &[Data(1_448), Gap(1_448), Data(200_000), Late(1_500, 1_000), Data(1_448), Gap(5), Data(1), Gap(5)],
     ];
     for &script in scripts {
-        for gaps in [Gaps::Hole, Gaps::Skip, Gaps::Zero] {
+        for gaps in [Gaps::Hole, Gaps::Skip, Gaps::Zero, Gaps::Mark] {
             for stream_memory in [0, 64 << 10, 8 << 20] {
                 check(script, gaps, stream_memory);
             }
@@ -332,7 +333,7 @@ fn a_record_says_all_there_is() {
 
     let name = "073005.123456789-10.0.0.9.51244-192.0.2.1.80";
     let empty = json!({
-        "bytes": 0, "segments": 3, "retransmitted": 0, "out_of_order": 0, "conflict": 0, "late": 0, "file": null,
+        "bytes": 0, "segments": 3, "retransmitted": 0, "out_of_order": 0, "conflict": 0, "late": 0, "urgent": 0, "file": null,
         "gaps": [], "gap_totals": {}, "trailing_gap": null,
     });
     let mut c2s = empty.clone();

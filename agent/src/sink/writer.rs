@@ -195,10 +195,15 @@ impl Writer {
                 self.zeros(handle, file, offset)?;
                 offset
             }
+            Gaps::Mark => {
+                self.mark(handle, file, offset)?;
+                file.len
+            }
         };
         let mut slices = [IoSlice::new(&[]); RUN];
         slices.iter_mut().zip(run).for_each(|(slice, block)| *slice = IoSlice::new(block.bytes()));
         let mut rest = &mut slices[..];
+        let before = file.written;
         // Those that are empty are passed over.
         IoSlice::advance_slices(&mut rest, 0);
         while !rest.is_empty() {
@@ -207,6 +212,7 @@ impl Writer {
             position += taken as u64;
             file.written += taken as u64;
             file.len = file.len.max(position);
+            file.next = offset + (file.written - before);
             self.stats.written += taken as u64;
         }
         Ok(())
@@ -221,6 +227,23 @@ impl Writer {
             file.len += taken;
             self.stats.zeros += taken;
         }
+        Ok(())
+    }
+
+    /// Writes a line about what is missing between the last octet and `offset`.
+    fn mark(&mut self, handle: &File, file: &mut StreamFile, offset: u64) -> io::Result<()> {
+        if offset <= file.next {
+            return Ok(());
+        }
+        let text = format!("\n<<gap {}>>\n", offset - file.next);
+        let mut rest = text.as_bytes();
+        while !rest.is_empty() {
+            let taken = self.write_at(handle, &[IoSlice::new(rest)], file.len)?;
+            rest = rest.get(taken..).unwrap_or_default();
+            file.len += taken as u64;
+            self.stats.marks += taken as u64;
+        }
+        file.next = offset;
         Ok(())
     }
 
@@ -246,7 +269,11 @@ impl Writer {
             return true;
         }
 
-        let short = file.len < len && self.output.gaps != Gaps::Skip;
+        let short = match self.output.gaps {
+            Gaps::Skip => false,
+            Gaps::Hole | Gaps::Zero => file.len < len,
+            Gaps::Mark => file.next < len,
+        };
         if handle.is_none() && (short || self.output.sync) {
             handle =
                 self.tried(Failure::Complete, "open a file again to complete it", |writer| writer.tree.open(&path));
@@ -258,6 +285,7 @@ impl Writer {
                     match writer.output.gaps {
                         // Once a write has failed, a hole must do.
                         Gaps::Zero if file.failed.is_none() => writer.zeros(&handle, file, len),
+                        Gaps::Mark => writer.mark(&handle, file, len),
                         _ => handle.set_len(len),
                     }
                 });
@@ -366,6 +394,8 @@ struct StreamFile {
     path: Option<String>,
     /// Length of the file, unless gaps are skipped: then it is `written`.
     len: u64,
+    /// Stream offset behind the last octet in it.
+    next: u64,
     /// Stream octets in it.
     written: u64,
     failed: Option<GapCause>,

@@ -12,4 +12,7 @@ mod pickup;
 mod plausibility;
 mod reset;
 mod reuse;
+mod strict;
 mod trace;
+mod twins;
+mod urgent;

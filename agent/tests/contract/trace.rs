@@ -53,6 +53,10 @@ pub(crate) struct Seg {
     payload: Vec<u8>,
     missing: u32,
     refused: u64,
+    mss: Option<u16>,
+    ip_id: Option<u16>,
+    interface: u16,
+    vlan: Option<u16>,
     at: Option<u64>,
 }
 
@@ -69,6 +73,10 @@ impl Seg {
             payload: Vec::new(),
             missing: 0,
             refused: 0,
+            mss: None,
+            ip_id: None,
+            interface: 0,
+            vlan: None,
             at: None,
         }
     }
@@ -111,6 +119,32 @@ impl Seg {
 
     pub(crate) fn refused(mut self, records: u64) -> Self {
         self.refused = records;
+        self
+    }
+
+    pub(crate) fn mss(mut self, octets: u16) -> Self {
+        self.mss = Some(octets);
+        self
+    }
+
+    pub(crate) fn urgent(mut self) -> Self {
+        self.flags = self.flags | Flags::URG;
+        self
+    }
+
+    /// Identification in the IPv4 header.
+    pub(crate) fn ip_id(mut self, id: u16) -> Self {
+        self.ip_id = Some(id);
+        self
+    }
+
+    pub(crate) fn interface(mut self, number: u16) -> Self {
+        self.interface = number;
+        self
+    }
+
+    pub(crate) fn vlan(mut self, id: u16) -> Self {
+        self.vlan = Some(id);
         self
     }
 
@@ -175,11 +209,11 @@ impl Trace {
                 flags: seg.flags,
                 window: seg.window,
                 window_scale: seg.scale,
-                mss: None,
-                ip_id: None,
+                mss: seg.mss,
+                ip_id: seg.ip_id,
                 payload: &seg.payload,
                 missing: seg.missing,
-                origin: Origin { refused: seg.refused, ..Origin::default() },
+                origin: Origin { interface: seg.interface, vlan: seg.vlan, refused: seg.refused, generation: 0 },
             },
             &mut self.heard,
         );
@@ -277,6 +311,7 @@ pub(crate) struct Numbers {
     pub(crate) out_of_order: u64,
     pub(crate) conflict: u64,
     pub(crate) late: u64,
+    pub(crate) urgent: u64,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) trailing_gap: Option<Gap>,
 }
@@ -388,6 +423,7 @@ impl From<StreamSummary<'_>> for Numbers {
             out_of_order: summary.out_of_order,
             conflict: summary.conflict,
             late: summary.late,
+            urgent: summary.urgent,
             gaps: summary.gaps.to_vec(),
             trailing_gap: summary.trailing_gap,
         }

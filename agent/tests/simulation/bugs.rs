@@ -101,7 +101,7 @@ impl<'a> Saboteur<'a> {
             self.checker.event(id, data(direction, offset + bytes.len() as u64, bytes));
         } else if self.now(Bug::GapOverCaptured) {
             // Down to the closing numbers, so that only the truth can tell.
-            let gap = Gap { offset, len: bytes.len() as u64, cause: GapCause::NotCaptured };
+            let gap = Gap::new(offset, bytes.len() as u64, GapCause::NotCaptured);
             self.turned.insert((id.slot, direction), gap);
             self.checker.event(id, Event::Gap { direction, gap });
         } else {

@@ -1,7 +1,7 @@
 //! What is judged when a connection closes: every gap, every octet that was captured, the reason, the summary.
 
 use agent::reassembly::{
-    ConnectionId, Direction, Ended, GAPS_LISTED, Gap, GapCause, Late, Started, StreamSummary, Summary,
+    ConnectionId, Direction, Ended, GAPS_KEPT, Gap, GapCause, Late, Started, StreamSummary, Summary,
 };
 
 use crate::{
@@ -121,7 +121,7 @@ impl Checker<'_> {
             listed += gap.len;
         }
         let total: u64 = missing.iter().sum();
-        (numbers.gaps.len() < GAPS_LISTED && listed != total)
+        (stream.gaps.len() <= GAPS_KEPT / 2 && listed != total)
             .then(|| format!("{listed} of {total} missing octets are listed"))
     }
 
@@ -235,7 +235,8 @@ impl Checker<'_> {
             let (from, until) = (from.max(base) - base, until.max(base) - base);
             let left: u64 = stream.missing.within(from, until).map(|(from, until, _)| until - from).sum();
             let doubtful = ledger.ambiguous.within(base + from, base + until).next().is_some();
-            if left > 0 && self.config.late == Late::Fill && !doubtful {
+            let known = stream.gaps.len() <= GAPS_KEPT / 2;
+            if left > 0 && self.config.late == Late::Fill && !doubtful && known {
                 return Some(format!(
                     "{left} octets of {from}..{until} came late with record {record}, and are missing"
                 ));

@@ -7,7 +7,8 @@ impl Stream {
     /// Keeps a piece until its receiver acknowledges it or the connection closes.
     pub(in crate::reassembly) fn hold_piece<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
         let offset = self.offset_of(piece.seq, piece.window).and_then(|offset| u64::try_from(offset).ok());
-        let full = self.charged() + piece.octets.len() as u64 > u64::from(cx.config.max_stream_queue);
+        let queued = self.extra.as_ref().map_or(0, |extra| extra.queued());
+        let full = queued + piece.octets.len() > cx.config.max_stream_queue as usize;
         let Some(offset) = offset.filter(|_| self.is_located() && self.fin.offset().is_none() && !full) else {
             cx.stats.after_close += piece.octets.len() as u64;
             return;
@@ -15,7 +16,7 @@ impl Stream {
         let known = (self.edge().saturating_sub(offset)).min(piece.octets.len() as u64);
         let (again, fresh) = piece.octets.split_at(known as usize);
         cx.stats.duplicate += again.len() as u64;
-        self.queue(offset + known, fresh, cx);
+        self.queue(offset + known, fresh, piece.twin, cx);
         let cut = (offset + piece.octets.len() as u64).max(self.edge());
         let end = offset + piece.len();
         if end > cut {

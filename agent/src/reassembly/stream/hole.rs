@@ -1,6 +1,6 @@
 //! Holes: what the peer has acknowledged, how long is waited, and when a hole becomes a gap.
 
-use super::{Context, Extra, Start, Stream, window::goes_on};
+use super::{Context, Extra, Parked, Start, Stream, window::goes_on};
 use crate::{
     reassembly::{
         config::Config,
@@ -79,6 +79,14 @@ impl Stream {
         held.or_else(|| (extra.last_ack < opened).then(|| opened.after(config.gap_timeout)))
     }
 
+    /// Forgets the gaps where they take up most, because the queues of all streams are full. Whether they did.
+    pub(in crate::reassembly) fn forget_gaps<S>(&mut self, cx: &mut Context<'_, S>) -> bool {
+        let extra = self.extra.as_mut().filter(|extra| extra.gaps.charged() >= extra.queued());
+        let forgotten = extra.is_some_and(|extra| extra.gaps.forget());
+        cx.stats.limit_gaps += u64::from(forgotten);
+        forgotten
+    }
+
     /// Gives up the first hole, or what is parked where there is none, because a limit on queues was reached.
     pub(in crate::reassembly) fn give_way<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
         if self.start == Start::Pickup {
@@ -147,6 +155,11 @@ impl Stream {
 }
 
 impl Extra {
+    /// Memory that queued and parked octets cost.
+    pub(super) fn queued(&self) -> usize {
+        self.assembler.charged() + self.parked.iter().map(Parked::charged).sum::<usize>()
+    }
+
     /// When the first hole opened.
     fn hole_opened(&mut self) -> Timestamp {
         self.assembler.oldest().unwrap_or(self.fin_seen)

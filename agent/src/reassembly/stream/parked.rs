@@ -32,6 +32,7 @@ impl Parked {
             cut: self.cut,
             fin: self.fin,
             push: true,
+            twin: false,
             refused: u64::from(refused),
             window: WINDOW_ANY,
         }

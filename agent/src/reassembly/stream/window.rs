@@ -1,6 +1,6 @@
 //! What a sender may have sent, as far as its peer's window tells.
 
-use super::{Known, Piece, Start, Stream, WINDOW_UNKNOWN};
+use super::{Known, Piece, Start, Stream, WINDOW_ANY, WINDOW_UNKNOWN};
 use crate::segment::SeqNum;
 
 impl Stream {
@@ -11,6 +11,14 @@ impl Stream {
             Some(shift) if shift == 0 || !self.known.has(Known::WINDOW_OF_SYN) => i64::from(self.window_max) << shift,
             _ => WINDOW_UNKNOWN,
         }
+    }
+
+    /// Whether a segment that ends at `end` goes beyond the window that `peer` offered last, as far as that is known.
+    pub(in crate::reassembly) fn exceeds(&self, end: SeqNum, peer: &Self) -> bool {
+        let offered = peer.shift_for(self).map(|shift| i64::from(peer.window) << shift);
+        let first = self.peer_ack().and_then(|ack| self.offset_of(ack, WINDOW_ANY));
+        let end = self.offset_of(end, WINDOW_ANY);
+        first.zip(end).zip(offered).is_some_and(|((first, end), window)| end - first > window.max(1))
     }
 
     /// The scale of the windows that this side offers, where both SYNs were seen: it takes both sides (RFC 7323 section

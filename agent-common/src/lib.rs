@@ -7,3 +7,4 @@ pub mod filter;
 pub mod frame;
 pub mod ring;
 pub mod shard;
+pub mod tunnel;

@@ -4,7 +4,7 @@
 
 use agent::{
     clock,
-    decode::decode,
+    decode::{Config as DecodeConfig, Decoder},
     frame::Frame,
     reassembly::{Config, ConnectionId, Event, Reassembler, Sink},
     segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp},
@@ -33,10 +33,10 @@ fn decoding(bytes: &[u8]) -> Result<u64> {
     let origin = Origin::default();
     let frame =
         Frame { timestamp: Timestamp(1), len: bytes.len() as u32, bytes, link_type: LinkType::ETHERNET, origin };
+    let mut decoder = Decoder::new(DecodeConfig::default());
     least(REPEAT, || {
         let payload: u64 = (0..REPEAT)
-            .filter_map(|_| decode(std::hint::black_box(&frame)).ok())
-            .map(|decoded| decoded.segment.payload.len() as u64)
+            .map(|_| decoder.decode(std::hint::black_box(&frame)).map_or(0, |it| it.segment.payload.len() as u64))
             .sum();
         (payload == REPEAT * PAYLOAD.len() as u64).then_some(()).ok_or_else(|| anyhow!("a frame was not decoded"))
     })

@@ -17,7 +17,7 @@ use tokio::{
 };
 
 use crate::{
-    clock,
+    clock, decode,
     interface::Interface,
     kernel::{Attach, Direction, Kernel, Options, Ring},
     reassembly,
@@ -35,6 +35,7 @@ pub struct Capture {
     pub shards: u32,
     /// Octets of each shard's ring.
     pub ring_size: u32,
+    pub decode: decode::Config,
     pub config: reassembly::Config,
     pub output: Output,
     /// Told what happens, a line at a time.
@@ -96,7 +97,7 @@ impl Capture {
         let (stop, stopping) = watch::channel(false);
         let mut threads = Vec::new();
         for (number, (ring, sink)) in rings.into_iter().zip(sinks).enumerate() {
-            let shard = Shard::new(self.filter, None, self.config, sink);
+            let shard = Shard::new(self.filter, None, self.decode, self.config, sink);
             threads.push(ShardThread::spawn(number, ring, shard, stopping.clone())?);
         }
         (self.tell)(&format!("listening on {}", listening.join(", ")));

@@ -2,13 +2,17 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use agent_common::filter::{Filter, NETS_MAX, Net, PORTS_MAX, PortRange};
+use agent_common::{
+    filter::{Filter, NETS_MAX, Net, PORTS_MAX, PortRange},
+    tunnel::Tunnels,
+};
 use anyhow::{Context as _, bail};
 use bytemuck::Zeroable as _;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::IpNet;
 
 use crate::{
+    decode::{self, fragments},
     kernel,
     reassembly::{self, Late, Overlap},
     sink::{Gaps, Names, Output},
@@ -93,6 +97,8 @@ pub struct Capture {
     #[command(flatten)]
     pub filter: FilterArgs,
     #[command(flatten)]
+    pub decode: DecodeArgs,
+    #[command(flatten)]
     pub output: OutputArgs,
     #[command(flatten)]
     pub limits: LimitArgs,
@@ -110,6 +116,8 @@ pub struct Replay {
 
     #[command(flatten)]
     pub filter: FilterArgs,
+    #[command(flatten)]
+    pub decode: DecodeArgs,
     #[command(flatten)]
     pub output: OutputArgs,
     #[command(flatten)]
@@ -201,6 +209,50 @@ fn fill<T>(slots: &mut [T], flag: &str, values: impl ExactSizeIterator<Item = T>
     }
     slots.iter_mut().zip(values).for_each(|(slot, value)| *slot = value);
     Ok(given as u32)
+}
+
+#[derive(Args, Debug)]
+#[command(next_help_heading = "Decoding")]
+pub struct DecodeArgs {
+    /// Tunnels to look into: all, or some of vxlan, vxlan-gpe, geneve, gre, ipip, 6in4, l2tp, gtp, teredo, etherip, mpls,
+    /// with commas between them
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = parse_tunnel)]
+    decap: Vec<Tunnels>,
+
+    /// Drop segments whose TCP checksum is wrong, unless the capture or an offload may be the reason
+    #[arg(long)]
+    verify_checksum: bool,
+
+    /// IP datagrams that wait for fragments, in all shards; beyond it the oldest is dropped
+    #[arg(long, value_name = "N", default_value_t = 16_384, value_parser = clap::value_parser!(u32).range(1..))]
+    max_fragmented: u32,
+
+    /// Memory for their fragments, in all shards; beyond it the oldest datagram is dropped
+    #[arg(long, value_name = "SIZE", default_value = "32M", value_parser = parse_size)]
+    max_fragments: u64,
+
+    /// How long a datagram waits for its fragments
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = parse_duration)]
+    fragment_timeout: Duration,
+}
+
+impl DecodeArgs {
+    pub fn tunnels(&self) -> Tunnels {
+        self.decap.iter().fold(Tunnels::NONE, |set, &tunnel| set | tunnel)
+    }
+
+    /// What one of `parts` decoders looks for, among which the limits are divided.
+    pub fn build(&self, parts: u32) -> decode::Config {
+        decode::Config {
+            tunnels: self.tunnels(),
+            verify_checksum: self.verify_checksum,
+            fragments: fragments::Config {
+                max_datagrams: self.max_fragmented.div_ceil(parts) as usize,
+                max_memory: usize::try_from(self.max_fragments / u64::from(parts)).unwrap_or(usize::MAX),
+                timeout: nanoseconds(self.fragment_timeout),
+            },
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -432,6 +484,14 @@ fn parse_net(text: &str) -> anyhow::Result<IpNet> {
         bail!("bits of the address are set outside the prefix (try {})", net.trunc());
     }
     Ok(net)
+}
+
+fn parse_tunnel(text: &str) -> anyhow::Result<Tunnels> {
+    if text == "all" {
+        return Ok(Tunnels::ALL);
+    }
+    let named = Tunnels::NAMES.iter().find(|(name, _)| *name == text).map(|&(_, tunnel)| tunnel);
+    named.context("not a tunnel (try vxlan,gre, or all)")
 }
 
 fn parse_duration(text: &str) -> anyhow::Result<Duration> {

@@ -61,6 +61,7 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
         filter,
         shards,
         ring_size: args.ring_size,
+        decode: args.decode.build(shards),
         config: args.limits.config(&args.output, shards, capture::random_key()?),
         output: args.limits.output(&args.output, shards, output),
         tell: Arc::new(tell),
@@ -88,7 +89,9 @@ fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let config = args.limits.config(&args.output, args.shards, agent::reassembly::Config::default().hash_key);
     let output = Output { on_full: OnFull::Wait, ..output(&args.output, Clock::replay()) };
     let output = args.limits.output(&args.output, args.shards, output);
-    let replay = replay::Replay { files: args.files.clone(), filter, shards: args.shards, config, output };
+    // Every shard puts all fragments together, so that what is written does not depend on how many there are.
+    let decode = args.decode.build(1);
+    let replay = replay::Replay { files: args.files.clone(), filter, shards: args.shards, decode, config, output };
 
     let read = AtomicU64::new(0);
     let done = AtomicBool::new(false);

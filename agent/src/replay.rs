@@ -10,6 +10,7 @@ use agent_common::{filter::Filter, shard::ShardKey};
 use anyhow::{Context as _, anyhow};
 
 use crate::{
+    decode,
     pcap::{self, Reader},
     reassembly,
     report::{Report, Source},
@@ -22,6 +23,7 @@ pub struct Replay {
     pub files: Vec<PathBuf>,
     pub filter: Filter,
     pub shards: u32,
+    pub decode: decode::Config,
     pub config: reassembly::Config,
     pub output: Output,
 }
@@ -55,7 +57,7 @@ impl Replay {
                     let read = (shard == 0).then_some(read);
                     thread::Builder::new().name(format!("shard {shard}")).spawn_scoped(scope, move || {
                         let share = Share { key: ShardKey::FIXED, shard, shards: self.shards };
-                        self.run_shard(Shard::new(self.filter, Some(share), self.config, sink), read)
+                        self.run_shard(Shard::new(self.filter, Some(share), self.decode, self.config, sink), read)
                     })
                 })
                 .collect();

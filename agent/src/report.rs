@@ -62,7 +62,7 @@ impl Display for Equation {
 impl Report {
     /// Both ledgers, as equations between terms that were each counted at their own place.
     pub fn ledgers(&self) -> Vec<Equation> {
-        let Totals { frames, reassembly, sink } = &self.totals;
+        let Totals { frames, fragments, reassembly, sink } = &self.totals;
         let (source, refused) = match self.source {
             Source::Kernel(counters) => {
                 let count = |counter: Counter| counters[counter as usize];
@@ -89,6 +89,7 @@ impl Report {
                     ("malformed", frames.malformed),
                     ("fragments", frames.fragments),
                     ("filtered again", frames.filtered),
+                    ("of a wrong checksum", frames.bad_checksum),
                     ("bad records", frames.bad),
                 ],
             },
@@ -96,6 +97,18 @@ impl Report {
                 ledger: "frames",
                 left: ("segments", frames.segments),
                 right: vec![("reassembled", reassembly.segments)],
+            },
+            Equation {
+                ledger: "frames",
+                left: ("fragments", frames.fragments),
+                right: vec![
+                    ("put together", fragments.joined),
+                    ("duplicate", fragments.duplicate),
+                    ("overlapping", fragments.overlapping),
+                    ("timed out", fragments.timeout),
+                    ("dropped at a limit", fragments.limit),
+                    ("left at the end", fragments.unfinished),
+                ],
             },
             Equation {
                 ledger: "bytes",
@@ -113,6 +126,7 @@ impl Report {
                     ("without handshake", reassembly.no_handshake),
                     ("refused by strict checks", reassembly.strict),
                     ("queued", reassembly.queued),
+                    ("of a wrong checksum", frames.bad_checksum_payload),
                 ],
             },
             Equation {
@@ -140,7 +154,7 @@ impl Report {
 
     /// Everything counted, by name: one object for each part, and the ledgers.
     pub fn to_json(&self) -> serde_json::Value {
-        let Totals { frames, reassembly, sink } = &self.totals;
+        let Totals { frames, fragments, reassembly, sink } = &self.totals;
         let source = match self.source {
             Source::Kernel(counters) => {
                 let named = Counter::ALL.iter().map(|&counter| (counter.name(), counters[counter as usize]));
@@ -163,6 +177,7 @@ impl Report {
         serde_json::json!({
             "source": source,
             "frames": frames,
+            "fragments": fragments,
             "reassembly": reassembly,
             "sink": sink,
             "elapsed_seconds": self.elapsed.as_secs_f64(),
@@ -180,7 +195,7 @@ impl Report {
 /// The summary, in the manner of tcpdump: a line for each thing that happened.
 impl Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Totals { frames, reassembly, sink } = &self.totals;
+        let Totals { frames, fragments, reassembly, sink } = &self.totals;
         match self.source {
             Source::Kernel(counters) => {
                 let count = |counter: Counter| counters[counter as usize];
@@ -199,8 +214,14 @@ impl Display for Report {
         }
         line(f, frames.not_tcp, "frames not TCP")?;
         line(f, frames.malformed, "frames malformed")?;
-        line(f, frames.fragments, "frames not taken: IP fragments")?;
+        line(f, fragments.joined, "fragments put together with the one that completed their datagram")?;
+        line(f, fragments.duplicate, "fragments seen before")?;
+        line(f, fragments.overlapping, "fragments dropped: others of their datagram contradict them")?;
+        line(f, fragments.timeout, "fragments dropped: the rest of their datagram did not come in time")?;
+        line(f, fragments.limit, "fragments dropped: too many were waiting")?;
+        line(f, fragments.unfinished, "fragments left at the end")?;
         line(f, frames.filtered, "frames refused by the filter")?;
+        line(f, frames.bad_checksum, "segments with a wrong checksum, dropped")?;
         line(f, frames.bad, "records not of this program's kernel half")?;
         line(f, frames.badlen, "segments whose IP header claims more than was there")?;
 

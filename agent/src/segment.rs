@@ -31,7 +31,7 @@ pub struct Segment<'a> {
     pub origin: Origin,
 }
 
-/// Where a frame was seen.
+/// Where a frame was seen, and how.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Origin {
     /// Place of the interface among the `-i` flags, or of the interface in a capture file.
@@ -42,6 +42,8 @@ pub struct Origin {
     pub generation: u32,
     /// Records that the frame's ring had refused before this frame, ever; 0 in replay.
     pub refused: u64,
+    /// The TCP checksum may be unfinished: the frame was sent by this host, or merged.
+    pub checksum_partial: bool,
 }
 
 /// An address and a port. IPv4 addresses are kept as `::ffff:a.b.c.d`, so that all are of one size and one kind.

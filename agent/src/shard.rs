@@ -3,7 +3,7 @@
 use agent_common::{filter::Filter, shard::ShardKey};
 
 use crate::{
-    decode::{Reject, decode},
+    decode::{self, Decoded, Decoder, Reject, fragments},
     frame::Frame,
     reassembly::{self, Reassembler, Sink},
     segment::Timestamp,
@@ -14,6 +14,7 @@ use crate::{
 pub struct Shard {
     filter: Filter,
     share: Option<Share>,
+    decoder: Decoder,
     reassembler: Reassembler,
     sink: Directory,
     frames: Frames,
@@ -28,8 +29,8 @@ pub struct Share {
     pub shards: u32,
 }
 
-/// What became of every frame that was read. `read = segments + not_tcp + malformed + fragments + filtered + bad`, each
-/// term counted at its own place.
+/// What became of every frame that was read. `read = segments + not_tcp + malformed + fragments + filtered + bad_checksum +
+/// bad`, each term counted at its own place.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Frames {
     pub read: u64,
@@ -37,15 +38,19 @@ pub struct Frames {
     pub segments: u64,
     pub not_tcp: u64,
     pub malformed: u64,
-    /// IP fragments, which are not put together.
+    /// IP fragments, but those that completed a datagram: they are what was in it.
     pub fragments: u64,
     /// Refused by the filter when it was asked again with all of the headers at hand.
     pub filtered: u64,
+    /// Segments with a wrong checksum, where it was to be verified.
+    pub bad_checksum: u64,
     /// Records that are not what the kernel half writes.
     pub bad: u64,
 
-    /// Payload octets in the segments.
+    /// Payload octets in the segments, those with a wrong checksum included.
     pub payload: u64,
+    /// Payload octets in segments with a wrong checksum.
+    pub bad_checksum_payload: u64,
     /// Frames that ended before their packet did: by the snaplen, on their way here or in the file.
     pub cut: u64,
     /// Segments whose IP header claims more than was on the wire.
@@ -56,6 +61,7 @@ pub struct Frames {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Totals {
     pub frames: Frames,
+    pub fragments: fragments::Stats,
     pub reassembly: reassembly::Stats,
     pub sink: sink::Stats,
 }
@@ -64,11 +70,18 @@ pub struct Totals {
 const TICK: u64 = 10_000_000;
 
 impl Shard {
-    pub fn new(filter: Filter, share: Option<Share>, config: reassembly::Config, sink: Directory) -> Self {
+    pub fn new(
+        filter: Filter,
+        share: Option<Share>,
+        decode: decode::Config,
+        reassembly: reassembly::Config,
+        sink: Directory,
+    ) -> Self {
         Self {
             filter,
             share,
-            reassembler: Reassembler::new(config),
+            decoder: Decoder::new(decode),
+            reassembler: Reassembler::new(reassembly),
             sink,
             frames: Frames::default(),
             ticked: Timestamp::default(),
@@ -79,27 +92,33 @@ impl Shard {
         if frame.timestamp.since(self.ticked) >= TICK || self.ticked > frame.timestamp {
             self.tick(frame.timestamp);
         }
-        let frame = &self.cut(frame);
-        let decoded = decode(frame);
-        if !self.owns(&decoded) {
-            return self.pass_time(frame.timestamp);
+        let frame = &cut(frame, self.filter.snaplen);
+        let decoded = self.decoder.decode(frame);
+        if self.share.is_some_and(|share| !share.owns(&decoded)) {
+            return self.reassembler.handle_timeout(frame.timestamp, &mut self.sink);
         }
         self.frames.read += 1;
         self.frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
         match decoded {
-            Ok(decoded) if self.filter.accepts(&decoded.segment.head()) => {
+            Ok(decoded) if !self.filter.accepts(&decoded.segment.head()) => self.frames.filtered += 1,
+            Ok(decoded) if decoded.bad_checksum => {
+                self.frames.bad_checksum += 1;
+                self.frames.bad_checksum_payload += decoded.segment.payload.len() as u64;
+                self.frames.payload += decoded.segment.payload.len() as u64;
+            }
+            Ok(decoded) => {
                 self.frames.segments += 1;
                 self.frames.badlen += u64::from(decoded.badlen);
                 self.frames.payload += decoded.segment.payload.len() as u64;
                 self.reassembler.handle_segment(&decoded.segment, &mut self.sink);
                 return;
             }
-            Ok(_) => self.frames.filtered += 1,
             Err(Reject::NotTcp) => self.frames.not_tcp += 1,
             Err(Reject::Fragment) => self.frames.fragments += 1,
             Err(Reject::Malformed) => self.frames.malformed += 1,
         }
-        self.pass_time(frame.timestamp);
+        // Frames that are not reassembled here are time as well, so that the number of shards makes no difference.
+        self.reassembler.handle_timeout(frame.timestamp, &mut self.sink);
     }
 
     /// A record that could not be read.
@@ -111,6 +130,7 @@ impl Shard {
     /// Lets time pass. `now` is the time up to which all frames have been handled.
     pub fn tick(&mut self, now: Timestamp) {
         self.ticked = now;
+        self.decoder.tick(now);
         self.reassembler.handle_timeout(now, &mut self.sink);
         self.sink.tick(now);
     }
@@ -119,42 +139,53 @@ impl Shard {
     pub fn finish(mut self) -> Totals {
         self.sink.source_ended();
         self.reassembler.finish(&mut self.sink);
-        Totals { frames: self.frames, reassembly: *self.reassembler.stats(), sink: self.sink.finish() }
+        // Of a capture file every shard puts all fragments together; the first one counts them.
+        let counts = self.share.is_none_or(|share| share.shard == 0);
+        let fragments = if counts { self.decoder.stats() } else { fragments::Stats::default() };
+        Totals { frames: self.frames, fragments, reassembly: *self.reassembler.stats(), sink: self.sink.finish() }
     }
+}
 
-    /// Frames that are not reassembled here are time as well, so that the number of shards makes no difference.
-    fn pass_time(&mut self, now: Timestamp) {
-        self.reassembler.handle_timeout(now, &mut self.sink);
-    }
-
-    /// The frame as far as the snaplen lets it through; of a live frame the kernel has seen to that.
-    fn cut<'a>(&self, frame: &Frame<'a>) -> Frame<'a> {
-        let snaplen = match self.filter.snaplen {
-            0 => usize::MAX,
-            snaplen => snaplen as usize,
-        };
-        Frame { bytes: &frame.bytes[..frame.bytes.len().min(snaplen)], ..*frame }
-    }
-
+impl Share {
     /// Whether this shard takes a frame. What has no endpoints belongs to the first one.
-    fn owns(&self, decoded: &Result<crate::decode::Decoded<'_>, Reject>) -> bool {
-        let Some(Share { key, shard, shards }) = self.share else { return true };
-        let owner = decoded.as_ref().map_or(0, |decoded| ShardKey::pick(key.hash(&decoded.segment.head()), shards));
-        owner == shard
+    fn owns(&self, decoded: &Result<Decoded<'_>, Reject>) -> bool {
+        let hash = |decoded: &Decoded<'_>| self.key.hash(&decoded.segment.head());
+        decoded.as_ref().map_or(0, |decoded| ShardKey::pick(hash(decoded), self.shards)) == self.shard
     }
+}
+
+/// A frame as far as the snaplen lets it through; of a live frame the kernel has seen to that.
+fn cut<'a>(frame: &Frame<'a>, snaplen: u32) -> Frame<'a> {
+    let snaplen = if snaplen == 0 { usize::MAX } else { snaplen as usize };
+    Frame { bytes: &frame.bytes[..frame.bytes.len().min(snaplen)], ..*frame }
 }
 
 impl Frames {
     pub fn merge(&mut self, other: &Self) {
-        let Self { read, segments, not_tcp, malformed, fragments, filtered, bad, payload, cut, badlen } = other;
+        let Self {
+            read,
+            segments,
+            not_tcp,
+            malformed,
+            fragments,
+            filtered,
+            bad_checksum,
+            bad,
+            payload,
+            bad_checksum_payload,
+            cut,
+            badlen,
+        } = other;
         self.read += read;
         self.segments += segments;
         self.not_tcp += not_tcp;
         self.malformed += malformed;
         self.fragments += fragments;
         self.filtered += filtered;
+        self.bad_checksum += bad_checksum;
         self.bad += bad;
         self.payload += payload;
+        self.bad_checksum_payload += bad_checksum_payload;
         self.cut += cut;
         self.badlen += badlen;
     }
@@ -162,8 +193,9 @@ impl Frames {
 
 impl Totals {
     pub fn merge(&mut self, other: &Self) {
-        let Self { frames, reassembly, sink } = other;
+        let Self { frames, fragments, reassembly, sink } = other;
         self.frames.merge(frames);
+        self.fragments.merge(fragments);
         self.reassembly.merge(reassembly);
         self.sink.merge(sink);
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use agent_common::frame::LinkType;
 
-use super::{Reject, Rest};
+use super::{Layer, Reject, Rest};
 
 /// Whether frames of this link type can be decoded.
 pub fn supported(link_type: LinkType) -> bool {
@@ -28,133 +28,66 @@ impl fmt::Display for Name {
     }
 }
 
-pub(super) enum Network {
-    Ipv4,
-    Ipv6,
-}
-
-/// Removes everything below IP; also the outermost VLAN id among it.
+/// Removes one header below IP; the outermost VLAN id among them stays in `vlan`.
 #[inline]
-pub(super) fn strip(link_type: LinkType, mut rest: Rest<'_>) -> Result<(Network, Rest<'_>, Option<u16>), Reject> {
-    let mut layer = Layer::first(link_type).ok_or(Reject::NotTcp)?;
-    let mut vlan = None;
-    for _ in 0..LAYERS_MAX {
-        let (next, header_len) = match layer {
-            Layer::Ethernet => (Layer::EtherType(rest.u16(12)?), 14),
-            Layer::EtherType(number) => match number {
-                ether_type::IPV4 => return Ok((Network::Ipv4, rest, vlan)),
-                ether_type::IPV6 => return Ok((Network::Ipv6, rest, vlan)),
-                ether_type::VLAN | ether_type::SERVICE_VLAN | ether_type::OLD_SERVICE_VLAN => {
-                    vlan = vlan.or(Some(rest.u16(0)? & VLAN_ID));
-                    (Layer::EtherType(rest.u16(2)?), 4)
-                }
-                ether_type::MPLS | ether_type::MPLS_UPSTREAM => (Layer::Mpls, 0),
-                ether_type::PPPOE_SESSION => (Layer::Pppoe, 0),
-                // Version, length, one option with the security group tag; then the frame's own type.
-                ether_type::CISCO_METADATA => (Layer::EtherType(rest.u16(6)?), 8),
-                ..ether_type::FIRST => (Layer::Llc, 0),
-                _ => return Err(Reject::NotTcp),
-            },
-            // SNAP in unnumbered information, with the OUI of RFC 1042 or of IEEE 802.1H.
-            Layer::Llc => match rest.array(0)? {
-                [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x00 | 0xf8, high, low] => {
-                    (Layer::EtherType(u16::from_be_bytes([high, low])), 8)
-                }
-                _ => return Err(Reject::NotTcp),
-            },
-            Layer::Sll => (Layer::EtherType(rest.u16(14)?), 16),
-            Layer::Sll2 => (Layer::EtherType(rest.u16(0)?), 20),
-            Layer::CiscoHdlc => (Layer::EtherType(rest.u16(2)?), 4),
-            Layer::Family => (Layer::family(rest.array(0)?).ok_or(Reject::NotTcp)?, 4),
-            Layer::Nflog => {
-                rest = nflog(rest)?;
-                (Layer::Ip, 0)
+pub(super) fn strip<'a>(layer: Layer, mut rest: Rest<'a>, vlan: &mut Option<u16>) -> Result<(Layer, Rest<'a>), Reject> {
+    let (next, header_len) = match layer {
+        Layer::Ethernet => (Layer::EtherType(rest.u16(12)?), 14),
+        Layer::EtherType(number) => match number {
+            ether_type::IPV4 => (Layer::Ipv4, 0),
+            ether_type::IPV6 => (Layer::Ipv6, 0),
+            ether_type::VLAN | ether_type::SERVICE_VLAN | ether_type::OLD_SERVICE_VLAN => {
+                *vlan = vlan.or(Some(rest.u16(0)? & VLAN_ID));
+                (Layer::EtherType(rest.u16(2)?), 4)
             }
-            Layer::Ppp => ppp(rest)?,
-            // A code other than 0 belongs to discovery (RFC 2516 section 4).
-            Layer::Pppoe => match rest.array(0)? {
-                [0x11, 0x00] => (Layer::Ppp, 6),
-                _ => return Err(Reject::NotTcp),
-            },
-            Layer::Mpls => {
-                let [_, _, bottom, _] = rest.array(0)?;
-                (if bottom & 1 == 0 { Layer::Mpls } else { Layer::MplsPayload }, 4)
+            ether_type::MPLS | ether_type::MPLS_UPSTREAM => (Layer::Mpls, 0),
+            ether_type::PPPOE_SESSION => (Layer::Pppoe, 0),
+            // Version, length, one option with the security group tag; then the frame's own type.
+            ether_type::CISCO_METADATA => (Layer::EtherType(rest.u16(6)?), 8),
+            ..ether_type::FIRST => (Layer::Llc, 0),
+            _ => return Err(Reject::NotTcp),
+        },
+        // SNAP in unnumbered information, with the OUI of RFC 1042 or of IEEE 802.1H.
+        Layer::Llc => match rest.array(0)? {
+            [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x00 | 0xf8, high, low] => {
+                (Layer::EtherType(u16::from_be_bytes([high, low])), 8)
             }
-            // Nothing says what is inside: the first nibble tells IP from a pseudowire. It is 0 in a control word (RFC
-            // 4385), but also in many an address of a pseudowire without one, where a type is at its place.
-            Layer::MplsPayload => match rest.array(0)? {
-                [0x40..0x50] => return Ok((Network::Ipv4, rest, vlan)),
-                [0x60..0x70] => return Ok((Network::Ipv6, rest, vlan)),
-                [0x00..0x10] if !ether_type::is_likely(rest.u16(12)?) => (Layer::Ethernet, 4),
-                _ => (Layer::Ethernet, 0),
-            },
-            Layer::Ip => match rest.array(0)? {
-                [0x40..0x50] => return Ok((Network::Ipv4, rest, vlan)),
-                [0x60..0x70] => return Ok((Network::Ipv6, rest, vlan)),
-                _ => return Err(Reject::Malformed),
-            },
-            Layer::Ipv4 => return Ok((Network::Ipv4, rest, vlan)),
-            Layer::Ipv6 => return Ok((Network::Ipv6, rest, vlan)),
-        };
-        layer = next;
-        rest = rest.skip(header_len)?;
-    }
-    Err(Reject::Malformed)
-}
-
-/// What the next octet belongs to.
-#[derive(Clone, Copy)]
-enum Layer {
-    Ethernet,
-    /// Whatever this Ethernet type stands for.
-    EtherType(u16),
-    Llc,
-    Sll,
-    Sll2,
-    Ppp,
-    Pppoe,
-    CiscoHdlc,
-    /// Four octets of address family, in the byte order of the machine that captured.
-    Family,
-    Nflog,
-    Mpls,
-    MplsPayload,
-    /// IP of the version that its first nibble says.
-    Ip,
-    Ipv4,
-    Ipv6,
-}
-
-impl Layer {
-    #[inline]
-    fn first(link_type: LinkType) -> Option<Self> {
-        Some(match link_type {
-            LinkType::ETHERNET => Self::Ethernet,
-            LinkType::NULL | LinkType::LOOP => Self::Family,
-            LinkType::PPP | LinkType(50) => Self::Ppp,
-            LinkType(51) => Self::Pppoe,
-            // 12 and 14 are what BSDs call raw IP in memory; files have them too.
-            LinkType::RAW | LinkType(12 | 14) => Self::Ip,
-            LinkType(104) => Self::CiscoHdlc,
-            LinkType::LINUX_SLL => Self::Sll,
-            LinkType::LINUX_SLL2 => Self::Sll2,
-            LinkType::IPV4 => Self::Ipv4,
-            LinkType::IPV6 => Self::Ipv6,
-            LinkType(239) => Self::Nflog,
-            _ => return None,
-        })
-    }
-
-    /// By address family, of which no system has one above 65,535: that one is byte-swapped. `AF_INET6` differs between
-    /// Linux, NetBSD and OpenBSD, FreeBSD, and macOS.
-    fn family(octets: [u8; 4]) -> Option<Self> {
-        let family = u32::from_be_bytes(octets);
-        match if family > 0xffff { family.swap_bytes() } else { family } {
-            2 => Some(Self::Ipv4),
-            10 | 24 | 28 | 30 => Some(Self::Ipv6),
-            _ => None,
+            _ => return Err(Reject::NotTcp),
+        },
+        Layer::Sll => (Layer::EtherType(rest.u16(14)?), 16),
+        Layer::Sll2 => (Layer::EtherType(rest.u16(0)?), 20),
+        Layer::CiscoHdlc => (Layer::EtherType(rest.u16(2)?), 4),
+        Layer::Family => (Layer::family(rest.array(0)?).ok_or(Reject::NotTcp)?, 4),
+        Layer::Nflog => {
+            rest = nflog(rest)?;
+            (Layer::Ip, 0)
         }
-    }
+        Layer::Ppp => ppp(rest)?,
+        // A code other than 0 belongs to discovery (RFC 2516 section 4).
+        Layer::Pppoe => match rest.array(0)? {
+            [0x11, 0x00] => (Layer::Ppp, 6),
+            _ => return Err(Reject::NotTcp),
+        },
+        Layer::Mpls => {
+            let [_, _, bottom, _] = rest.array(0)?;
+            (if bottom & 1 == 0 { Layer::Mpls } else { Layer::MplsPayload }, 4)
+        }
+        // Nothing says what is inside: the first nibble tells IP from a pseudowire. It is 0 in a control word (RFC
+        // 4385), but also in many an address of a pseudowire without one, where a type is at its place.
+        Layer::MplsPayload => match rest.array(0)? {
+            [0x40..0x50] => (Layer::Ipv4, 0),
+            [0x60..0x70] => (Layer::Ipv6, 0),
+            [0x00..0x10] if !ether_type::is_likely(rest.u16(12)?) => (Layer::Ethernet, 4),
+            _ => (Layer::Ethernet, 0),
+        },
+        Layer::Ip => match rest.array(0)? {
+            [0x40..0x50] => (Layer::Ipv4, 0),
+            [0x60..0x70] => (Layer::Ipv6, 0),
+            _ => return Err(Reject::Malformed),
+        },
+        _ => return Err(Reject::NotTcp),
+    };
+    Ok((next, rest.skip(header_len)?))
 }
 
 /// The protocol field is one octet when it is odd (RFC 1661 section 6.5); address and control may be left out. Some
@@ -219,9 +152,6 @@ mod ether_type {
 
 /// The id in a VLAN tag; priority and drop eligibility are the rest.
 const VLAN_ID: u16 = 0x0fff;
-
-/// Most layers below IP. Of real ones a dozen are rare; a frame of nothing but tags ends here.
-const LAYERS_MAX: usize = 32;
 
 /// The names of the pcap registry (tcpdump.org/linktypes.html), without `LINKTYPE_`; in order.
 const NAMES: [(u16, &str); 69] = [

@@ -83,7 +83,13 @@ impl<'a> Record<'a> {
             len,
             bytes: self.bytes(),
             link_type,
-            origin: Origin { interface, vlan, generation, refused },
+            origin: Origin {
+                interface,
+                vlan,
+                generation,
+                refused,
+                checksum_partial: flags & flags::CHECKSUM_PARTIAL != 0,
+            },
         }
     }
 }

@@ -177,7 +177,7 @@ impl Feed {
             end: connection.start.after(2 * SECOND),
             started: Started::Handshake,
             ended,
-            origin: Origin { interface: 1, vlan: Some(7), generation: 3, refused: 0 },
+            origin: Origin { interface: 1, vlan: Some(7), generation: 3, ..Origin::default() },
             continues: (slot == 9).then_some(4),
             streams,
         };

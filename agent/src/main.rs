@@ -16,8 +16,7 @@ use agent::{
     cli::{self, Cli, Command, OutputArgs},
     clock::{self, Clock},
     interface::Interface,
-    pcap::Cause,
-    replay,
+    pcap, replay,
     report::Report,
     sink::{OnFull, Output},
 };
@@ -32,10 +31,8 @@ fn main() -> ExitCode {
     };
     result.unwrap_or_else(|error| {
         say(&format!("{error:#}"));
-        let unsupported = error
-            .downcast_ref::<agent::pcap::Error>()
-            .is_some_and(|error| matches!(error.cause, Cause::UnsupportedLinkType(_)));
-        if unsupported { ExitCode::from(2) } else { ExitCode::FAILURE }
+        let misuse = error.downcast_ref().is_some_and(pcap::Error::is_misuse);
+        if misuse { ExitCode::from(2) } else { ExitCode::FAILURE }
     })
 }
 
@@ -104,20 +101,26 @@ fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
         }
         outcome
     })?;
-    let replay::Outcome { mut report, error } = outcome;
+    let replay::Outcome { mut report, errors } = outcome;
     report.elapsed = Duration::from_nanos(clock::now().since(started));
     let status = conclude(&report, &args.output);
-    match error {
-        Some(error) => Err(error.into()),
-        None => Ok(status),
-    }
+    errors.iter().for_each(|error| say(&error.to_string()));
+    Ok(match &errors[..] {
+        [] => status,
+        errors if errors.iter().any(pcap::Error::is_misuse) => ExitCode::from(2),
+        _ => ExitCode::FAILURE,
+    })
 }
 
-/// Draws a bar until `done` says otherwise.
-fn show_progress(read: &AtomicU64, size: u64, done: &AtomicBool) {
+/// Draws a bar until `done` says otherwise; without a size, what it would be a part of.
+fn show_progress(read: &AtomicU64, size: Option<u64>, done: &AtomicBool) {
     use indicatif::{ProgressBar, ProgressStyle};
-    let style = ProgressStyle::with_template("{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left");
-    let bar = ProgressBar::new(size).with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let template = match size {
+        Some(_) => "{wide_bar} {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+        None => "{spinner} {bytes}, {bytes_per_sec}",
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let bar = size.map_or_else(ProgressBar::no_length, ProgressBar::new).with_style(style);
     while !done.load(Ordering::Relaxed) {
         bar.set_position(read.load(Ordering::Relaxed));
         thread::park_timeout(Duration::from_millis(100));

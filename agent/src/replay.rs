@@ -1,7 +1,7 @@
 //! `xdpflow replay`: the same line as live, entered at the decoder.
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::atomic::{AtomicU64, Ordering},
     thread,
 };
@@ -11,7 +11,7 @@ use anyhow::{Context as _, anyhow};
 
 use crate::{
     decode,
-    pcap::{self, Reader},
+    pcap::{self, Merge},
     reassembly,
     report::{Report, Source},
     shard::{Shard, Share, Totals},
@@ -28,36 +28,35 @@ pub struct Replay {
     pub output: Output,
 }
 
-/// How a replay ended: what it did, and what stopped it before the end of a file.
+/// How a replay ended: what it did, and what was wrong with the files.
 pub struct Outcome {
     pub report: Report,
-    pub error: Option<pcap::Error>,
+    pub errors: Vec<pcap::Error>,
 }
 
 impl Replay {
-    /// Octets in all files.
-    pub fn size(&self) -> u64 {
-        self.files.iter().filter_map(|file| Some(file.metadata().ok()?.len())).sum()
+    /// Octets in all files, if that is known before they are read.
+    pub fn size(&self) -> Option<u64> {
+        let size = |file: &PathBuf| file.metadata().ok().filter(|it| it.is_file()).map(|it| it.len());
+        self.files.iter().map(size).sum()
     }
 
-    /// Reads every file once per shard and takes the frames of that shard. What can be read before damage is delivered.
+    /// Merges the files once per shard and takes the frames of that shard. What can be read of a damaged one is delivered.
     ///
     /// # Errors
     ///
     /// When a file cannot be opened or the output not be made: then nothing was written.
     pub fn run(&self, read: &AtomicU64) -> anyhow::Result<Outcome> {
-        for file in &self.files {
-            Reader::open(file)?;
-        }
+        let merges = Merge::open(&self.files, self.shards as usize)?;
         let sinks = Directory::for_shards(&self.output)?;
         let results: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..)
-                .zip(sinks)
-                .map(|(shard, sink)| {
+                .zip(merges.into_iter().zip(sinks))
+                .map(|(shard, (merge, sink))| {
                     let read = (shard == 0).then_some(read);
                     thread::Builder::new().name(format!("shard {shard}")).spawn_scoped(scope, move || {
                         let share = Share { key: ShardKey::FIXED, shard, shards: self.shards };
-                        self.run_shard(Shard::new(self.filter, Some(share), self.decode, self.config, sink), read)
+                        run_shard(merge, Shard::new(self.filter, Some(share), self.decode, self.config, sink), read)
                     })
                 })
                 .collect();
@@ -67,52 +66,31 @@ impl Replay {
                 .collect::<anyhow::Result<_>>()
         })?;
         let mut totals = Totals::default();
-        let mut outcome = Outcome { report: Report::default(), error: None };
-        for (shard, (part, frames, error)) in results.into_iter().enumerate() {
+        let mut outcome = Outcome { report: Report::default(), errors: Vec::new() };
+        for (shard, (part, frames, errors)) in results.into_iter().enumerate() {
             totals.merge(&part);
             if shard == 0 {
                 outcome.report.source = Source::Files(frames);
-                outcome.error = error;
+                outcome.errors = errors;
             }
         }
         outcome.report.totals = totals;
         Ok(outcome)
     }
-
-    fn run_shard(&self, mut shard: Shard, progress: Option<&AtomicU64>) -> (Totals, u64, Option<pcap::Error>) {
-        let (mut frames, mut before) = (0, 0);
-        let mut error = None;
-        for file in &self.files {
-            match read_file(file, &mut shard, &mut frames, before, progress) {
-                Ok(size) => before += size,
-                Err(e) => {
-                    error = Some(e);
-                    break;
-                }
-            }
-        }
-        (shard.finish(), frames, error)
-    }
 }
 
-fn read_file(
-    path: &Path,
-    shard: &mut Shard,
-    frames: &mut u64,
-    before: u64,
-    progress: Option<&AtomicU64>,
-) -> Result<u64, pcap::Error> {
+fn run_shard(mut merge: Merge, mut shard: Shard, progress: Option<&AtomicU64>) -> (Totals, u64, Vec<pcap::Error>) {
     /// Frames between two looks at the progress.
     const STRIDE: u64 = 4_096;
-    let mut reader = Reader::open(path)?;
-    loop {
-        let Some(frame) = reader.next()? else { return Ok(reader.position()) };
-        *frames += 1;
+    let mut frames = 0_u64;
+    while let Some(frame) = merge.next() {
+        frames += 1;
         shard.handle_frame(&frame);
         if let Some(progress) = progress
             && frames.is_multiple_of(STRIDE)
         {
-            progress.store(before + reader.position(), Ordering::Relaxed);
+            progress.store(merge.position(), Ordering::Relaxed);
         }
     }
+    (shard.finish(), frames, merge.into_errors())
 }

@@ -3,10 +3,10 @@
 use agent_common::frame::LinkType;
 
 use super::{
-    CAPLEN_MAX, Cause, Record, check_link_type,
+    CAPLEN_MAX, Cause, Record,
     input::{ByteOrder, Fields, Input},
 };
-use crate::segment::Timestamp;
+use crate::{decode, segment::Timestamp};
 
 pub(super) struct Classic {
     order: ByteOrder,
@@ -15,6 +15,16 @@ pub(super) struct Classic {
     unit: u64,
     /// Octets before a frame's first.
     header_len: usize,
+    swapped: Swapped,
+}
+
+/// Whether a record has its lengths the other way round.
+#[derive(Clone, Copy)]
+enum Swapped {
+    No,
+    /// Where that makes sense of them: nothing is captured that was not there.
+    IfCaplenIsMore,
+    Yes,
 }
 
 impl Classic {
@@ -32,16 +42,22 @@ impl Classic {
         };
         const WHAT: &str = "file header";
         let mut fields = Fields { bytes: input.require(FILE_HEADER_LEN, WHAT)?, order };
-        if fields.u32().and_then(|_magic| fields.u16()) != Some(2) {
-            return Err(Cause::Damaged { what: WHAT, offset: 0, why: "is of an unknown version" });
-        }
-        // Minor version, time zone, accuracy and snaplen go before.
-        let network = fields.slice(14).and_then(|_| fields.u32()).unwrap_or_default();
+        // As libpcap has it: the lengths changed places in version 2.3, which not all writers noticed.
+        let swapped = match fields.u32().and_then(|_magic| fields.u16().zip(fields.u16())) {
+            Some((2, 0..=2)) => Swapped::Yes,
+            Some((2, 3)) => Swapped::IfCaplenIsMore,
+            Some((2, _)) => Swapped::No,
+            _ => return Err(Cause::Damaged { what: WHAT, offset: input.offset(), why: "is of an unknown version" }),
+        };
+        // Time zone, accuracy and snaplen go before.
+        let network = fields.slice(12).and_then(|_| fields.u32()).unwrap_or_default();
         // The upper half says how long the frame check sequence is, if there is one.
         let link_type = LinkType(network as u16);
-        check_link_type(link_type)?;
+        if !decode::supported(link_type) {
+            return Err(Cause::UnsupportedLinkType(link_type));
+        }
         input.consume(FILE_HEADER_LEN);
-        Ok(Some(Self { order, link_type, unit, header_len }))
+        Ok(Some(Self { order, link_type, unit, header_len, swapped }))
     }
 
     #[inline]
@@ -56,6 +72,11 @@ impl Classic {
             .map(|words| bytemuck::cast::<_, [[u8; 4]; 4]>(*words).map(|w| self.order.u32(w)))
         else {
             return Ok(None);
+        };
+        let (caplen, len) = match self.swapped {
+            Swapped::Yes => (len, caplen),
+            Swapped::IfCaplenIsMore if caplen > len => (len, caplen),
+            Swapped::No | Swapped::IfCaplenIsMore => (caplen, len),
         };
         if caplen > CAPLEN_MAX {
             return Err(Cause::TooLong { what: WHAT, offset, claims: u64::from(caplen) });

@@ -1,29 +1,62 @@
 //! A file through one buffer.
 
 use std::{
-    io::{self, Read},
+    io::{self, Cursor, Read},
+    mem,
     ops::Range,
 };
 
-use super::Cause;
+use super::{
+    Cause,
+    decompressor::{Codec, Decompressor},
+    error::Offset,
+};
 
 /// What was read of a file and not consumed yet is [`available`](Self::available), in one piece.
 pub(super) struct Input {
-    read: Box<dyn Read + Send>,
+    source: Source,
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// Place of `start` in the file.
-    offset: u64,
+    /// Place of `start` in the file, or in what it decompresses to.
+    offset: Offset,
+}
+
+enum Source {
+    Plain(Box<dyn Read + Send>),
+    Compressed(Box<Decompressor>),
 }
 
 impl Input {
     pub(super) fn new(read: Box<dyn Read + Send>) -> Self {
-        Self { read, buffer: vec![0; BLOCK_LEN], start: 0, end: 0, offset: 0 }
+        let source = Source::Plain(read);
+        Self { source, buffer: vec![0; BLOCK_LEN], start: 0, end: 0, offset: Offset::default() }
     }
 
-    /// Place of the first available octet in the file.
-    pub(super) fn offset(&self) -> u64 {
+    /// If the file begins with the magic of a compressed one, begins anew with what it decompresses to.
+    pub(super) fn decompress(&mut self) -> Result<(), Cause> {
+        self.fill(4)?;
+        let Some(codec) = self.available().first_chunk().and_then(|magic| Codec::of(*magic)) else { return Ok(()) };
+        if let Source::Plain(rest) = &mut self.source {
+            let rest = mem::replace(rest, Box::new(io::empty()));
+            let whole = Cursor::new(self.available().to_vec()).chain(rest);
+            self.source = Source::Compressed(Box::new(Decompressor::new(codec, Box::new(whole))));
+            (self.start, self.end) = (0, 0);
+            self.offset.decompressed = true;
+        }
+        Ok(())
+    }
+
+    /// Octets of the file that were used, compressed as they may be.
+    pub(super) fn position(&self) -> u64 {
+        match &self.source {
+            Source::Plain(_) => self.offset.octets,
+            Source::Compressed(decompressor) => decompressor.consumed(),
+        }
+    }
+
+    /// Place of the first available octet.
+    pub(super) fn offset(&self) -> Offset {
         self.offset
     }
 
@@ -38,12 +71,12 @@ impl Input {
 
     /// Reads until `octets` are available or the file ends, and as much more as fits.
     #[inline]
-    pub(super) fn fill(&mut self, octets: usize) -> io::Result<()> {
+    pub(super) fn fill(&mut self, octets: usize) -> Result<(), Cause> {
         if self.end - self.start >= octets { Ok(()) } else { self.read(octets) }
     }
 
     #[inline]
-    pub(super) fn is_at_end(&mut self) -> io::Result<bool> {
+    pub(super) fn is_at_end(&mut self) -> Result<bool, Cause> {
         self.fill(1)?;
         Ok(self.start == self.end)
     }
@@ -64,7 +97,7 @@ impl Input {
     pub(super) fn consume(&mut self, octets: usize) -> Range<usize> {
         let consumed = self.start..self.end.min(self.start.saturating_add(octets));
         self.start = consumed.end;
-        self.offset += consumed.len() as u64;
+        self.offset.octets += consumed.len() as u64;
         consumed
     }
 
@@ -82,7 +115,7 @@ impl Input {
     }
 
     #[cold]
-    fn read(&mut self, octets: usize) -> io::Result<()> {
+    fn read(&mut self, octets: usize) -> Result<(), Cause> {
         self.buffer.copy_within(self.start..self.end, 0);
         self.end -= self.start;
         self.start = 0;
@@ -90,14 +123,26 @@ impl Input {
             self.buffer.resize(octets, 0);
         }
         while self.end < octets {
-            match self.read.read(self.buffer.get_mut(self.end..).unwrap_or_default()) {
-                Ok(0) => break,
-                Ok(len) => self.end += len,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+            match self.source.read(self.buffer.get_mut(self.end..).unwrap_or_default())? {
+                0 => break,
+                len => self.end += len,
             }
         }
         Ok(())
+    }
+}
+
+impl Source {
+    fn read(&mut self, buffer: &mut [u8]) -> Result<usize, Cause> {
+        match self {
+            Self::Plain(read) => loop {
+                match read.read(buffer) {
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                    result => return Ok(result?),
+                }
+            },
+            Self::Compressed(decompressor) => decompressor.read(buffer),
+        }
     }
 }
 

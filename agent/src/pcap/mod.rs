@@ -1,8 +1,10 @@
 //! pcap and pcapng files as a source of frames.
 
 mod classic;
+mod decompressor;
 mod error;
 mod input;
+mod merge;
 mod ng;
 #[cfg(test)]
 mod tests;
@@ -15,11 +17,11 @@ use std::{
 };
 
 use agent_common::frame::LinkType;
-pub use error::{Cause, Error};
+pub use error::{Cause, Error, Offset};
+pub use merge::Merge;
 
 use self::{classic::Classic, input::Input, ng::Ng};
 use crate::{
-    decode,
     frame::Frame,
     segment::{Origin, Timestamp},
 };
@@ -30,6 +32,9 @@ pub struct Reader {
     size: Option<u64>,
     input: Input,
     format: Format,
+    /// Found and not given out yet.
+    next: Option<Record>,
+    ended: bool,
 }
 
 impl Reader {
@@ -47,40 +52,65 @@ impl Reader {
         let path = path.into();
         let mut input = Input::new(Box::new(read));
         match Format::detect(&mut input) {
-            Ok(format) => Ok(Self { path, size: None, input, format }),
+            Ok(format) => Ok(Self { path, size: None, input, format, next: None, ended: false }),
             Err(cause) => Err(Error { path, cause }),
         }
     }
 
-    /// The next frame, or `None` at the end of the file. There are no more frames after an error: what a damaged file
-    /// has behind the damage is not looked for.
+    /// The next frame, or `None` at the end of the file. There are no more frames after an error, what a damaged file has
+    /// behind the damage is not looked for; but there may be another error.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
+    #[inline]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
-        let record = match &mut self.format {
-            Format::Classic(classic) => classic.next(&mut self.input),
-            Format::Ng(ng) => ng.next(&mut self.input),
+        let record = match self.next.take() {
+            Some(record) => Some(record),
+            None => self.find()?,
         };
-        match record {
-            Ok(Some(record)) => Ok(Some(Frame {
-                timestamp: record.timestamp,
-                len: record.len,
-                bytes: self.input.bytes(record.bytes),
-                link_type: record.link_type,
-                origin: Origin { interface: record.interface, ..Origin::default() },
-            })),
-            Ok(None) => Ok(None),
-            Err(cause) => Err(Error { path: self.path.clone(), cause }),
+        Ok(record.map(|record| Frame {
+            timestamp: record.timestamp,
+            len: record.len,
+            bytes: self.input.bytes(record.bytes),
+            link_type: record.link_type,
+            origin: Origin { interface: record.interface, ..Origin::default() },
+        }))
+    }
+
+    /// The time of the next frame.
+    #[inline]
+    pub fn peek(&mut self) -> Result<Option<Timestamp>, Error> {
+        if self.next.is_none() {
+            self.next = self.find()?;
         }
+        Ok(self.next.as_ref().map(|record| record.timestamp))
     }
 
     /// Octets of the file that were read so far.
     pub fn position(&self) -> u64 {
-        self.input.offset()
+        self.input.position()
     }
 
     /// Octets of the file when it was opened, if it is one.
     pub fn size(&self) -> Option<u64> {
         self.size
+    }
+
+    #[inline]
+    fn find(&mut self) -> Result<Option<Record>, Error> {
+        let found = match &mut self.format {
+            _ if self.ended => Ok(None),
+            Format::Classic(classic) => classic.next(&mut self.input),
+            Format::Ng(ng) => ng.next(&mut self.input),
+        };
+        if let Ok(Some(record)) = found {
+            return Ok(Some(record));
+        }
+        self.ended = true;
+        let cause = match (found, &mut self.format) {
+            (Err(cause), _) => Some(cause),
+            (_, Format::Ng(ng)) => ng.take_left_out(),
+            (_, Format::Classic(_)) => None,
+        };
+        cause.map_or(Ok(None), |cause| Err(Error { path: self.path.clone(), cause }))
     }
 }
 
@@ -94,6 +124,10 @@ enum Format {
 
 impl Format {
     fn detect(input: &mut Input) -> Result<Self, Cause> {
+        if input.is_at_end()? {
+            return Err(Cause::Empty);
+        }
+        input.decompress()?;
         input.fill(4)?;
         let Some(&magic) = input.available().first_chunk() else {
             return Err(Cause::NotACapture);
@@ -123,9 +157,4 @@ struct Record {
     bytes: Range<usize>,
     link_type: LinkType,
     interface: u16,
-}
-
-/// Refuses frames that nothing here can read.
-fn check_link_type(link_type: LinkType) -> Result<(), Cause> {
-    if decode::supported(link_type) { Ok(()) } else { Err(Cause::UnsupportedLinkType(link_type)) }
 }

@@ -3,10 +3,11 @@
 use agent_common::frame::LinkType;
 
 use super::{
-    CAPLEN_MAX, Cause, Record, check_link_type,
+    CAPLEN_MAX, Cause, Record,
+    error::Offset,
     input::{ByteOrder, Fields, Input},
 };
-use crate::segment::Timestamp;
+use crate::{decode, segment::Timestamp};
 
 /// Block type of a section header, which reads the same in both byte orders.
 pub(super) const SECTION_HEADER: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
@@ -18,6 +19,10 @@ pub(super) struct Ng {
     interfaces: Vec<Interface>,
     /// Of the last frame, for those that come without.
     timestamp: Timestamp,
+    /// Frames of interfaces that nothing here can read, and the link type of the first.
+    left_out: Option<(LinkType, u64)>,
+    /// There was a frame that can be read.
+    readable: bool,
 }
 
 impl Ng {
@@ -50,12 +55,19 @@ impl Ng {
                 input.consume(block_len);
                 continue;
             }
-            let mut record = self.record(kind, body, offset)?;
+            let record = self.record(kind, body, offset)?;
             let body_start = input.consume(block_len).start + 8;
+            let Some(mut record) = record else { continue };
             record.bytes = body_start + record.bytes.start..body_start + record.bytes.end;
             return Ok(Some(record));
         }
         Ok(None)
+    }
+
+    /// Says once that frames were left out.
+    pub(super) fn take_left_out(&mut self) -> Option<Cause> {
+        let (link_type, frames) = self.left_out.take()?;
+        Some(if self.readable { Cause::LeftOut { link_type, frames } } else { Cause::UnsupportedLinkType(link_type) })
     }
 
     fn section(&mut self, input: &mut Input) -> Result<(), Cause> {
@@ -77,7 +89,7 @@ impl Ng {
         input.skip(padded(self.order.u32(len), offset)?, WHAT)
     }
 
-    fn interface(&mut self, body: Fields<'_>, offset: u64) -> Result<(), Cause> {
+    fn interface(&mut self, body: Fields<'_>, offset: Offset) -> Result<(), Cause> {
         // One less than a `u16` can count: see `Packet::interface`.
         if self.interfaces.len() >= usize::from(u16::MAX) {
             return Err(damaged(offset, "is one interface too many"));
@@ -86,8 +98,8 @@ impl Ng {
         Ok(())
     }
 
-    /// The frame in a packet block: its place counts from the start of the body.
-    fn record(&mut self, kind: u32, mut body: Fields<'_>, offset: u64) -> Result<Record, Cause> {
+    /// The frame in a packet block, unless nothing here can read it: its place counts from the start of the body.
+    fn record(&mut self, kind: u32, mut body: Fields<'_>, offset: Offset) -> Result<Option<Record>, Cause> {
         let whole = body.bytes.len();
         let snaplen = self.interfaces.first().map_or(0, |interface| interface.snaplen);
         let packet = Packet::read(kind, &mut body, snaplen).ok_or_else(|| damaged(offset, TOO_SHORT))?;
@@ -95,7 +107,6 @@ impl Ng {
             .interfaces
             .get(usize::from(packet.interface))
             .ok_or_else(|| damaged(offset, "names an interface that was not described"))?;
-        check_link_type(interface.link_type)?;
         if packet.caplen > CAPLEN_MAX {
             return Err(Cause::TooLong { what: "frame in block", offset, claims: u64::from(packet.caplen) });
         }
@@ -107,13 +118,18 @@ impl Ng {
         if let Some((high, low)) = packet.ticks {
             self.timestamp = interface.clock.timestamp(u64::from(high) << 32 | u64::from(low));
         }
-        Ok(Record {
+        if !decode::supported(interface.link_type) {
+            self.left_out.get_or_insert((interface.link_type, 0)).1 += 1;
+            return Ok(None);
+        }
+        self.readable = true;
+        Ok(Some(Record {
             timestamp: self.timestamp,
             len: packet.len,
             bytes,
             link_type: interface.link_type,
             interface: packet.interface,
-        })
+        }))
     }
 }
 
@@ -210,14 +226,14 @@ impl Clock {
 }
 
 /// Octets of a block, given what it claims. They are a multiple of four; some writers forget to say so.
-fn padded(claimed: u32, offset: u64) -> Result<u64, Cause> {
+fn padded(claimed: u32, offset: Offset) -> Result<u64, Cause> {
     if claimed < 12 {
         return Err(damaged(offset, TOO_SHORT));
     }
     Ok(u64::from(claimed).next_multiple_of(4))
 }
 
-fn damaged(offset: u64, why: &'static str) -> Cause {
+fn damaged(offset: Offset, why: &'static str) -> Cause {
     Cause::Damaged { what: WHAT, offset, why }
 }
 

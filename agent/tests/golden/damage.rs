@@ -41,20 +41,30 @@ fn a_pcapng_file_cut_short_gives_all_before_the_cut_and_names_the_place() {
 }
 
 #[test]
-fn files_behind_one_that_is_cut_short_are_not_read() {
+fn files_beside_one_that_is_cut_short_are_read_to_the_end() {
     let recording = Recording::get();
     let folder = Folder::new();
-    let (first, second) = recording.frames.split_at(recording.frames.len() / 2);
-    let mut file = Pcap::PLAIN.write(first);
+    let last = recording.frames.len() - 1;
+    let (first, second) = recording.frames.split_at(last);
+    let mut file = Pcap::PLAIN.write(second);
     file.pop();
-    let files = [folder.file("first", &file), folder.file("second", &Pcap::PLAIN.write(second))];
+    let files = [folder.file("first", &file), folder.file("second", &Pcap::PLAIN.write(first))];
+    for shards in ["1", "3"] {
+        let outcome = Folder::new().replay(&files, &["--shards", shards]);
+        assert_cut(&outcome, "record at offset 24 ends after", last);
+    }
+    // Each damaged file has a line of its own, in the order in which the damage is met.
+    let files = [folder.file("third", &file), folder.file("fourth", &file[..30]), files[1].clone()];
     let outcome = folder.replay(&files, &[]);
-    assert_cut(&outcome, "ends after", first.len() - 1);
+    let [one, other] = outcome.complaints()[..] else { panic!("{}", outcome.stderr) };
+    assert!(one.contains("third: record at offset 24 ends after"), "{one}");
+    assert!(other.contains("fourth: record at offset 24 ends after 6 of 16 octets"), "{other}");
+    assert_eq!(outcome.status, 1);
 }
 
 #[test]
 fn what_is_no_capture_file_is_one_line_and_nothing_is_written() {
-    for (content, why) in [(&b""[..], "neither"), (b"GET / HTTP/1.1\r\n", "neither"), (b"\x1f\x8b\x08\0\0", "gunzip")] {
+    for (content, why) in [(&b""[..], "neither"), (b"GET / HTTP/1.1\r\n", "neither"), (b"BZh91AY&SY", "bunzip2")] {
         let outcome = replay(content, &[]);
         assert_eq!((outcome.status, outcome.stderr.lines().count()), (1, 1), "{}", outcome.stderr);
         assert!(outcome.stderr.contains(why), "{}", outcome.stderr);

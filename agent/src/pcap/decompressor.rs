@@ -1,0 +1,186 @@
+//! Compressed capture files.
+
+use std::io::{self, BufRead as _, BufReader, Read};
+
+use flate2::{Decompress, FlushDecompress, Status};
+use zstd_safe::{DCtx, DParameter, InBuffer, OutBuffer, zstd_sys::ZSTD_ErrorCode};
+
+use super::{Cause, error::Offset};
+
+/// Reads what was compressed, in the pieces that the decompressor has: gzip members (RFC 1952 section 2.2) or zstd frames
+/// (RFC 8878 section 3.1), one after the other. Everything in front of damage comes out before the error does.
+pub(super) struct Decompressor {
+    read: BufReader<Box<dyn Read + Send>>,
+    codec: Codec,
+    /// A piece ended, or none has begun: here the file may end.
+    between: bool,
+    /// Octets that went in.
+    consumed: u64,
+    /// Octets that came out.
+    produced: u64,
+    /// How many of them before the piece that is being read.
+    before: u64,
+}
+
+impl Decompressor {
+    pub(super) fn new(codec: Codec, read: Box<dyn Read + Send>) -> Self {
+        let read = BufReader::with_capacity(BLOCK_LEN, read);
+        Self { read, codec, between: true, consumed: 0, produced: 0, before: 0 }
+    }
+
+    pub(super) fn consumed(&self) -> u64 {
+        self.consumed
+    }
+
+    /// Fills `output` or a part of it; nothing at the end of the file.
+    pub(super) fn read(&mut self, output: &mut [u8]) -> Result<usize, Cause> {
+        loop {
+            let input = match self.read.fill_buf() {
+                Ok(input) => input,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(Cause::Io(error)),
+            };
+            if self.between {
+                match input.first() {
+                    None => return Ok(0),
+                    // Tapes pad with zeros, and gzip(1) ignores them.
+                    Some(0) if matches!(self.codec, Codec::Gzip(_)) => {
+                        self.read.consume(1);
+                        self.consumed += 1;
+                        continue;
+                    }
+                    Some(_) => self.codec.begin(),
+                }
+                self.between = false;
+                self.before = self.produced;
+            }
+            let Step { consumed, produced, state } = self.codec.step(input, output);
+            self.read.consume(consumed);
+            self.consumed += consumed as u64;
+            self.produced += produced as u64;
+            let with = self.codec.name();
+            let offset = Offset { octets: self.produced, decompressed: true };
+            match state {
+                Ok(State::Ended) => self.between = true,
+                // Of an error, the next step tells again.
+                Ok(State::Under) | Err(_) if produced > 0 => {}
+                Ok(State::Under) if consumed > 0 => {}
+                Ok(State::Under) => return Err(Cause::CompressedCutShort { with, offset }),
+                Err(Fault::Window) => return Err(Cause::WindowTooLarge { with, offset }),
+                Err(Fault::Damage(_)) if self.produced == self.before && self.before > 0 => {
+                    return Err(Cause::Trailing { with, offset });
+                }
+                Err(Fault::Damage(why)) => return Err(Cause::CompressedDamaged { with, offset, why }),
+            }
+            if produced > 0 {
+                return Ok(produced);
+            }
+        }
+    }
+}
+
+pub(super) enum Codec {
+    Gzip(Decompress),
+    /// `wanted` is how much it takes to get on by a block. With more in one call, blocks in front of damage are lost.
+    Zstd {
+        context: DCtx<'static>,
+        wanted: usize,
+    },
+}
+
+/// What a call did, whether it failed or not.
+struct Step {
+    consumed: usize,
+    produced: usize,
+    state: Result<State, Fault>,
+}
+
+enum State {
+    Under,
+    Ended,
+}
+
+enum Fault {
+    Damage(String),
+    /// Nothing is wrong, it only takes more memory than it is given.
+    Window,
+}
+
+impl Codec {
+    /// What the first octets of a file ask for.
+    pub(super) fn of(magic: [u8; 4]) -> Option<Self> {
+        match magic {
+            [0x1f, 0x8b, ..] => Some(Self::gzip()),
+            // The second is a skippable frame: pzstd begins with one.
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Self::zstd(),
+            _ => None,
+        }
+    }
+
+    fn gzip() -> Self {
+        Self::Gzip(Decompress::new_gzip(GZIP_WINDOW_LOG))
+    }
+
+    fn zstd() -> Option<Self> {
+        let mut context = DCtx::try_create()?;
+        context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).ok()?;
+        Some(Self::Zstd { context, wanted: ZSTD_WANTED_FIRST })
+    }
+
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Gzip(_) => "gzip",
+            Self::Zstd { .. } => "zstd",
+        }
+    }
+
+    /// Gets ready for another piece.
+    fn begin(&mut self) {
+        match self {
+            Self::Gzip(_) => *self = Self::gzip(),
+            Self::Zstd { wanted, .. } => *wanted = ZSTD_WANTED_FIRST,
+        }
+    }
+
+    fn step(&mut self, input: &[u8], output: &mut [u8]) -> Step {
+        match self {
+            Self::Gzip(inflate) => {
+                let (before_in, before_out) = (inflate.total_in(), inflate.total_out());
+                let state = match inflate.decompress(input, output, FlushDecompress::None) {
+                    Ok(Status::StreamEnd) => Ok(State::Ended),
+                    Ok(Status::Ok | Status::BufError) => Ok(State::Under),
+                    Err(error) => Err(Fault::Damage(error.message().unwrap_or("invalid data").to_owned())),
+                };
+                Step {
+                    consumed: (inflate.total_in() - before_in) as usize,
+                    produced: (inflate.total_out() - before_out) as usize,
+                    state,
+                }
+            }
+            Self::Zstd { context, wanted } => {
+                let mut input = InBuffer::around(input.get(..*wanted).unwrap_or(input));
+                let mut output = OutBuffer::around(output);
+                let state = match context.decompress_stream(&mut output, &mut input) {
+                    Ok(0) => Ok(State::Ended),
+                    Ok(more) => {
+                        *wanted = more;
+                        Ok(State::Under)
+                    }
+                    Err(WINDOW_TOO_LARGE) => Err(Fault::Window),
+                    Err(code) => Err(Fault::Damage(zstd_safe::get_error_name(code).to_lowercase())),
+                };
+                Step { consumed: input.pos(), produced: output.pos(), state }
+            }
+        }
+    }
+}
+
+/// Compressed octets are read in blocks of this size.
+const BLOCK_LEN: usize = 64 * 1024;
+/// The only one there is: 32 KiB.
+const GZIP_WINDOW_LOG: u8 = 15;
+/// 128 MiB, which zstd(1) also takes without being asked to.
+const ZSTD_WINDOW_LOG_MAX: u32 = 27;
+const WINDOW_TOO_LARGE: usize = (ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize).wrapping_neg();
+/// Octets of a frame from which its header's length is known (RFC 8878 section 3.1.1).
+const ZSTD_WANTED_FIRST: usize = 5;

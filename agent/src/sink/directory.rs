@@ -257,7 +257,7 @@ impl Directory {
         connection.growing = true;
         let write = Write { identity: connection.identity, direction: key.direction(), chain };
         self.shared.pool.hand_over(write.chain.held());
-        self.queue.push(Message::Write(Box::new(write)));
+        self.queue.push(Message::Write(write));
     }
 
     /// Whether the queue takes one more record; waits until it does if the source can wait.

@@ -19,12 +19,13 @@ use crate::{
     },
 };
 
-/// To the writer. Boxed, so that what is queued is small; most writes carry 256 KiB, a record is one per connection.
+/// To the writer. A record is boxed, so that what is queued is small. Octets are not: a stream that goes on in order
+/// allocates nothing.
 pub(super) enum Message {
     /// A line for a connection that goes on.
     Note(Box<Record>),
     /// More octets of a stream that does not fit into memory.
-    Write(Box<Write>),
+    Write(Write),
     /// The last octets of a connection, and its line.
     Close(Box<Close>),
     /// The connection with this serial has closed, and there was no room for its record.
@@ -48,9 +49,8 @@ impl Message {
         size_of::<Self>()
             + match self {
                 Self::Note(record) => record.size(),
-                Self::Write(_) => size_of::<Write>(),
                 Self::Close(close) => size_of::<Close>() + close.record.size() - size_of::<Record>(),
-                Self::Abandon(_) => 0,
+                Self::Write(_) | Self::Abandon(_) => 0,
             }
     }
 

@@ -64,7 +64,7 @@ impl Writer {
         while let Some(message) = self.queue.next() {
             match message {
                 Message::Note(record) => self.note(&record),
-                Message::Write(write) => self.write(*write),
+                Message::Write(write) => self.write(write),
                 Message::Close(close) => self.close(*close),
                 Message::Abandon(serial) => self.abandon(serial),
             }

@@ -55,6 +55,8 @@ fn conversation(number: u32) -> [Segment<'static>; 5] {
             flags,
             window: 64_240,
             window_scale: flags.contains(Flags::SYN).then_some(7),
+            mss: None,
+            ip_id: None,
             payload,
             missing: 0,
             origin: Origin::default(),

@@ -63,10 +63,10 @@ impl Options {
                 [kind, len, ref data @ ..] if len >= 2 => {
                     match (kind, len, data) {
                         (2, 4, [high, low, ..]) => {
-                            options.mss = options.mss.or(Some(u16::from_be_bytes([*high, *low])));
+                            options.mss = options.mss.or_else(|| Some(u16::from_be_bytes([*high, *low])));
                         }
                         (3, 3, [shift, ..]) => {
-                            options.window_scale = options.window_scale.or(Some((*shift).min(SHIFT_MAX)));
+                            options.window_scale = options.window_scale.or_else(|| Some((*shift).min(SHIFT_MAX)));
                         }
                         _ => {}
                     }

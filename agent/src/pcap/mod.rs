@@ -43,7 +43,7 @@ impl Reader {
         let path = path.as_ref();
         let open = || File::open(path).and_then(|file| Ok((file.metadata()?, file)));
         let (metadata, file) = open().map_err(|e| Error { path: path.to_owned(), cause: Cause::Io(e) })?;
-        let size = metadata.is_file().then(|| metadata.len());
+        let size = metadata.is_file().then_some(metadata.len());
         Ok(Self { size, ..Self::from_read(path, file)? })
     }
 

@@ -146,7 +146,7 @@ impl Connection {
     /// Where the first segment was seen.
     pub(super) fn origin(&self) -> Origin {
         let Self { interface, vlan, generation, .. } = *self;
-        Origin { interface, vlan, generation, refused: 0 }
+        Origin { interface, vlan, generation, ..Origin::default() }
     }
 
     pub(super) fn is_between(&self, a: Endpoint, b: Endpoint) -> bool {

@@ -4,6 +4,7 @@ use std::{env, fs, path::PathBuf, process, sync::Arc};
 
 use agent::{
     clock::Clock,
+    decode,
     frame::Frame,
     reassembly::{Config, ConnectionId, Event, Reassembler, Sink},
     segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp},
@@ -40,7 +41,7 @@ fn a_shard_allocates_nothing_for_frames_in_order() {
     // The shard waits for the writer when all blocks are in use.
     (output.on_full, output.buffer) = (OnFull::Wait, BLOCKS * BLOCK_LEN);
     let sink = Directory::for_shards(&output).unwrap().pop().unwrap();
-    let mut shard = Shard::new(Filter::zeroed(), None, Config::default(), sink);
+    let mut shard = Shard::new(Filter::zeroed(), None, decode::Config::default(), Config::default(), sink);
     let mut talk = Talk::new();
     let mut bytes = Vec::with_capacity(2_048);
     let mut round = || {
@@ -137,6 +138,8 @@ impl Turn {
             flags: self.flags,
             window: 64_240,
             window_scale: None,
+            mss: None,
+            ip_id: Some(1),
             payload: self.payload,
             missing: 0,
             origin: Origin::default(),

@@ -13,7 +13,7 @@ use crate::{
     content::Content,
     ledger::Ledger,
     network::{Capture, Record},
-    packet::{Kind, Side},
+    packet::{Kind, Position, Side},
     scenario::Scenario,
     spans::Spans,
 };
@@ -27,7 +27,7 @@ pub(crate) struct Checker<'a> {
     pub(crate) contents: Vec<[Content; 2]>,
     /// The first thing that was wrong.
     pub(crate) failure: Option<String>,
-    pub(crate) delivered: u64,
+    pub(crate) delivered: Position,
     pub(crate) trace: bool,
     /// Time that timers were given, on the clock that never steps.
     pub(crate) clock_hint: u64,
@@ -36,7 +36,7 @@ pub(crate) struct Checker<'a> {
     pub(crate) steps: usize,
     pub(crate) current: Option<Record>,
     syns: Vec<Record>,
-    captured: u64,
+    captured: Position,
     open: HashMap<u32, Open>,
     serials: HashSet<u64>,
     /// By conversation: the connections it became, in order.
@@ -65,9 +65,9 @@ pub(crate) struct Open {
 #[derive(Default)]
 pub(crate) struct OpenStream {
     /// Where offset 0 may lie, until the octets leave only one possibility.
-    pub(crate) bases: Option<Vec<u64>>,
-    pub(crate) edge: u64,
-    pub(crate) delivered: u64,
+    pub(crate) bases: Option<Vec<Position>>,
+    pub(crate) edge: Position,
+    pub(crate) delivered: Position,
     pub(crate) gaps: Vec<Declared>,
     /// Of the declared gaps, what is still missing; the record is the gap's index.
     pub(crate) missing: Spans,
@@ -88,7 +88,7 @@ pub(crate) struct Declared {
 pub(crate) struct Became {
     pub(crate) closed: Option<(usize, Ended, u64)>,
     /// Octets of both streams that are in gaps.
-    pub(crate) missing: u64,
+    pub(crate) missing: Position,
 }
 
 impl<'a> Checker<'a> {
@@ -117,7 +117,7 @@ impl<'a> Checker<'a> {
     }
 
     /// The reassembler is about to do something.
-    pub(crate) fn begin(&mut self, step: Step, current: Option<Record>, captured: u64) {
+    pub(crate) fn begin(&mut self, step: Step, current: Option<Record>, captured: Position) {
         self.step = step;
         self.steps += 1;
         self.current = current;
@@ -216,7 +216,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn on_data(&mut self, open: &mut Open, direction: Direction, offset: u64, bytes: &[u8]) {
+    fn on_data(&mut self, open: &mut Open, direction: Direction, offset: Position, bytes: &[u8]) {
         let side = open.side(direction);
         let bases = self.bases(open, side);
         let content = self.contents[open.talk][side];
@@ -241,16 +241,17 @@ impl<'a> Checker<'a> {
         } else {
             stream.bases = Some(fits);
         }
-        stream.edge += bytes.len() as u64;
-        stream.delivered += bytes.len() as u64;
-        self.delivered += bytes.len() as u64;
+        stream.edge += bytes.len() as Position;
+        stream.delivered += bytes.len() as Position;
+        self.delivered += bytes.len() as Position;
     }
 
     fn on_gap(&mut self, open: &mut Open, direction: Direction, gap: Gap) {
         let side = open.side(direction);
         let stream = &mut open.streams[side];
         self.census.add(gap.cause.name());
-        if gap.offset != stream.edge || gap.len == 0 {
+        let (start, end) = (Position::from(gap.offset), Position::from(gap.offset) + Position::from(gap.len));
+        if start != stream.edge || start == end {
             let edge = stream.edge;
             self.fail(|| format!("{gap:?} does not begin at {edge}"));
         }
@@ -262,16 +263,16 @@ impl<'a> Checker<'a> {
             time: self.ledger.now.max(self.clock_hint),
             refused: self.ledger.refused,
         });
-        stream.missing.add(gap.offset, gap.offset + gap.len, index);
-        stream.edge = gap.offset + gap.len;
+        stream.missing.add(start, end, index);
+        stream.edge = end;
     }
 
-    fn on_late(&mut self, open: &mut Open, direction: Direction, offset: u64, bytes: &[u8]) {
+    fn on_late(&mut self, open: &mut Open, direction: Direction, offset: Position, bytes: &[u8]) {
         let side = open.side(direction);
         let content = self.contents[open.talk][side];
         let bases = self.bases(open, side);
         let stream = &mut open.streams[side];
-        let end = offset + bytes.len() as u64;
+        let end = offset + bytes.len() as Position;
         self.census.add("row 06a late");
         if self.config.late == Late::Count {
             self.fail(|| "late octets where the output cannot take them".into());
@@ -280,19 +281,19 @@ impl<'a> Checker<'a> {
             self.fail(|| format!("late octets {offset}..{end} do not lie in a gap"));
         }
         stream.filled.add(offset, end, 0);
-        stream.delivered += bytes.len() as u64;
-        self.delivered += bytes.len() as u64;
+        stream.delivered += bytes.len() as Position;
+        self.delivered += bytes.len() as Position;
         if bases.iter().all(|base| content.mismatch(base + offset, bytes).is_some()) {
             self.fail(|| format!("late octets at {offset} were never sent there"));
         }
     }
 
     /// Where the stream of `side` may begin.
-    fn bases(&self, open: &Open, side: Side) -> Vec<u64> {
+    fn bases(&self, open: &Open, side: Side) -> Vec<Position> {
         open.streams[side].bases.clone().unwrap_or_else(|| self.possible_bases(open, side))
     }
 
-    pub(crate) fn possible_bases(&self, open: &Open, side: Side) -> Vec<u64> {
+    pub(crate) fn possible_bases(&self, open: &Open, side: Side) -> Vec<Position> {
         let ledger = self.ledger.side(open.talk, side);
         if open.since == 0 && (ledger.syn.is_some() || ledger.syn_ack.is_some()) {
             return vec![0];
@@ -338,9 +339,9 @@ impl Sink for Checker<'_> {
         };
         match event {
             Event::Open(_) => {}
-            Event::Data { direction, offset, bytes } => self.on_data(&mut open, direction, offset, bytes),
+            Event::Data { direction, offset, bytes } => self.on_data(&mut open, direction, offset.into(), bytes),
             Event::Gap { direction, gap } => self.on_gap(&mut open, direction, gap),
-            Event::Late { direction, offset, bytes } => self.on_late(&mut open, direction, offset, bytes),
+            Event::Late { direction, offset, bytes } => self.on_late(&mut open, direction, offset.into(), bytes),
             Event::Update(_) => self.census.add("updates"),
             Event::Close(summary) => {
                 let full = self.open.len() + 1 >= self.config.max_connections as usize;
@@ -359,7 +360,7 @@ impl Open {
 
 impl OpenStream {
     /// What is missing in the end, by cause.
-    pub(crate) fn missing_by_cause(&self) -> [u64; GapCause::ALL.len()] {
+    pub(crate) fn missing_by_cause(&self) -> [Position; GapCause::ALL.len()] {
         let mut totals = [0; GapCause::ALL.len()];
         for (from, until, index) in self.missing.all() {
             totals[self.gaps[index].gap.cause as usize] += until - from;

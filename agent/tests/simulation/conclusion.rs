@@ -3,7 +3,7 @@
 
 use agent::reassembly::{Ended, Stats};
 
-use crate::{checker::Checker, ledger::SideLedger, scenario::generous};
+use crate::{checker::Checker, ledger::SideLedger, packet::Position, scenario::generous};
 
 impl Checker<'_> {
     pub(crate) fn conclude(&mut self, stats: &Stats) {
@@ -12,11 +12,13 @@ impl Checker<'_> {
                 self.fail(|| format!("conversation {talk}: {why}"));
             }
         }
+        self.count_streams();
         if stats.imbalance() != 0 {
             self.fail(|| format!("the octets do not balance: {} of {stats:?}", stats.imbalance()));
         }
         let (payload, delivered, records) = (self.ledger.payload, self.delivered, self.ledger.record as u64);
-        let agree = (stats.payload, stats.delivered, stats.queued, stats.segments) == (payload, delivered, 0, records);
+        let agree = [stats.payload, stats.delivered].map(Position::from) == [payload, delivered]
+            && (stats.queued, stats.segments) == (0, records);
         let connections = self.became.iter().map(Vec::len).sum::<usize>() as u64;
         if !agree || (stats.opened, stats.closed) != (connections, connections) {
             self.fail(|| {
@@ -40,6 +42,24 @@ impl Checker<'_> {
         }
     }
 
+    fn count_streams(&mut self) {
+        for (talk, end) in self.capture.talks.iter().enumerate() {
+            let sides = &self.ledger.talks[talk].sides;
+            let segments = sides.iter().map(|side| side.records.len()).sum();
+            if segments > 0 {
+                self.census.add_conversation(segments);
+            }
+            for (side, isn) in sides.iter().zip(end.isn) {
+                let end = side.captured_end[1];
+                let wraps = (Position::from(isn) + 1 + end) >> 32;
+                self.census.add_many("streams", u64::from(end > 0));
+                self.census.add_many("streams that cross 2^32", u64::from(end > 0 && wraps > 0));
+                self.census.add_many("streams that cross it several times", u64::from(end > 0 && wraps > 1));
+                self.census.add_many("streams beyond 4 GiB", u64::from(end >> 32 > 0));
+            }
+        }
+    }
+
     fn judge_talk(&mut self, talk: usize) -> Option<String> {
         let truth = &self.ledger.talks[talk];
         let end = self.capture.talks[talk];
@@ -56,7 +76,8 @@ impl Checker<'_> {
         // What is repeated for longer than the linger after both FINs were seen may open another one.
         let Some(first) = became.first() else { return Some("became no connection".into()) };
         match first.closed {
-            Some((_, Ended::Fin, _)) if first.missing == 0 => None,
+            // A silence may have been longer than the timeout, which was judged when it closed.
+            Some((_, Ended::Fin | Ended::Idle, _)) if first.missing == 0 => None,
             other => Some(format!("all was captured, and it ended {other:?} with {} octets missing", first.missing)),
         }
     }

@@ -8,7 +8,7 @@ use agent::{
 use crate::{
     checker::{Checker, Step, endpoints},
     network::{Capture, Record},
-    packet::{Kind, Packet},
+    packet::{Kind, Packet, Position},
     scenario::Scenario,
 };
 
@@ -136,7 +136,7 @@ impl Driver<'_> {
 
     fn hand_over<'a>(&mut self, record: &Record, capture: &Capture, payload: &mut Vec<u8>, sink: &mut impl Watch<'a>) {
         let packet = &record.packet;
-        let captured = self.scenario.tap.snaplen.unwrap_or(u64::MAX).min(packet.len);
+        let captured = self.scenario.tap.snaplen.map_or(packet.len, |most| packet.len.min(most.into()));
         fill(packet, captured, sink.checker(), payload);
         let talk = &capture.talks[packet.conversation];
         let ends = endpoints(talk.pair);
@@ -179,9 +179,9 @@ impl Driver<'_> {
     }
 }
 
-fn fill(packet: &Packet, captured: u64, checker: &Checker<'_>, payload: &mut Vec<u8>) {
+fn fill(packet: &Packet, captured: Position, checker: &Checker<'_>, payload: &mut Vec<u8>) {
     payload.clear();
-    checker.contents[packet.conversation][packet.from].append(packet.position(), captured, payload);
+    checker.contents[packet.conversation][packet.from].append(packet.position(), captured as usize, payload);
     match packet.kind {
         Kind::Real | Kind::Forged => {}
         Kind::KeepAlive => payload.fill(0),

@@ -3,7 +3,7 @@
 mod sender;
 
 use crate::{
-    packet::{Kind, Packet, Side},
+    packet::{Kind, Packet, Position, Side},
     plan::{Close, MS, Plan},
     rng::Rng,
 };
@@ -11,27 +11,27 @@ use crate::{
 pub(crate) struct Endpoint {
     pub(crate) state: State,
     /// Octets it will have sent in the end.
-    pub(crate) total: u64,
+    pub(crate) total: Position,
     plan: Plan,
     conversation: usize,
     side: Side,
     rng: Rng,
     /// SND.UNA, SND.NXT, and the highest SND.NXT ever; in sequence space.
-    una: u64,
-    nxt: u64,
-    max: u64,
+    una: Position,
+    nxt: Position,
+    max: Position,
     /// Of the plan's octets, those the application has written; and the next write.
-    written: u64,
+    written: Position,
     write: usize,
     closing: bool,
-    peer_window: u64,
+    peer_window: Position,
     /// Shifts in effect: what we receive, what we send.
     shifts: [u8; 2],
     /// RCV.NXT, and what waits beyond it.
-    rcv: u64,
-    queue: Vec<(u64, u64)>,
-    peer_fin: Option<u64>,
-    unread: u64,
+    rcv: Position,
+    queue: Vec<(Position, Position)>,
+    peer_fin: Option<Position>,
+    unread: Position,
     reading: bool,
     duplicate_acks: u32,
     retries: u32,
@@ -103,7 +103,7 @@ impl Endpoint {
     }
 
     /// Highest stream position sent, and whether the FIN was.
-    pub(crate) fn sent(&self) -> (u64, bool) {
+    pub(crate) fn sent(&self) -> (Position, bool) {
         let fin = self.total + 2;
         ((self.max.max(1) - 1).min(self.total), self.max == fin)
     }
@@ -148,12 +148,24 @@ impl Endpoint {
 
     pub(crate) fn on_packet(&mut self, now: u64, p: &Packet, out: &mut Vec<Packet>) {
         match self.state {
-            State::Listen if p.syn && p.ack.is_none() && !p.rst => self.on_syn(now, p, State::SynReceived, out),
+            State::Listen if p.syn && p.ack.is_none() && !p.rst => self.on_first_syn(now, p, out),
             State::Listen => {}
             State::SynSent => self.on_packet_in_syn_sent(now, p, out),
             State::Closed => self.refuse(p, out),
             State::SynReceived | State::Open => self.on_packet_synchronized(now, p, out),
         }
+    }
+
+    fn on_first_syn(&mut self, now: u64, p: &Packet, out: &mut Vec<Packet>) {
+        let Some(with_ack) = self.plan.split else {
+            return self.on_syn(now, p, State::SynReceived, out);
+        };
+        if with_ack {
+            let mut ack = self.segment(0, 0);
+            ack.ack = Some(1);
+            out.push(ack);
+        }
+        self.connect(now, out);
     }
 
     /// RFC 9293 section 3.10.7.3.
@@ -175,8 +187,9 @@ impl Endpoint {
     }
 
     fn on_syn(&mut self, now: u64, p: &Packet, next: State, out: &mut Vec<Packet>) {
-        self.rcv = 1 + if self.plan.accept_open_data || p.ack.is_some() { p.len } else { 0 };
-        self.peer_window = u64::from(p.window);
+        // Of the data on a SYN all, some or nothing is taken (RFC 7413 section 4.2).
+        self.rcv = 1 + if p.ack.is_some() { p.len } else { p.len.min(self.plan.accept_open_data) };
+        self.peer_window = p.window.into();
         if let (Some(ours), Some(theirs)) = (self.plan.scale, p.scale) {
             self.shifts = [theirs, ours];
         }
@@ -231,11 +244,11 @@ impl Endpoint {
         self.touch(now);
     }
 
-    fn on_ack(&mut self, now: u64, p: &Packet, ack: u64, out: &mut Vec<Packet>) {
+    fn on_ack(&mut self, now: u64, p: &Packet, ack: Position, out: &mut Vec<Packet>) {
         if ack < self.una || p.syn {
             return;
         }
-        let window = u64::from(p.window) << self.shifts[0];
+        let window = Position::from(p.window) << self.shifts[0];
         if ack > self.una {
             self.una = ack;
             self.nxt = self.nxt.max(ack);
@@ -251,8 +264,8 @@ impl Endpoint {
         self.peer_window = window;
     }
 
-    fn on_payload(&mut self, now: u64, p: &Packet, window: u64, out: &mut Vec<Packet>) {
-        let (start, end) = (p.seq.max(1), p.seq + p.len + u64::from(p.syn));
+    fn on_payload(&mut self, now: u64, p: &Packet, window: Position, out: &mut Vec<Packet>) {
+        let (start, end) = (p.seq.max(1), p.seq + p.len + Position::from(p.syn));
         if p.kind == Kind::KeepAlive || p.len == 0 && !p.fin {
             // Whatever lies outside the window is answered, which is what probes are for.
             if p.seq < self.rcv {
@@ -260,7 +273,7 @@ impl Endpoint {
             }
             return;
         }
-        if end + u64::from(p.fin) <= self.rcv || start > self.rcv + window || (window == 0 && p.len > 0) {
+        if end + Position::from(p.fin) <= self.rcv || start > self.rcv + window || (window == 0 && p.len > 0) {
             return self.send_ack(out);
         }
         if p.fin {
@@ -333,12 +346,12 @@ impl Endpoint {
     }
 
     /// What we are ready to take, rounded as the peer will see it.
-    fn window_octets(&self) -> u64 {
+    fn window_octets(&self) -> Position {
         let free = self.plan.buffer.saturating_sub(self.unread);
         (free >> self.shifts[1]).min(65_535) << self.shifts[1]
     }
 
-    fn unsent(&self) -> u64 {
+    fn unsent(&self) -> Position {
         (1 + self.written).saturating_sub(self.nxt)
     }
 

@@ -3,7 +3,7 @@
 
 use crate::{
     network::{Capture, Record},
-    packet::{Kind, Side},
+    packet::{Kind, Position, Side},
     spans::Spans,
 };
 
@@ -15,7 +15,7 @@ pub(crate) struct Ledger {
     /// Latest stamp so far, on the clock that never steps.
     pub(crate) now: u64,
     pub(crate) refused: u64,
-    pub(crate) payload: u64,
+    pub(crate) payload: Position,
     require_handshake: bool,
 }
 
@@ -39,7 +39,7 @@ pub(crate) struct SideLedger {
     pub(crate) cut: Spans,
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
-    pub(crate) fin: Option<(usize, u64)>,
+    pub(crate) fin: Option<(usize, Position)>,
     /// ACKs of the peer for this side.
     pub(crate) acks: Vec<Ack>,
     /// Records of this side.
@@ -47,9 +47,13 @@ pub(crate) struct SideLedger {
     /// Octets of keep-alives: while nothing says that they lie before RCV.NXT, they may be taken for data (row 16).
     pub(crate) ambiguous: Spans,
     /// Where the stream may have been picked up: every number that anybody has named.
-    pub(crate) starts: Vec<u64>,
-    highest: u64,
-    window: Option<u64>,
+    pub(crate) starts: Vec<Position>,
+    /// Behind the last octet captured, before the current record and with it.
+    pub(crate) captured_end: [Position; 2],
+    /// The first record that is not within the window that the tap knows of.
+    pub(crate) implausible: Option<usize>,
+    highest: Position,
+    window: Option<Position>,
     scale: Option<u8>,
 }
 
@@ -57,21 +61,21 @@ pub(crate) struct SideLedger {
 pub(crate) struct SideRecord {
     pub(crate) record: usize,
     pub(crate) time: u64,
-    pub(crate) position: u64,
-    pub(crate) len: u64,
+    pub(crate) position: Position,
+    pub(crate) len: Position,
     /// It takes sequence numbers, or seems to.
     pub(crate) occupies: bool,
-    /// Within the window that the tap knows of (row 21); what is not may be believed or not.
-    pub(crate) plausible: bool,
 }
 
 #[derive(Clone, Copy)]
 pub(crate) struct Ack {
     pub(crate) record: usize,
     pub(crate) time: u64,
-    pub(crate) position: u64,
-    /// Within the window that the tap knows of (row 21), and not on an RST, which may be refused.
-    pub(crate) plausible: bool,
+    pub(crate) position: Position,
+    /// The highest position up to here; of those within the window that the tap knows of (row 21) and not on an RST,
+    /// which may be refused.
+    pub(crate) reach: Position,
+    pub(crate) believable: Position,
 }
 
 impl Ledger {
@@ -81,7 +85,7 @@ impl Ledger {
     }
 
     /// Takes note of a record that is about to be handed to the reassembler; `captured` octets of its payload are.
-    pub(crate) fn note(&mut self, record: &Record, captured: u64) {
+    pub(crate) fn note(&mut self, record: &Record, captured: Position) {
         self.record += 1;
         self.now = self.now.max(record.time);
         self.refused = record.refused;
@@ -90,12 +94,12 @@ impl Ledger {
     }
 
     /// A connection is picked up that had been given up: nothing before this record is known to it.
-    pub(crate) fn forget(&mut self, record: &Record, captured: u64) {
+    pub(crate) fn forget(&mut self, record: &Record, captured: Position) {
         self.talks[record.packet.conversation] = TalkLedger::default();
         self.apply(record, captured);
     }
 
-    fn apply(&mut self, record: &Record, captured: u64) {
+    fn apply(&mut self, record: &Record, captured: Position) {
         let (index, now, packet) = (self.record, self.now, record.packet);
         let talk = &mut self.talks[packet.conversation];
         talk.last_seen = now;
@@ -119,13 +123,15 @@ impl Ledger {
         let reach = |side: &SideLedger| side.highest + if known { side.window.unwrap_or(0).max(1) } else { 16 << 20 };
         if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
             let plausible = ack < reach(peer) && !packet.rst;
-            peer.acks.push(Ack { record: index, time: now, position: ack, plausible });
+            let (reach, believable) = peer.acks.last().map_or((0, 0), |last| (last.reach, last.believable));
+            let believable = if plausible { believable.max(ack) } else { believable };
+            peer.acks.push(Ack { record: index, time: now, position: ack, reach: reach.max(ack), believable });
             peer.starts.push(ack);
             if plausible {
                 peer.highest = peer.highest.max(ack);
             }
         }
-        let offered = u64::from(packet.window);
+        let offered = Position::from(packet.window);
         peer.window = Some(match (sender.scale, packet.syn) {
             (Some(shift), false) if scaled => offered << shift,
             _ => offered,
@@ -143,9 +149,11 @@ impl Ledger {
             talk.real_rst.get_or_insert(index);
         }
         let len = packet.stream_octets();
+        sender.captured_end[0] = sender.captured_end[1];
         if len > 0 {
             let captured = captured.min(len);
             sender.octets.add(position, position + captured, index);
+            sender.captured_end[1] = sender.captured_end[1].max(position + captured);
             sender.cut.add(position + captured, position + len, index);
         } else if packet.kind == Kind::KeepAlive && packet.len > 0 {
             sender.ambiguous.add(position, position + 1, index);
@@ -157,7 +165,10 @@ impl Ledger {
         if plausible && occupies {
             sender.highest = sender.highest.max(position + len);
         }
-        sender.records.push(SideRecord { record: index, time: now, position, len, occupies, plausible });
+        if !plausible {
+            sender.implausible.get_or_insert(index);
+        }
+        sender.records.push(SideRecord { record: index, time: now, position, len, occupies });
     }
 
     pub(crate) fn side(&self, talk: usize, side: Side) -> &SideLedger {
@@ -167,13 +178,20 @@ impl Ledger {
 
 impl SideLedger {
     /// When the peer was first seen to acknowledge everything below `position`, by record `until`.
-    pub(crate) fn acked(&self, position: u64, until: usize) -> Option<u64> {
-        self.acks.iter().find(|ack| ack.position >= position && ack.record <= until).map(|ack| ack.time)
+    pub(crate) fn acked(&self, position: Position, until: usize) -> Option<u64> {
+        let at = self.acks.partition_point(|ack| ack.reach < position);
+        self.acks.get(at).filter(|ack| ack.record <= until).map(|ack| ack.time)
     }
 
     /// Octets that the snaplen cut off by the records that `known` picks, and those of them that came before an RST: what
     /// comes behind it is held, and may be dropped.
-    pub(crate) fn cut_within(&self, start: u64, end: u64, known: impl Fn(usize) -> bool, rst: usize) -> (u64, u64) {
+    pub(crate) fn cut_within(
+        &self,
+        start: Position,
+        end: Position,
+        known: impl Fn(usize) -> bool,
+        rst: usize,
+    ) -> (Position, Position) {
         let spans = self.cut.within(start, end).filter(|span| known(span.2));
         spans.fold((0, 0), |(all, surely), (from, to, record)| {
             (all + to - from, if record < rst { surely + to - from } else { surely })
@@ -185,6 +203,6 @@ impl SideLedger {
     }
 
     pub(crate) fn all_plausible(&self) -> bool {
-        self.records.iter().all(|record| record.plausible)
+        self.implausible.is_none()
     }
 }

@@ -106,7 +106,7 @@ fn seeds() {
         census.merge(&outcome.census);
         failures.extend(outcome.failure.map(|why| format!("seed {seed}: {why}")));
     }
-    print(&format!("{seeds} seeds\n{census}"));
+    print(&format!("{seeds} seeds, median conversation {} segments\n{census}", census.median()));
     failures.sort();
     assert!(
         failures.is_empty(),

@@ -1,13 +1,10 @@
 //! The world in motion: endpoints, the links between them, and the tap on the way. Time is virtual.
 
-use std::{
-    cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
-};
+use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{
     endpoint::Endpoint,
-    packet::{Kind, Packet, Side},
+    packet::{Kind, Packet, Position, Side},
     rng::Rng,
     scenario::Scenario,
 };
@@ -33,7 +30,7 @@ pub(crate) struct TalkEnd {
     pub(crate) pair: usize,
     pub(crate) isn: [u32; 2],
     /// Octets of stream that were sent at least once.
-    pub(crate) sent: [u64; 2],
+    pub(crate) sent: [Position; 2],
     pub(crate) fin_sent: [bool; 2],
     /// Both sides closed and both know it, without a reset.
     pub(crate) in_order: bool,
@@ -49,7 +46,8 @@ pub(crate) fn run(scenario: &mut Scenario) -> Capture {
         rng,
         now: 0,
         queue: BinaryHeap::new(),
-        hops: BTreeMap::new(),
+        hops: Vec::new(),
+        vacant: Vec::new(),
         serial: 0,
         pairs: Vec::new(),
         talks: Vec::new(),
@@ -66,9 +64,10 @@ struct World<'a> {
     scenario: &'a Scenario,
     rng: Rng,
     now: u64,
-    /// By time, then by age; what is to happen is in `hops`.
-    queue: BinaryHeap<Reverse<(u64, u64)>>,
-    hops: BTreeMap<u64, Hop>,
+    /// By time, then by age; what is to happen is at that place in `hops`.
+    queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
+    hops: Vec<Hop>,
+    vacant: Vec<usize>,
     serial: u64,
     pairs: Vec<Pair>,
     talks: Vec<TalkEnd>,
@@ -84,6 +83,8 @@ struct Pair {
     starts: Option<u64>,
     now: Option<(usize, [Endpoint; 2])>,
     in_flight: u64,
+    /// When an endpoint or the next conversation has something to do.
+    timer: Option<u64>,
 }
 
 #[derive(Clone, Copy)]
@@ -99,12 +100,15 @@ impl World<'_> {
             .scenario
             .pairs
             .iter()
-            .map(|talks| Pair { next: 0, starts: Some(talks[0].after), now: None, in_flight: 0 })
+            .map(|talks| {
+                let starts = Some(talks[0].after);
+                Pair { next: 0, starts, now: None, in_flight: 0, timer: starts }
+            })
             .collect();
         let mut out = Vec::new();
         while self.passed < PACKETS_MAX {
-            let hop = self.queue.peek().map(|Reverse((time, _))| *time);
-            let timer = self.pairs.iter().filter_map(Pair::next_timer).min();
+            let hop = self.queue.peek().map(|Reverse((time, ..))| *time);
+            let timer = self.pairs.iter().filter_map(|pair| pair.timer).min();
             let Some(now) = hop.into_iter().chain(timer).min().filter(|now| *now < END) else { break };
             self.now = self.now.max(now);
             if hop == Some(now) {
@@ -115,12 +119,11 @@ impl World<'_> {
             for packet in out.drain(..) {
                 self.send(packet);
             }
-            self.schedule();
         }
         // What the tap has still in its hands is recorded.
-        while let Some(Reverse((time, serial))) = self.queue.pop() {
+        while let Some((time, hop)) = self.pop() {
             self.now = self.now.max(time);
-            if let Some(Hop::Record(time, packet)) = self.hops.remove(&serial) {
+            if let Hop::Record(time, packet) = hop {
                 self.keep(time, packet);
             }
         }
@@ -130,23 +133,29 @@ impl World<'_> {
     }
 
     fn on_timers(&mut self, out: &mut Vec<Packet>) {
+        let now = self.now;
         for index in 0..self.pairs.len() {
-            if self.pairs[index].starts.is_some_and(|at| at <= self.now) {
+            if self.pairs[index].timer.is_none_or(|due| due > now) {
+                continue;
+            }
+            if self.pairs[index].starts.is_some_and(|at| at <= now) {
                 self.start(index, out);
             }
-            let now = self.now;
             if let Some((_, endpoints)) = &mut self.pairs[index].now {
                 endpoints.iter_mut().for_each(|endpoint| endpoint.on_timer(now, out));
             }
+            self.schedule(index, out.is_empty());
         }
     }
 
     fn on_hop(&mut self, out: &mut Vec<Packet>) {
-        let Some(Reverse((_, serial))) = self.queue.pop() else { return };
-        match self.hops.remove(&serial) {
-            Some(Hop::Tap(packet)) => self.on_tap(packet),
-            Some(Hop::Record(time, packet)) => self.keep(time, packet),
-            Some(Hop::Arrive(packet)) => {
+        match self.pop() {
+            Some((_, Hop::Tap(packet))) => {
+                self.on_tap(packet);
+                self.schedule(self.talks[packet.conversation].pair, true);
+            }
+            Some((_, Hop::Record(time, packet))) => self.keep(time, packet),
+            Some((_, Hop::Arrive(packet))) => {
                 let pair = self.talks[packet.conversation].pair;
                 self.pairs[pair].in_flight -= 1;
                 if let Some((conversation, endpoints)) = &mut self.pairs[pair].now
@@ -155,25 +164,24 @@ impl World<'_> {
                     endpoints[1 - packet.from].on_packet(self.now, &packet, out);
                     self.forge(pair, out);
                 }
+                self.schedule(pair, out.is_empty());
             }
             None => {}
         }
     }
 
-    /// Starts what is due and schedules what follows a conversation that is over.
-    fn schedule(&mut self) {
-        for index in 0..self.pairs.len() {
-            let pair = &mut self.pairs[index];
-            let quiet = pair.in_flight == 0
-                && pair.now.as_ref().is_some_and(|(_, ends)| ends.iter().all(|end| end.next_timer().is_none()));
-            let talks = &self.scenario.pairs[index];
-            let Some(next) = talks.get(pair.next) else { continue };
-            if pair.starts.is_none() && pair.now.is_some() && quiet {
-                let over = pair.now.as_ref().is_some_and(|(_, ends)| ends.iter().all(Endpoint::is_over));
-                if over || next.abrupt {
-                    pair.starts = Some(self.now + next.after);
-                }
-            }
+    /// Schedules what follows a conversation that is over: nothing is on its way, and `silent` says nothing will be.
+    fn schedule(&mut self, index: usize, silent: bool) {
+        let pair = &mut self.pairs[index];
+        pair.timer = pair.next_timer();
+        let Some(next) = self.scenario.pairs[index].get(pair.next) else { return };
+        let Some((_, ends)) = pair.now.as_ref().filter(|_| silent && pair.in_flight == 0 && pair.timer.is_none())
+        else {
+            return;
+        };
+        if next.abrupt || ends.iter().all(Endpoint::is_over) {
+            pair.starts = Some(self.now + next.after);
+            pair.timer = pair.starts;
         }
     }
 
@@ -281,12 +289,13 @@ impl World<'_> {
         out.push(Packet {
             conversation: *conversation,
             from,
-            seq: self.rng.between(1 << 28, (1 << 32) - (1 << 28)),
+            seq: self.rng.between(1 << 28, (1 << 32) - (1 << 28)).into(),
             ack: None,
             syn,
             fin: false,
             rst: !syn,
             psh: false,
+            urg: false,
             len: 0,
             window: 1_024,
             scale: None,
@@ -296,8 +305,19 @@ impl World<'_> {
 
     fn push(&mut self, wait: u64, hop: Hop) {
         self.serial += 1;
-        self.queue.push(Reverse((self.now + wait, self.serial)));
-        self.hops.insert(self.serial, hop);
+        let place = self.vacant.pop().unwrap_or(self.hops.len());
+        if place == self.hops.len() {
+            self.hops.push(hop);
+        } else {
+            self.hops[place] = hop;
+        }
+        self.queue.push(Reverse((self.now + wait, self.serial, place)));
+    }
+
+    fn pop(&mut self) -> Option<(u64, Hop)> {
+        let Reverse((time, _, place)) = self.queue.pop()?;
+        self.vacant.push(place);
+        Some((time, self.hops[place]))
     }
 }
 

@@ -1,4 +1,8 @@
-//! What model endpoints exchange. Positions are 64 bit and from the sender's side; only the tap folds them into 32.
+//! What model endpoints exchange. Positions are of 128 bits and from the sender's side; only the tap folds them into 32.
+
+/// In sequence space: 0 is the SYN, 1 the first octet, the FIN stands behind the last one. In a stream: 0 is the first
+/// octet. Also lengths, so that nothing has to be converted.
+pub(crate) type Position = u128;
 
 /// 0 is the side that sends the first SYN, 1 its peer.
 pub(crate) type Side = usize;
@@ -7,14 +11,15 @@ pub(crate) type Side = usize;
 pub(crate) struct Packet {
     pub(crate) conversation: usize,
     pub(crate) from: Side,
-    /// In sequence space: 0 is the SYN, 1 the first octet, the FIN stands behind the last one.
-    pub(crate) seq: u64,
-    pub(crate) ack: Option<u64>,
+    /// In sequence space.
+    pub(crate) seq: Position,
+    pub(crate) ack: Option<Position>,
     pub(crate) syn: bool,
     pub(crate) fin: bool,
     pub(crate) rst: bool,
     pub(crate) psh: bool,
-    pub(crate) len: u64,
+    pub(crate) urg: bool,
+    pub(crate) len: Position,
     pub(crate) window: u16,
     pub(crate) scale: Option<u8>,
     pub(crate) kind: Kind,
@@ -33,18 +38,18 @@ pub(crate) enum Kind {
 
 impl Packet {
     /// Position of the payload's first octet.
-    pub(crate) fn position(&self) -> u64 {
+    pub(crate) fn position(&self) -> Position {
         if self.syn { 0 } else { self.seq.saturating_sub(1) }
     }
 
     /// Stream octets, which keep-alives and resets do not carry.
-    pub(crate) fn stream_octets(&self) -> u64 {
+    pub(crate) fn stream_octets(&self) -> Position {
         let stream = !self.rst && matches!(self.kind, Kind::Real | Kind::Tampered);
         if stream { self.len } else { 0 }
     }
 
     /// The sequence number behind it.
-    pub(crate) fn end(&self) -> u64 {
-        self.seq + self.len + u64::from(self.syn) + u64::from(self.fin)
+    pub(crate) fn end(&self) -> Position {
+        self.seq + self.len + Position::from(self.syn) + Position::from(self.fin)
     }
 }

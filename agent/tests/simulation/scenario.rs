@@ -85,7 +85,11 @@ impl Scenario {
         }
         config.require_handshake = rng.chance(5);
         let mut scenario = Self { seed, config, pairs: Vec::new(), network, tap, rng };
-        scenario.draw_talks();
+        if scenario.rng.rarely(150) {
+            scenario.draw_long_talk();
+        } else {
+            scenario.draw_talks();
+        }
         scenario.reconcile();
         scenario
     }
@@ -96,11 +100,33 @@ impl Scenario {
         (tap.lost, tap.snaplen, tap.only, tap.starts, tap.ends, tap.step) == (0, None, None, 0, 0, None)
     }
 
+    /// One conversation of more than 4 GiB, of which little is captured.
+    fn draw_long_talk(&mut self) {
+        let (rng, tap) = (&mut self.rng, &mut self.tap);
+        let mut plans = [Plan::draw(rng), Plan::draw(rng)];
+        let sender = rng.below(2) as usize;
+        plans[sender].enlarge(rng);
+        if rng.chance(20) {
+            plans[1 - sender].enlarge(rng);
+        }
+        plans.iter_mut().for_each(Plan::accept_enlarged);
+        tap.snaplen = Some(rng.below(200));
+        // The window's scale has to be known, or nothing so large is believed.
+        (tap.starts, tap.ends, tap.only) = (0, 0, None);
+        // Nor what is so far out of place that 32 bits do not tell how far.
+        (tap.skew, tap.shuffle) = ([0; 2], 0);
+        self.network.jitter = self.network.jitter.min(self.network.latency / 4);
+        self.network.lost_before_tap = self.network.lost_before_tap.min(200);
+        self.network.lost_behind_tap = self.network.lost_behind_tap.min(200);
+        let isn = [isn(rng), isn(rng)];
+        self.pairs.push(vec![Talk { plans, isn, after: 0, abrupt: false, simultaneous: false }]);
+    }
+
     fn draw_talks(&mut self) {
         let rng = &mut self.rng;
-        for _ in 0..rng.between(1, 3) {
+        for _ in 0..rng.pick(&[1, 1, 1, 2, 2, 3]) {
             let mut isn = [isn(rng), isn(rng)];
-            let count = if rng.chance(60) { 1 } else { rng.between(2, 4) };
+            let count = if rng.chance(60) { 1 } else { rng.pick(&[2, 2, 3, 4]) };
             let talks = (0..count).map(|n| {
                 let mut plans = [Plan::draw(rng), Plan::draw(rng)];
                 if n + 1 < count && rng.chance(90) {
@@ -110,6 +136,8 @@ impl Scenario {
                 if n > 0 {
                     // A host's clock for ISNs (RFC 9293 section 3.4.1) keeps a new connection away from the old one.
                     isn = isn.map(|isn| isn.wrapping_add(rng.between(1 << 24, 1 << 31) as u32));
+                    // Data that overtakes the segment which confirms such a handshake belongs to nobody yet.
+                    plans.iter_mut().for_each(|plan| plan.split = None);
                 }
                 Talk {
                     plans,

@@ -3,11 +3,11 @@
 use crate::{
     checker::Checker,
     network::Record,
-    packet::{Kind, Packet},
+    packet::{Kind, Packet, Position},
 };
 
 impl Checker<'_> {
-    pub(crate) fn note_situation(&mut self, record: &Record, captured: u64) {
+    pub(crate) fn note_situation(&mut self, record: &Record, captured: Position) {
         let packet = &record.packet;
         let talk = &self.capture.talks[packet.conversation];
         let pair = &self.scenario.pairs[talk.pair];
@@ -15,14 +15,13 @@ impl Checker<'_> {
         let (position, len) = (packet.position(), packet.stream_octets());
         // What came before this record.
         let first = side.octets.within(position, position + len).all(|(.., index)| index == self.ledger.record);
-        let highest =
-            side.octets.all().filter(|span| span.2 < self.ledger.record).map(|span| span.1).max().unwrap_or(0);
-        let number = |at: u64| talk.isn[packet.from].wrapping_add(1).wrapping_add(at as u32);
+        let highest = side.captured_end[0];
+        let number = |at: Position| talk.isn[packet.from].wrapping_add(1).wrapping_add(at as u32);
         let over = self.became[packet.conversation].last().is_some_and(|last| last.closed.is_some());
         let unknown = self.became[packet.conversation].is_empty();
         let situations = [
             ("row 01 in order", len > 0 && position == highest),
-            ("row 02 wrap", len > 0 && number(position) > number(position + len)),
+            ("row 02 wrap", len > 0 && number(position) > number(position + len) || len >> 32 > 0),
             ("row 03 out of order", len > 0 && position > highest),
             ("row 04 overlap", len > 0 && !first),
             ("row 08 one-sided", self.scenario.tap.only.is_some()),
@@ -38,7 +37,7 @@ impl Checker<'_> {
             ("row 16 keep-alive", packet.kind == Kind::KeepAlive),
             ("row 17 window probe", len == 1 && position == highest && side.window_is_closed()),
             ("row 20 snaplen", captured < packet.len),
-            ("row 21 far", side.records.last().is_some_and(|record| !record.plausible)),
+            ("row 21 far", side.implausible == Some(self.ledger.record)),
             ("row 23 opens nothing", unknown && packet.len == 0 && !packet.syn),
             ("segments", true),
         ];
@@ -48,7 +47,7 @@ impl Checker<'_> {
     }
 
     #[expect(clippy::print_stderr, reason = "a replayed seed shows what happens")]
-    pub(crate) fn show(&self, record: &Record, captured: u64) {
+    pub(crate) fn show(&self, record: &Record, captured: Position) {
         if self.trace {
             let index = self.ledger.record;
             eprintln!("{index:>5} {:>15} {} ({captured} captured)", record.time, describe(&record.packet));
@@ -62,12 +61,12 @@ fn describe(packet: &Packet) -> String {
         .filter(|(set, _)| *set)
         .map(|(_, letter)| letter)
         .collect();
-    let ack = packet.ack.map_or(String::new(), |ack| format!(" ack {}", i128::from(ack) - 1));
+    let ack = packet.ack.map_or(String::new(), |ack| format!(" ack {}", ack as i128 - 1));
     format!(
         "talk {} {} [{flags:4}] {}..+{}{ack} win {} {:?}",
         packet.conversation,
         if packet.from == 0 { "->" } else { "<-" },
-        i128::from(packet.seq) - 1,
+        packet.seq as i128 - 1,
         packet.len,
         packet.window,
         packet.kind

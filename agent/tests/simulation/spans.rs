@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use crate::packet::Position;
+
 /// Non-overlapping spans by start: their end and the record that they came with.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Spans(BTreeMap<u64, (u64, usize)>);
+pub(crate) struct Spans(BTreeMap<Position, (Position, usize)>);
 
 impl Spans {
     /// Adds what is not there yet. How much that was.
-    pub(crate) fn add(&mut self, start: u64, end: u64, record: usize) -> u64 {
+    pub(crate) fn add(&mut self, start: Position, end: Position, record: usize) -> Position {
         let mut at = start;
         let mut fresh = Vec::new();
         for (from, until, _) in self.within(start, end).collect::<Vec<_>>() {
@@ -26,7 +28,7 @@ impl Spans {
     }
 
     /// Takes out what is there. How much that was.
-    pub(crate) fn remove(&mut self, start: u64, end: u64) -> u64 {
+    pub(crate) fn remove(&mut self, start: Position, end: Position) -> Position {
         let mut removed = 0;
         for (from, until, record) in self.within(start, end).collect::<Vec<_>>() {
             removed += until - from;
@@ -45,7 +47,7 @@ impl Spans {
     }
 
     /// What of `start..end` is in the set, in order: from, until, record.
-    pub(crate) fn within(&self, start: u64, end: u64) -> impl Iterator<Item = (u64, u64, usize)> {
+    pub(crate) fn within(&self, start: Position, end: Position) -> impl Iterator<Item = (Position, Position, usize)> {
         let first = self.0.range(..=start).next_back().map_or(start, |(from, _)| *from);
         self.0
             .range(first..end.max(first))
@@ -53,11 +55,11 @@ impl Spans {
             .filter(|(from, until, _)| from < until)
     }
 
-    pub(crate) fn all(&self) -> impl Iterator<Item = (u64, u64, usize)> {
+    pub(crate) fn all(&self) -> impl Iterator<Item = (Position, Position, usize)> {
         self.0.iter().map(|(from, (until, record))| (*from, *until, *record))
     }
 
-    pub(crate) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> Position {
         self.all().map(|(from, until, _)| until - from).sum()
     }
 }

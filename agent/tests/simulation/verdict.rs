@@ -1,13 +1,13 @@
 //! What is judged when a connection closes: every gap, every octet that was captured, the reason, the summary.
 
 use agent::reassembly::{
-    ConnectionId, Direction, Ended, GAPS_KEPT, Gap, GapCause, Late, Started, StreamSummary, Summary,
+    ConnectionId, Direction, Ended, GAPS_KEPT, GAPS_LISTED, Gap, GapCause, Late, Started, StreamSummary, Summary,
 };
 
 use crate::{
     checker::{Checker, Declared, Open, OpenStream, Step},
     ledger::{Ack, SideLedger},
-    packet::Side,
+    packet::{Position, Side},
     scenario::generous,
 };
 
@@ -20,7 +20,8 @@ impl Checker<'_> {
         self.census.add(summary.started.name());
         if let Some(last) = self.became[open.talk].last_mut() {
             last.closed = Some((self.ledger.record, ended, self.ledger.now));
-            let trailing = summary.streams.iter().filter_map(|stream| stream.trailing_gap).map(|gap| gap.len);
+            let trailing =
+                summary.streams.iter().filter_map(|stream| stream.trailing_gap).map(|gap| Position::from(gap.len));
             last.missing = open.streams.iter().map(|stream| stream.missing.len()).chain(trailing).sum();
         }
         let mut wrong = self.judge_reason(open, summary, ended, full);
@@ -93,13 +94,15 @@ impl Checker<'_> {
     /// The closing numbers against the events.
     fn judge_summary(&self, stream: &OpenStream, numbers: &StreamSummary<'_>) -> Option<String> {
         let missing = stream.missing_by_cause();
-        if numbers.len != stream.edge || numbers.delivered != stream.delivered {
+        if Position::from(numbers.len) != stream.edge || Position::from(numbers.delivered) != stream.delivered {
             return Some(format!(
                 "the summary says {} of {}, the events {} of {}",
                 numbers.delivered, numbers.len, stream.delivered, stream.edge
             ));
         }
-        if numbers.gap_totals != missing || numbers.delivered + missing.iter().sum::<u64>() != numbers.len {
+        if numbers.gap_totals.map(Position::from) != missing
+            || numbers.delivered + numbers.gap_totals.iter().sum::<u64>() != numbers.len
+        {
             return Some(format!("gap totals {:?}, the events {missing:?}", numbers.gap_totals));
         }
         let mut listed = 0;
@@ -109,19 +112,19 @@ impl Checker<'_> {
                 return Some(format!("{gap:?} is out of order or touches its like"));
             }
             edge = Some((gap.offset + gap.len, gap.cause));
-            let inside: u64 = stream
+            let inside: Position = stream
                 .missing
-                .within(gap.offset, gap.offset + gap.len)
+                .within(gap.offset.into(), Position::from(gap.offset + gap.len))
                 .filter(|(.., index)| stream.gaps[*index].gap.cause == gap.cause)
                 .map(|(from, until, _)| until - from)
                 .sum();
-            if inside != gap.len {
+            if inside != Position::from(gap.len) {
                 return Some(format!("{gap:?} is listed, but {inside} octets of it are missing"));
             }
-            listed += gap.len;
+            listed += Position::from(gap.len);
         }
-        let total: u64 = missing.iter().sum();
-        (stream.gaps.len() <= GAPS_KEPT / 2 && listed != total)
+        let total: Position = missing.iter().sum();
+        (stream.gaps.len() < self.gaps_known() && listed != total)
             .then(|| format!("{listed} of {total} missing octets are listed"))
     }
 
@@ -143,14 +146,21 @@ impl Checker<'_> {
         first
     }
 
-    fn judge_from(&self, open: &Open, side: Side, ended: Ended, base: u64, trailing: Option<Gap>) -> Option<String> {
+    fn judge_from(
+        &self,
+        open: &Open,
+        side: Side,
+        ended: Ended,
+        base: Position,
+        trailing: Option<Gap>,
+    ) -> Option<String> {
         let stream = &open.streams[side];
         let ledger = self.ledger.side(open.talk, side);
         let sent = self.capture.talks[open.talk].sent[side];
         // Of a connection that is reused, ACKs may have been taken that belong to the next one.
-        let behind = trailing.filter(|_| ended != Ended::Reused).map_or(0, |gap| gap.len);
+        let behind = trailing.filter(|_| ended != Ended::Reused).map_or(0, |gap| Position::from(gap.len));
         // A keep-alive at the FIN's number may have been taken for an octet.
-        let probes = ledger.ambiguous.within(sent, sent + 1).count() as u64;
+        let probes = ledger.ambiguous.within(sent, sent + 1).count() as Position;
         if stream.edge + behind > 0 && base + stream.edge + behind > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
@@ -165,8 +175,9 @@ impl Checker<'_> {
             .or_else(|| self.judge_tail(open, ledger, stream, base, trailing))
     }
 
-    fn judge_gap(&self, open: &Open, ledger: &SideLedger, declared: &Declared, base: u64) -> Option<String> {
-        let (start, end) = (base + declared.gap.offset, base + declared.gap.offset + declared.gap.len);
+    fn judge_gap(&self, open: &Open, ledger: &SideLedger, declared: &Declared, base: Position) -> Option<String> {
+        let start = base + Position::from(declared.gap.offset);
+        let end = start + Position::from(declared.gap.len);
         let cause = declared.gap.cause;
         let until = declared.record;
         let known = |record: usize| record > open.since && record <= until;
@@ -193,8 +204,8 @@ impl Checker<'_> {
             // Thousands of small segments reach the usual limit as well; one that was cut is two chunks.
             GapCause::Limit => self.small_limits() || 2 * ledger.records.len() > self.config.max_stream_chunks as usize,
             GapCause::Close => {
-                let believable = |ack: &Ack| ack.plausible && ack.record <= until && ack.position >= end;
-                closing && !ledger.acks.iter().any(believable)
+                let believable = |ack: &Ack| ack.believable >= end;
+                closing && !ledger.acks.iter().rfind(|ack| ack.record <= until).is_some_and(believable)
             }
             GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
         };
@@ -205,7 +216,14 @@ impl Checker<'_> {
     }
 
     /// Row 7: nobody has denied the hole since it opened, and it has been open for the timeout.
-    fn judge_timeout(&self, open: &Open, ledger: &SideLedger, declared: &Declared, start: u64, end: u64) -> bool {
+    fn judge_timeout(
+        &self,
+        open: &Open,
+        ledger: &SideLedger,
+        declared: &Declared,
+        start: Position,
+        end: Position,
+    ) -> bool {
         let beyond = ledger.records.iter().filter(|r| r.record > open.since && r.record <= declared.record);
         let opened = beyond.clone().find(|r| r.occupies && r.position + r.len >= end && r.position >= start);
         let Some(opened) = opened else { return false };
@@ -216,8 +234,14 @@ impl Checker<'_> {
         self.elapsed(declared, opened.time) >= self.config.gap_timeout && (!denied || !ledger.all_plausible())
     }
 
+    /// With more gaps in a stream they need not all be listed, and late octets not be told from duplicates. Where all
+    /// queues are small, filling a few gaps may make more of them than are kept.
+    fn gaps_known(&self) -> usize {
+        if self.config.max_total_queue < 1 << 20 { GAPS_KEPT / 2 } else { GAPS_LISTED }
+    }
+
     /// Every octet that was captured in time is in the output.
-    fn judge_captured(&self, open: &Open, ledger: &SideLedger, stream: &OpenStream, base: u64) -> Option<String> {
+    fn judge_captured(&self, open: &Open, ledger: &SideLedger, stream: &OpenStream, base: Position) -> Option<String> {
         for (from, until, record) in ledger.octets.all().filter(|span| span.2 > open.since) {
             if !self.must_take(open, ledger, record) {
                 continue;
@@ -227,16 +251,15 @@ impl Checker<'_> {
             }
             let end = base + stream.edge;
             if until > end
-                && ledger.ambiguous.within(end, until).map(|(from, until, _)| until - from).sum::<u64>()
+                && ledger.ambiguous.within(end, until).map(|(from, until, _)| until - from).sum::<Position>()
                     < until - end.max(from)
             {
                 return Some(format!("{from}..{until}, captured by record {record}, lies beyond the end at {end}"));
             }
             let (from, until) = (from.max(base) - base, until.max(base) - base);
-            let left: u64 = stream.missing.within(from, until).map(|(from, until, _)| until - from).sum();
+            let left: Position = stream.missing.within(from, until).map(|(from, until, _)| until - from).sum();
             let doubtful = ledger.ambiguous.within(base + from, base + until).next().is_some();
-            let known = stream.gaps.len() <= GAPS_KEPT / 2;
-            if left > 0 && self.config.late == Late::Fill && !doubtful && known {
+            if left > 0 && self.config.late == Late::Fill && !doubtful && stream.gaps.len() < self.gaps_known() {
                 return Some(format!(
                     "{left} octets of {from}..{until} came late with record {record}, and are missing"
                 ));
@@ -251,28 +274,29 @@ impl Checker<'_> {
         open: &Open,
         ledger: &SideLedger,
         stream: &OpenStream,
-        base: u64,
+        base: Position,
         trailing: Option<Gap>,
     ) -> Option<String> {
         let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
-        let acks = ledger.acks.iter().filter(|ack| ack.record > open.since && ack.record < rst && ack.plausible);
-        let acked = acks.map(|ack| ack.position).max().unwrap_or(0);
+        let acks = ledger.acks.iter().rfind(|ack| ack.record < rst);
+        let acked = acks.map_or(0, |ack| ack.believable);
         let fin = ledger.fin.filter(|(record, _)| *record < rst);
         let acked = fin.map_or_else(|| acked.saturating_sub(1), |(_, fin)| acked.min(fin));
-        let reach = base + stream.edge + trailing.map_or(0, |gap| gap.len);
+        let reach = base + stream.edge + trailing.map_or(0, |gap| Position::from(gap.len));
         if let Some(gap) = trailing {
-            let (start, end) = (base + gap.offset, base + gap.offset + gap.len);
+            let start = base + Position::from(gap.offset);
+            let end = start + Position::from(gap.len);
             let (cut, surely) = ledger.cut_within(start, end, |_| true, rst);
             let legal = match gap.cause {
                 // One tail has one cause, though part of it may have been lost otherwise.
                 GapCause::Snaplen => cut > 0 || ledger.ambiguous.within(start, end).next().is_some(),
-                _ if surely == gap.len => false,
+                _ if surely == Position::from(gap.len) => false,
                 GapCause::NotCaptured => true,
                 GapCause::RingFull => self.ledger.refused > 0,
                 GapCause::Close | GapCause::Timeout | GapCause::Limit => ledger.fin.is_some(),
                 GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
             };
-            if gap.offset != stream.edge || !legal {
+            if Position::from(gap.offset) != stream.edge || !legal {
                 return Some(format!("{gap:?} trails it, {cut} octets of it cut off by the snaplen"));
             }
         }
@@ -284,8 +308,7 @@ impl Checker<'_> {
     /// Whether the octets of `record` have to be in the output, however strictly the contract is read.
     fn must_take(&self, open: &Open, ledger: &SideLedger, record: usize) -> bool {
         let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
-        let plausible = ledger.records.iter().take_while(|r| r.record <= record).all(|r| r.plausible);
-        record < rst && plausible
+        record < rst && ledger.implausible.is_none_or(|first| first > record)
     }
 
     /// Row 13: the start is the lowest number seen within the hold.

@@ -28,7 +28,7 @@ impl Stream {
         let first = isn.advance(1);
         let leads_to = |seq: SeqNum| (0..WINDOW_UNKNOWN).contains(&i64::from(seq.distance_from(first)));
         match self.start {
-            Start::Unknown => shaking_hands || self.sent().or(self.peer_ack()).is_none_or(leads_to),
+            Start::Unknown => shaking_hands || self.sent().or_else(|| self.peer_ack()).is_none_or(leads_to),
             Start::Pickup => leads_to(self.base.advance(self.lowest())),
             // The peer's SYN-ACK came first, and acknowledged data of the SYN.
             Start::Midstream if self.next == 0 => {

@@ -2,7 +2,7 @@
 
 use super::{Endpoint, State};
 use crate::{
-    packet::{Kind, Packet},
+    packet::{Kind, Packet, Position},
     plan::SECOND,
 };
 
@@ -49,7 +49,7 @@ impl Endpoint {
             && !self.closed_in_order()
         {
             self.alive_left -= 1;
-            let mut probe = self.segment(self.una - 1, octets);
+            let mut probe = self.segment(self.una - 1, octets.into());
             probe.kind = Kind::KeepAlive;
             probe.psh = false;
             out.push(probe);
@@ -76,6 +76,7 @@ impl Endpoint {
             let mut packet = self.segment(self.nxt, len);
             packet.fin = fin;
             packet.psh = packet.seq + len == data_end || len == 1;
+            packet.urg = len > 0 && self.rng.chance(self.plan.urgent);
             self.nxt = packet.end();
             self.max = self.max.max(self.nxt);
             out.push(packet);
@@ -99,9 +100,10 @@ impl Endpoint {
     }
 
     /// Retransmissions are cut elsewhere than the originals.
-    pub(super) fn segment_size(&mut self) -> u64 {
+    pub(super) fn segment_size(&mut self) -> Position {
         let whole = self.plan.mss * if self.plan.merge > 1 { self.rng.between(1, self.plan.merge) } else { 1 };
-        if self.nxt < self.max || self.rng.chance(10) { self.rng.between(1, whole) } else { whole }
+        let again = self.nxt < self.max || self.rng.chance(10);
+        if again { self.rng.between(1, whole).into() } else { whole.into() }
     }
 
     pub(super) fn send_syn(&mut self, now: u64, out: &mut Vec<Packet>) {
@@ -131,7 +133,7 @@ impl Endpoint {
         }
     }
 
-    pub(super) fn segment(&mut self, seq: u64, len: u64) -> Packet {
+    pub(super) fn segment(&mut self, seq: Position, len: Position) -> Packet {
         self.acks_owed = 0;
         self.ack_at = None;
         Packet {
@@ -143,6 +145,7 @@ impl Endpoint {
             fin: false,
             rst: false,
             psh: len > 0,
+            urg: false,
             len,
             window: (self.window_octets() >> self.shifts[1]).min(65_535) as u16,
             scale: None,

@@ -213,7 +213,7 @@ impl Trace {
                 ip_id: seg.ip_id,
                 payload: &seg.payload,
                 missing: seg.missing,
-                origin: Origin { interface: seg.interface, vlan: seg.vlan, refused: seg.refused, generation: 0 },
+                origin: Origin { interface: seg.interface, vlan: seg.vlan, refused: seg.refused, ..Origin::default() },
             },
             &mut self.heard,
         );

@@ -124,7 +124,7 @@ impl Checker<'_> {
             listed += Position::from(gap.len);
         }
         let total: Position = missing.iter().sum();
-        (stream.gaps.len() < self.gaps_known() && listed != total)
+        (numbers.gaps.len().max(stream.gaps.len()) < self.gaps_known() && listed != total)
             .then(|| format!("{listed} of {total} missing octets are listed"))
     }
 

@@ -13,7 +13,7 @@ pub(super) struct Gaps {
     totals: [u64; GapCause::ALL.len()],
 }
 
-/// Gaps remembered for one stream: 40 KiB, of which 2 KiB in any case. The others count as queued, and give way when all
+/// Gaps remembered for one stream: 16 KiB, of which 2 KiB in any case. The others count as queued, and give way when all
 /// queues are full. With a snaplen every long stream has that many.
 const KNOWN_MAX: usize = GAPS_LISTED + 256;
 

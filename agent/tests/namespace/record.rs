@@ -205,7 +205,7 @@ impl Gap {
 }
 
 /// Gaps that a record lists one by one.
-const GAPS_LISTED: usize = 1_024;
+const GAPS_LISTED: usize = 256;
 
 /// As `assert_eq!`, for octets nobody wants to see in full.
 fn assert_same(found: &[u8], sent: &[u8], record: &Record) {

@@ -94,31 +94,34 @@ impl Shard {
         }
         let frame = &cut(frame, self.filter.snaplen);
         let decoded = self.decoder.decode(frame);
-        if self.share.is_some_and(|share| !share.owns(&decoded)) {
-            return self.reassembler.handle_timeout(frame.timestamp, &mut self.sink);
-        }
-        self.frames.read += 1;
-        self.frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
-        match decoded {
-            Ok(decoded) if !self.filter.accepts(&decoded.segment.head()) => self.frames.filtered += 1,
-            Ok(decoded) if decoded.bad_checksum => {
-                self.frames.bad_checksum += 1;
-                self.frames.bad_checksum_payload += decoded.segment.payload.len() as u64;
-                self.frames.payload += decoded.segment.payload.len() as u64;
+        let fragment = matches!(decoded, Err(Reject::Fragment));
+        if self.share.is_none_or(|share| share.owns(&decoded)) {
+            self.frames.read += 1;
+            self.frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
+            match decoded {
+                Ok(decoded) if !self.filter.accepts(&decoded.segment.head()) => self.frames.filtered += 1,
+                Ok(decoded) if decoded.bad_checksum => {
+                    self.frames.bad_checksum += 1;
+                    self.frames.bad_checksum_payload += decoded.segment.payload.len() as u64;
+                    self.frames.payload += decoded.segment.payload.len() as u64;
+                }
+                Ok(decoded) => {
+                    self.frames.segments += 1;
+                    self.frames.badlen += u64::from(decoded.badlen);
+                    self.frames.payload += decoded.segment.payload.len() as u64;
+                    self.reassembler.handle_segment(&decoded.segment, &mut self.sink);
+                    return;
+                }
+                Err(Reject::NotTcp) => self.frames.not_tcp += 1,
+                Err(Reject::Fragment) => self.frames.fragments += 1,
+                Err(Reject::Malformed) => self.frames.malformed += 1,
             }
-            Ok(decoded) => {
-                self.frames.segments += 1;
-                self.frames.badlen += u64::from(decoded.badlen);
-                self.frames.payload += decoded.segment.payload.len() as u64;
-                self.reassembler.handle_segment(&decoded.segment, &mut self.sink);
-                return;
-            }
-            Err(Reject::NotTcp) => self.frames.not_tcp += 1,
-            Err(Reject::Fragment) => self.frames.fragments += 1,
-            Err(Reject::Malformed) => self.frames.malformed += 1,
         }
         // Frames that are not reassembled here are time as well, so that the number of shards makes no difference.
         self.reassembler.handle_timeout(frame.timestamp, &mut self.sink);
+        if fragment && let Some(begun) = self.decoder.take_begun() {
+            self.reassembler.handle_fragment(&begun);
+        }
     }
 
     /// A record that could not be read.

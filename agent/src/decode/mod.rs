@@ -16,6 +16,7 @@ mod tests;
 mod tunnel;
 
 use agent_common::tunnel::Tunnels;
+use etherparse::ip_number;
 pub use link::{Name, supported};
 
 use self::{
@@ -34,6 +35,8 @@ use crate::{
 pub struct Decoder {
     config: Config,
     fragments: Fragments,
+    /// What the last fragment told of the segment that it is the beginning of.
+    begun: Option<Segment<'static>>,
     /// The datagrams that the segment at hand was in.
     wholes: [Vec<u8>; NESTED_MAX],
 }
@@ -72,13 +75,13 @@ pub enum Reject {
 
 impl Decoder {
     pub fn new(config: Config) -> Self {
-        Self { config, fragments: Fragments::new(config.fragments), wholes: Default::default() }
+        Self { config, fragments: Fragments::new(config.fragments), begun: None, wholes: Default::default() }
     }
 
     /// Finds the TCP segment in `frame`. It borrows its payload from there, or from the decoder when it was in fragments.
     pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Decoded<'a>, Reject> {
         self.fragments.advance(frame.timestamp);
-        let Self { config, fragments, wholes } = self;
+        let Self { config, fragments, begun, wholes } = self;
         let mut wholes = wholes.iter_mut();
         let mut layer = Layer::first(frame.link_type).ok_or(Reject::NotTcp)?;
         let mut rest = Rest::of(frame);
@@ -105,6 +108,10 @@ impl Decoder {
                     if !packet.has_sure_end() {
                         return Err(Reject::Malformed);
                     }
+                    if part.offset == 0 && part.next == ip_number::TCP {
+                        let first = decode_tcp(frame.timestamp, &packet, rest, Origin { vlan, ..frame.origin });
+                        *begun = first.ok().map(|first| Segment { payload: &[], ..first.segment });
+                    }
                     let Whole { next, bytes, wire } =
                         fragments.insert(frame.timestamp, packet.key(part.next), part, rest)?;
                     let place = wholes.next().ok_or(Reject::Malformed)?;
@@ -120,6 +127,11 @@ impl Decoder {
             };
         }
         Err(Reject::Malformed)
+    }
+
+    /// After [`Reject::Fragment`]: the segment that the fragment is the beginning of, as far as its header tells.
+    pub fn take_begun(&mut self) -> Option<Segment<'static>> {
+        self.begun.take()
     }
 
     /// Lets time pass without a frame. `now` is the time up to which all frames have been decoded.

@@ -242,6 +242,13 @@ impl Connection {
         Outcome::Open
     }
 
+    /// Takes note of a segment of which a part has come, in a fragment.
+    pub(super) fn handle_fragment(&mut self, segment: &Segment<'_>) {
+        let direction = self.direction_of(segment);
+        let window = self.stream(direction.reverse()).window_for(self.stream(direction));
+        self.stream_mut(direction).note_fragment(segment.seq, window);
+    }
+
     /// Does what time demands.
     pub(super) fn handle_timeout<S: Sink>(&mut self, core: &mut Core<'_, S>) -> Outcome {
         if let Some(since) = self.reset() {

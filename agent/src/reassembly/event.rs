@@ -147,6 +147,8 @@ pub enum GapCause {
     Limit,
     /// The connection ended, or was reset, while the hole was waited for.
     Close,
+    /// A segment was sent in IP fragments, of which the first was captured and others were not.
+    Fragment,
     /// Cut off by the capture length.
     Snaplen,
     /// The writer was behind, and its buffers were full.
@@ -158,12 +160,13 @@ pub enum GapCause {
 }
 
 impl GapCause {
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NotCaptured,
         Self::RingFull,
         Self::Timeout,
         Self::Limit,
         Self::Close,
+        Self::Fragment,
         Self::Snaplen,
         Self::DiskSlow,
         Self::DiskFull,
@@ -177,6 +180,7 @@ impl GapCause {
             Self::Timeout => "timeout",
             Self::Limit => "limit",
             Self::Close => "close",
+            Self::Fragment => "fragment",
             Self::Snaplen => "snaplen",
             Self::DiskSlow => "disk-slow",
             Self::DiskFull => "disk-full",

@@ -65,6 +65,16 @@ impl Reassembler {
         self.dispatch(segment, sink);
     }
 
+    /// Takes note of a segment of which the first of several IP fragments has come, for the cause of the gap that it leaves
+    /// if the others do not.
+    pub fn handle_fragment(&mut self, segment: &Segment<'_>) {
+        if let Some(slot) = self.table.find(segment)
+            && let Some(connection) = self.table.get_mut(slot)
+        {
+            connection.handle_fragment(segment);
+        }
+    }
+
     /// When [`handle_timeout`](Self::handle_timeout) next has work to do, on the clock of the segments.
     pub fn poll_timeout(&self) -> Option<Timestamp> {
         self.flusher.next_deadline().map(|deadline| self.clock.frames(deadline))

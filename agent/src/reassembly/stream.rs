@@ -109,6 +109,8 @@ struct Extra {
     last_ack: Timestamp,
     /// The ring had refused frames when a hole opened that is still open.
     ring_full: bool,
+    /// Where segments begin of which only a part has come yet, in fragments; at most [`FRAGMENTED_MAX`].
+    fragmented: VecDeque<u64>,
     /// Segments far from everything known, until something corroborates them.
     parked: VecDeque<Parked>,
     gaps: Gaps,
@@ -240,9 +242,11 @@ impl Stream {
         if self.is_located() && end > self.next {
             let extra = self.extra.get_or_insert_default();
             let ring_full = extra.ring_full || refused.wrapping_sub(self.refused).cast_signed() > 0;
+            let fragmented = extra.is_fragmented(self.next, end);
             let cause = match extra.tail_given_up {
                 _ if extra.cut_until > self.next => GapCause::Snaplen,
                 _ if ring_full => GapCause::RingFull,
+                _ if fragmented => GapCause::Fragment,
                 given_up => given_up.unwrap_or(GapCause::NotCaptured),
             };
             let gap = Gap::new(self.next, end - self.next, cause);

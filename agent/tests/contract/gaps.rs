@@ -53,6 +53,30 @@ fn row_06_one_acknowledged_octet_beyond_the_last_may_be_the_fin() {
 }
 
 #[test]
+fn row_07_a_fragment_without_the_others_is_named() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc")).send_first_fragment(C.data(1004, "def")).send(C.data(1007, "ghi"));
+    trace.send(S.ack(5001, 1010)).wait_until(2_000).expect(&["handshake open c2s=abc[3 fragment]ghi s2c="]);
+    // The next hole has another reason.
+    trace.send(C.data(1013, "mno")).send(S.ack(5001, 1016)).wait_until(4_000).finish();
+    trace.expect(&["handshake finish c2s=abc[3 fragment]ghi[3 not-captured]mno s2c="]);
+}
+
+#[test]
+fn row_07_a_fragment_at_the_end_is_named() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc")).send_first_fragment(C.data(1004, "def")).send(S.ack(5001, 1007)).finish();
+    trace.expect(&["handshake finish c2s=abc{2 fragment} s2c="]);
+}
+
+#[test]
+fn row_07_a_fragment_of_which_the_others_came_leaves_nothing() {
+    let mut trace = Trace::established(Config::default());
+    trace.send_first_fragment(C.data(1001, "abc")).send(C.data(1001, "abc")).send(C.data(1007, "ghi"));
+    trace.send(S.ack(5001, 1010)).wait_until(2_000).expect(&["handshake open c2s=abc[3 not-captured]ghi s2c="]);
+}
+
+#[test]
 fn row_06_the_refusing_ring_is_named() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abc")).send(C.data(1007, "ghi").refused(3)).send(S.ack(5001, 1010).refused(3));

@@ -195,29 +195,16 @@ impl Trace {
     /// As [`send`](Self::send), but the clock shows whatever `at` says and no timer gets to run before the segment.
     pub(crate) fn send_untimed(&mut self, seg: Seg) -> &mut Self {
         self.now = seg.at.unwrap_or(self.now);
-        let client = Endpoint::v4([10, 9, 0, 1], seg.client_port);
-        let server = Endpoint::v4([10, 9, 0, 2], 80);
-        let (src, dst) = if seg.side == C { (client, server) } else { (server, client) };
         self.heard.lent = seg.payload.as_ptr_range().start as usize..seg.payload.as_ptr_range().end as usize;
-        self.reassembler.handle_segment(
-            &Segment {
-                timestamp: Timestamp(EPOCH + self.now * MS),
-                src,
-                dst,
-                seq: SeqNum(seg.seq),
-                ack: SeqNum(seg.ack),
-                flags: seg.flags,
-                window: seg.window,
-                window_scale: seg.scale,
-                mss: seg.mss,
-                ip_id: seg.ip_id,
-                payload: &seg.payload,
-                missing: seg.missing,
-                origin: Origin { interface: seg.interface, vlan: seg.vlan, refused: seg.refused, ..Origin::default() },
-            },
-            &mut self.heard,
-        );
+        self.reassembler.handle_segment(&segment(&seg, self.now), &mut self.heard);
         self.heard.lent = 0..0;
+        self
+    }
+
+    /// The first of several fragments that this segment was sent in: all that is seen of it is its header.
+    pub(crate) fn send_first_fragment(&mut self, seg: Seg) -> &mut Self {
+        let segment = Segment { payload: &[], ..segment(&seg, self.now) };
+        self.reassembler.handle_fragment(&segment);
         self
     }
 
@@ -280,6 +267,27 @@ impl Trace {
 
     pub(crate) fn reassembler(&self) -> &Reassembler {
         &self.reassembler
+    }
+}
+
+fn segment(seg: &Seg, milliseconds: u64) -> Segment<'_> {
+    let client = Endpoint::v4([10, 9, 0, 1], seg.client_port);
+    let server = Endpoint::v4([10, 9, 0, 2], 80);
+    let (src, dst) = if seg.side == C { (client, server) } else { (server, client) };
+    Segment {
+        timestamp: Timestamp(EPOCH + milliseconds * MS),
+        src,
+        dst,
+        seq: SeqNum(seg.seq),
+        ack: SeqNum(seg.ack),
+        flags: seg.flags,
+        window: seg.window,
+        window_scale: seg.scale,
+        mss: seg.mss,
+        ip_id: seg.ip_id,
+        payload: &seg.payload,
+        missing: seg.missing,
+        origin: Origin { interface: seg.interface, vlan: seg.vlan, refused: seg.refused, ..Origin::default() },
     }
 }
 

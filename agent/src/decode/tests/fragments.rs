@@ -103,6 +103,20 @@ fn row_22_what_a_fragmented_segment_says() {
     assert_eq!((decoded.segment.payload, decoded.segment.missing), (&payload()[..], 0));
 }
 
+#[test]
+fn row_22_the_first_fragment_names_its_segment() {
+    for version in BOTH {
+        let pieces = version.cut(7, &segment(), &[24, 64]);
+        let mut decoder = decoder();
+        assert!(decoder.decode(&frame(LinkType::RAW, &pieces[1])).is_err());
+        assert!(decoder.take_begun().is_none());
+        assert!(decoder.decode(&frame(LinkType::RAW, &pieces[0])).is_err());
+        let begun = decoder.take_begun().expect("the header was in it");
+        assert_eq!((begun.src.port, begun.seq, begun.payload.len()), (51_244, SeqNum(0xffff_fff0), 0));
+        assert!(decoder.take_begun().is_none());
+    }
+}
+
 /// Every one of the smallest pieces there are, backwards.
 #[test]
 fn row_22_tiny_fragments() {

@@ -12,6 +12,9 @@ use crate::{
 /// With more, the newest two become one, which only makes a gap later.
 const ACKS_MAX: usize = 16;
 
+/// A sender has a window under way, of whose fragmented segments these are the latest.
+const FRAGMENTED_MAX: usize = 8;
+
 impl Stream {
     /// Takes an ACK number of the peer.
     pub(in crate::reassembly) fn handle_ack<S: Sink>(&mut self, ack: SeqNum, window: i64, cx: &mut Context<'_, S>) {
@@ -128,6 +131,18 @@ impl Stream {
         }
     }
 
+    /// Takes note of a segment of which a part has come, in a fragment: if what it carries turns out to be missing, this
+    /// is why.
+    pub(in crate::reassembly) fn note_fragment(&mut self, seq: SeqNum, window: i64) {
+        let offset = self.offset_of(seq, window).and_then(|offset| u64::try_from(offset).ok());
+        let Some(offset) = offset.filter(|&offset| self.is_located() && offset >= self.edge()) else { return };
+        let fragmented = &mut self.extra.get_or_insert_default().fragmented;
+        if fragmented.len() >= FRAGMENTED_MAX {
+            fragmented.pop_front();
+        }
+        fragmented.push_back(offset);
+    }
+
     /// What lies behind the first hole, a segment or the FIN.
     pub(super) fn behind_hole(&self) -> Option<u64> {
         let extra = self.extra.as_ref().filter(|_| self.is_located())?;
@@ -145,16 +160,30 @@ impl Stream {
             extra.tail_given_up = Some(cause);
             return;
         }
+        let edge = self.edge();
+        let fragmented = self.extra.as_mut().is_some_and(|extra| extra.is_fragmented(edge, upto));
         let ring_full = self.extra.as_ref().is_some_and(|extra| extra.ring_full);
-        if self.edge() > self.next {
-            self.skip_to(self.edge(), GapCause::Snaplen, cx);
+        let cause = match cause {
+            _ if ring_full => GapCause::RingFull,
+            _ if fragmented => GapCause::Fragment,
+            cause => cause,
+        };
+        if edge > self.next {
+            self.skip_to(edge, GapCause::Snaplen, cx);
         }
-        self.skip_to(upto, if ring_full { GapCause::RingFull } else { cause }, cx);
+        self.skip_to(upto, cause, cx);
         self.drain(cx);
     }
 }
 
 impl Extra {
+    /// Whether a segment began between `start` and `end` of which only a part came; it is of no more interest then.
+    pub(super) fn is_fragmented(&mut self, start: u64, end: u64) -> bool {
+        let fragmented = self.fragmented.iter().any(|offset| (start..end).contains(offset));
+        self.fragmented.retain(|&offset| offset >= end);
+        fragmented
+    }
+
     /// Memory that queued and parked octets cost.
     pub(super) fn queued(&self) -> usize {
         self.assembler.charged() + self.parked.iter().map(Parked::charged).sum::<usize>()

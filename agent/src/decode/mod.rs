@@ -89,15 +89,18 @@ impl Decoder {
             (layer, rest) = match layer {
                 Layer::Tcp => {
                     let origin = Origin { vlan, ..frame.origin };
-                    let verify = config.verify_checksum && !origin.checksum_partial;
-                    let mut decoded = decode_tcp(frame.timestamp, &packet, rest, origin)?;
-                    decoded.bad_checksum = verify && checksum::is_bad(&packet, rest);
-                    decoded.unwrapped = unwrapped;
-                    return Ok(decoded);
+                    let bad_checksum =
+                        config.verify_checksum && !origin.checksum_partial && checksum::is_bad(&packet, rest);
+                    let segment = segment(frame.timestamp, &packet, rest, origin)?;
+                    return Ok(Decoded { segment, badlen: packet.badlen, bad_checksum, unwrapped });
                 }
                 Layer::Ipv4 => ip::ipv4(rest, &mut packet)?,
                 Layer::Ipv6 => ip::ipv6(rest, &mut packet)?,
-                Layer::Protocol(number) => ip::protocol(number, rest, &mut packet, config.tunnels)?,
+                Layer::Protocol(number) => {
+                    let (next, rest) = ip::protocol(number, rest, &mut packet, config.tunnels)?;
+                    unwrapped |= !matches!(next, Layer::Tcp | Layer::Protocol(_) | Layer::Fragment(_));
+                    (next, rest)
+                }
                 Layer::Fragment(part) => {
                     if !ip::may_hold_tcp(part.next, config.tunnels) {
                         return Err(Reject::NotTcp);
@@ -112,10 +115,7 @@ impl Decoder {
                     unwrapped = true;
                     (Layer::Protocol(next), Rest { bytes: place, wire })
                 }
-                _ if layer.is_tunnel() => {
-                    unwrapped = true;
-                    tunnel::enter(layer, rest, config.tunnels)?
-                }
+                _ if layer.is_tunnel() => tunnel::enter(layer, rest, config.tunnels)?,
                 _ => link::strip(layer, rest, &mut vlan)?,
             };
         }
@@ -139,12 +139,7 @@ impl Decoder {
 }
 
 #[inline]
-fn decode_tcp<'a>(
-    timestamp: Timestamp,
-    packet: &Packet,
-    rest: Rest<'a>,
-    origin: Origin,
-) -> Result<Decoded<'a>, Reject> {
+fn segment<'a>(timestamp: Timestamp, packet: &Packet, rest: Rest<'a>, origin: Origin) -> Result<Segment<'a>, Reject> {
     let tcp = tcp::Header::read(rest)?;
     // A length that lies may even have cost the last options; ports, flags and sequence number are worth having.
     if tcp.len > rest.wire && !packet.badlen {
@@ -152,25 +147,20 @@ fn decode_tcp<'a>(
     }
     let payload = rest.bytes.get(tcp.len..).unwrap_or_default();
     let missing = rest.wire.saturating_sub(tcp.len + payload.len());
-    Ok(Decoded {
-        segment: Segment {
-            timestamp,
-            src: Endpoint { address: packet.src, port: tcp.src_port },
-            dst: Endpoint { address: packet.dst, port: tcp.dst_port },
-            seq: tcp.seq,
-            ack: tcp.ack,
-            flags: tcp.flags,
-            window: tcp.window,
-            window_scale: tcp.options.window_scale,
-            mss: tcp.options.mss,
-            ip_id: packet.id,
-            payload,
-            missing: u32::try_from(missing).map_err(|_| Reject::Malformed)?,
-            origin,
-        },
-        badlen: packet.badlen,
-        bad_checksum: false,
-        unwrapped: false,
+    Ok(Segment {
+        timestamp,
+        src: Endpoint { address: packet.src, port: tcp.src_port },
+        dst: Endpoint { address: packet.dst, port: tcp.dst_port },
+        seq: tcp.seq,
+        ack: tcp.ack,
+        flags: tcp.flags,
+        window: tcp.window,
+        window_scale: tcp.options.window_scale,
+        mss: tcp.options.mss,
+        ip_id: packet.id,
+        payload,
+        missing: u32::try_from(missing).map_err(|_| Reject::Malformed)?,
+        origin,
     })
 }
 

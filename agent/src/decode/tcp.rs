@@ -54,6 +54,7 @@ pub(super) struct Options {
 impl Options {
     /// Not by etherparse's iterator, which ends at the first option it does not know: Fast Open, Multipath TCP and MD5 may
     /// all precede these. Of two the first counts.
+    #[cold]
     fn read(mut octets: &[u8]) -> Self {
         let mut options = Self::default();
         loop {
@@ -63,10 +64,10 @@ impl Options {
                 [kind, len, ref data @ ..] if len >= 2 => {
                     match (kind, len, data) {
                         (2, 4, [high, low, ..]) => {
-                            options.mss = options.mss.or(Some(u16::from_be_bytes([*high, *low])));
+                            options.mss = options.mss.or_else(|| Some(u16::from_be_bytes([*high, *low])));
                         }
                         (3, 3, [shift, ..]) => {
-                            options.window_scale = options.window_scale.or(Some((*shift).min(SHIFT_MAX)));
+                            options.window_scale = options.window_scale.or_else(|| Some((*shift).min(SHIFT_MAX)));
                         }
                         _ => {}
                     }

@@ -113,7 +113,7 @@ impl Table {
 }
 
 fn spread(keys: &[ShardKey; 2], a: Endpoint, b: Endpoint) -> u64 {
-    let head = Head { src: a.address, dst: b.address, src_port: a.port, dst_port: b.port, fragment: false };
+    let head = Head { src: a.address, dst: b.address, src_port: a.port, dst_port: b.port, ..Head::default() };
     (u64::from(keys[0].hash(&head)) << 32) | u64::from(keys[1].hash(&head))
 }
 

@@ -86,38 +86,41 @@ impl Decoder {
         let mut packet = Packet::default();
         let mut unwrapped = false;
         for _ in 0..LAYERS_MAX {
-            (layer, rest) = match layer {
-                Layer::Tcp => {
-                    let origin = Origin { vlan, ..frame.origin };
-                    let bad_checksum =
-                        config.verify_checksum && !origin.checksum_partial && checksum::is_bad(&packet, rest);
-                    let segment = segment(frame.timestamp, &packet, rest, origin)?;
-                    return Ok(Decoded { segment, badlen: packet.badlen, bad_checksum, unwrapped });
-                }
-                Layer::Ipv4 => ip::ipv4(rest, &mut packet)?,
-                Layer::Ipv6 => ip::ipv6(rest, &mut packet)?,
+            match layer {
+                Layer::Ipv4 => (layer, rest) = ip::ipv4(rest, &mut packet)?,
+                Layer::Ipv6 => (layer, rest) = ip::ipv6(rest, &mut packet)?,
                 Layer::Protocol(number) => {
-                    let (next, rest) = ip::protocol(number, rest, &mut packet, config.tunnels)?;
-                    unwrapped |= !matches!(next, Layer::Tcp | Layer::Protocol(_) | Layer::Fragment(_));
-                    (next, rest)
+                    (layer, rest) = ip::protocol(number, rest, &mut packet, config.tunnels)?;
+                    unwrapped |= !matches!(layer, Layer::Tcp | Layer::Protocol(_) | Layer::Fragment);
                 }
-                Layer::Fragment(part) => {
-                    if !ip::may_hold_tcp(part.next, config.tunnels) {
-                        return Err(Reject::NotTcp);
-                    }
-                    if !packet.has_sure_end() {
-                        return Err(Reject::Malformed);
-                    }
-                    let Whole { next, bytes, wire } =
-                        fragments.insert(frame.timestamp, packet.key(part.next), part, rest)?;
+                Layer::Fragment => {
                     let place = wholes.next().ok_or(Reject::Malformed)?;
-                    *place = bytes;
+                    (layer, rest) = put_together(fragments, frame.timestamp, &packet, rest, config.tunnels, place)?;
                     unwrapped = true;
-                    (Layer::Protocol(next), Rest { bytes: place, wire })
                 }
-                _ if layer.is_tunnel() => tunnel::enter(layer, rest, config.tunnels)?,
-                _ => link::strip(layer, rest, &mut vlan)?,
-            };
+                Layer::Udp
+                | Layer::Vxlan
+                | Layer::VxlanGpe
+                | Layer::Geneve
+                | Layer::Gre
+                | Layer::Erspan2
+                | Layer::Erspan3
+                | Layer::Wccp
+                | Layer::Nsh
+                | Layer::L2tp
+                | Layer::L2tp3
+                | Layer::Gtp
+                | Layer::Teredo
+                | Layer::EtherIp => (layer, rest) = tunnel::enter(layer, rest, config.tunnels)?,
+                _ => (layer, rest) = link::strip(layer, rest, &mut vlan)?,
+            }
+            if let Layer::Tcp = layer {
+                let origin = Origin { vlan, ..frame.origin };
+                let segment = segment(frame.timestamp, &packet, rest, origin)?;
+                let verify = config.verify_checksum && !origin.checksum_partial;
+                let bad_checksum = verify && checksum::is_bad(&packet, rest);
+                return Ok(Decoded { segment, badlen: packet.badlen, bad_checksum, unwrapped });
+            }
         }
         Err(Reject::Malformed)
     }
@@ -136,6 +139,27 @@ impl Decoder {
     pub fn stats(&self) -> fragments::Stats {
         self.fragments.stats()
     }
+}
+
+/// Takes in a fragment; the last one that was missing leads on, into what was put together in `place`.
+#[cold]
+fn put_together<'a>(
+    fragments: &mut Fragments,
+    now: Timestamp,
+    packet: &Packet,
+    rest: Rest<'_>,
+    tunnels: Tunnels,
+    place: &'a mut Vec<u8>,
+) -> Result<(Layer, Rest<'a>), Reject> {
+    if !ip::may_hold_tcp(packet.part.next, tunnels) {
+        return Err(Reject::NotTcp);
+    }
+    if !packet.has_sure_end() {
+        return Err(Reject::Malformed);
+    }
+    let Whole { next, bytes, wire } = fragments.insert(now, packet.key(), packet.part, rest)?;
+    *place = bytes;
+    Ok((Layer::Protocol(next), Rest { bytes: place, wire }))
 }
 
 #[inline]

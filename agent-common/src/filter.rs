@@ -4,7 +4,7 @@ use core::net::IpAddr;
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::frame::LinkType;
+use crate::{frame::LinkType, tunnel::Tunnels};
 
 /// Bounds-checked reads from a frame: the one thing that differs between the kernel and a slice.
 pub trait ReadAt {
@@ -34,16 +34,18 @@ pub type Address = [u64; 2];
 pub struct Head {
     pub src: Address,
     pub dst: Address,
-    /// Host byte order; 0 in a fragment.
+    /// Host byte order; 0 in a fragment and in a tunnel.
     pub src_port: u16,
     pub dst_port: u16,
     pub fragment: bool,
+    /// What may be inside, unless it is TCP: whoever looks into one of these wants it, whatever its endpoints.
+    pub tunnels: Tunnels,
 }
 
 /// What [`parse`] makes of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Parsed {
-    /// TCP, or a fragment of something that may be.
+    /// TCP, or a fragment of something that may be, or what may be a tunnel.
     Tcp(Head),
     /// Anything else, ARP and UDP among it.
     Other,
@@ -52,7 +54,7 @@ pub enum Parsed {
     Malformed,
 }
 
-/// Reads a frame as far as the TCP ports. It may call TCP what is not, but never the other way round: the kernel drops
+/// Reads a frame as far as the ports. It may call TCP what is not, but never the other way round: the kernel drops
 /// nothing that userspace would want, and userspace decodes again. Link types that no interface has are `Other`.
 #[inline(always)]
 pub fn parse(frame: &(impl ReadAt + ?Sized), link_type: LinkType) -> Parsed {
@@ -94,6 +96,10 @@ pub struct Filter {
     pub hosts_len: u32,
     pub nets_len: u32,
     pub ports_len: u32,
+    /// Tunnels that userspace looks into.
+    pub tunnels: Tunnels,
+    /// Zero.
+    pub reserved: u32,
     pub hosts: [Net; NETS_MAX],
     pub nets: [Net; NETS_MAX],
     pub ports: [PortRange; PORTS_MAX],
@@ -116,9 +122,18 @@ pub struct PortRange {
 }
 
 impl Filter {
-    /// Whether userspace wants what `head` is the head of. A fragment is judged by its addresses alone.
+    /// Whether userspace wants what `head` is the head of. A fragment is judged by its addresses alone, and what may be a
+    /// tunnel not even by these: the endpoints that count are inside.
     #[inline(always)]
     pub fn accepts(&self, head: &Head) -> bool {
+        if head.tunnels != Tunnels::NONE {
+            if head.tunnels.intersects(self.tunnels) {
+                return true;
+            }
+            if !head.fragment {
+                return false;
+            }
+        }
         any(&self.ports, if head.fragment { 0 } else { self.ports_len }, |range| {
             range.holds(head.src_port) || range.holds(head.dst_port)
         }) && any(&self.hosts, self.hosts_len, |host| host.holds(&head.src) || host.holds(&head.dst))
@@ -255,7 +270,7 @@ fn internet(frame: &(impl ReadAt + ?Sized), network: usize) -> Option<Parsed> {
                 head.dst_port = u16::from_be_bytes([header[2], header[3]]);
                 return Some(Parsed::Tcp(head));
             }
-            HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY => {
+            HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY | HIP | SHIM6 => {
                 let [next, len]: [u8; 2] = frame.read_at(offset)?;
                 protocol = next;
                 offset += (usize::from(len) + 1) * 8;
@@ -274,22 +289,43 @@ fn internet(frame: &(impl ReadAt + ?Sized), network: usize) -> Option<Parsed> {
                 protocol = next;
                 offset += 8;
             }
-            _ => return Some(Parsed::Other),
+            UDP => {
+                let Some([s0, s1, d0, d1]) = frame.read_at::<[u8; 4]>(offset) else { return Some(Parsed::Other) };
+                let (src, dst) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+                return Some(tunnel(head, Tunnels::of_port(src) | Tunnels::of_port(dst)));
+            }
+            _ => {
+                let tunnels = Tunnels::of_protocol(protocol);
+                // As with fragments: nothing behind this header is read, so see that it is all there.
+                if tunnels != Tunnels::NONE {
+                    let _: u8 = frame.read_at(offset - 1)?;
+                }
+                return Some(tunnel(head, tunnels));
+            }
         }
         i += 1;
     }
     Some(fragment(head, protocol))
 }
 
-/// A fragment whose first header is `protocol`: TCP may be in it unless that header rules it out.
+/// A fragment whose first header is `protocol`: TCP or a tunnel may be in it unless that header rules it out.
 #[inline(always)]
 fn fragment(head: Head, protocol: u8) -> Parsed {
     match protocol {
-        TCP | HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY | AUTHENTICATION | FRAGMENT => {
-            Parsed::Tcp(Head { fragment: true, ..head })
+        TCP => Parsed::Tcp(Head { fragment: true, ..head }),
+        HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY | HIP | SHIM6 | AUTHENTICATION | FRAGMENT => {
+            Parsed::Tcp(Head { fragment: true, tunnels: Tunnels::ALL, ..head })
         }
-        _ => Parsed::Other,
+        UDP => tunnel(head, Tunnels::OVER_UDP),
+        _ => tunnel(head, Tunnels::of_protocol(protocol)),
     }
+}
+
+/// What may be one of `tunnels`. Its ports stay out: what is in one tunnel belongs together, and some tunnels spread it
+/// over many ports.
+#[inline(always)]
+fn tunnel(head: Head, tunnels: Tunnels) -> Parsed {
+    if tunnels == Tunnels::NONE { Parsed::Other } else { Parsed::Tcp(Head { tunnels, ..head }) }
 }
 
 /// `::ffff:a.b.c.d` of an IPv4 address as it was read from the wire.
@@ -328,11 +364,14 @@ const MACSEC_CHANGED: u8 = 0x04;
 
 const HOP_BY_HOP: u8 = 0;
 const TCP: u8 = 6;
+const UDP: u8 = 17;
 const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
 
 #[cfg(test)]
 mod tests {
@@ -340,7 +379,7 @@ mod tests {
 
     fn head(src: &str, src_port: u16, dst: &str, dst_port: u16) -> Head {
         let address = |text: &str| Net::new(text.parse().unwrap(), 128).address;
-        Head { src: address(src), dst: address(dst), src_port, dst_port, fragment: false }
+        Head { src: address(src), dst: address(dst), src_port, dst_port, ..Head::default() }
     }
 
     fn filter(hosts: &[&str], nets: &[(&str, u8)], ports: &[(u16, u16)]) -> Filter {
@@ -386,13 +425,7 @@ mod tests {
         ];
         for (i, (filter, expected)) in table.iter().enumerate() {
             assert_eq!(filter.accepts(&web), *expected, "row {i}");
-            let back = Head {
-                src: web.dst,
-                dst: web.src,
-                src_port: web.dst_port,
-                dst_port: web.src_port,
-                fragment: web.fragment,
-            };
+            let back = Head { src: web.dst, dst: web.src, src_port: web.dst_port, dst_port: web.src_port, ..web };
             assert_eq!(filter.accepts(&back), *expected, "row {i}, the other direction");
         }
     }
@@ -411,6 +444,53 @@ mod tests {
         let fragment = Head { fragment: true, src_port: 0, dst_port: 0, ..head("10.0.0.1", 0, "10.0.0.2", 0) };
         assert!(filter(&["10.0.0.2"], &[], &[(443, 443)]).accepts(&fragment));
         assert!(!filter(&["10.0.0.3"], &[], &[(443, 443)]).accepts(&fragment));
+    }
+
+    #[test]
+    fn a_tunnel_is_judged_by_its_kind_alone() {
+        let vxlan = Head { tunnels: Tunnels::VXLAN, ..head("10.0.0.1", 0, "10.0.0.2", 0) };
+        let unknown = Head { fragment: true, tunnels: Tunnels::ALL, ..vxlan };
+        for (tunnels, is_wanted, unknown_is_wanted) in [
+            (Tunnels::NONE, false, false),
+            (Tunnels::GRE, false, true),
+            (Tunnels::VXLAN, true, true),
+            (Tunnels::ALL, true, true),
+        ] {
+            let elsewhere = Filter { tunnels, ..filter(&["192.0.2.1"], &[], &[(443, 443)]) };
+            assert_eq!(elsewhere.accepts(&vxlan), is_wanted);
+            assert_eq!(elsewhere.accepts(&unknown), unknown_is_wanted);
+            let here = Filter { tunnels, ..filter(&["10.0.0.1"], &[], &[]) };
+            assert_eq!(here.accepts(&vxlan), is_wanted, "no tunnel is taken for what it is not");
+            assert!(here.accepts(&unknown));
+        }
+    }
+
+    #[test]
+    fn what_may_be_a_tunnel() {
+        let packet = |protocol: u8, fragment: u16, payload: &[u8]| {
+            let mut packet = [0x45, 0, 0, 0, 0, 7, 0, 0, 64, protocol, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2].to_vec();
+            packet[6..8].copy_from_slice(&fragment.to_be_bytes());
+            packet.extend(payload);
+            packet
+        };
+        let udp = |src: u16, dst: u16| [src.to_be_bytes(), dst.to_be_bytes(), [0, 8], [0, 0]].concat();
+        let first = |tunnels: Tunnels| Parsed::Tcp(Head { tunnels, ..head("10.0.0.1", 0, "10.0.0.2", 0) });
+        for (packet, expected) in [
+            (packet(17, 0, &udp(40_000, 4_789)), first(Tunnels::VXLAN)),
+            (packet(17, 0, &udp(2_152, 40_000)), first(Tunnels::GTP)),
+            (packet(17, 0, &udp(6_081, 1_701)), first(Tunnels::GENEVE | Tunnels::L2TP)),
+            (packet(17, 0, &udp(53, 40_000)), Parsed::Other),
+            (packet(17, 0, &[0x12]), Parsed::Other),
+            (packet(17, 0x2000, &udp(53, 40_000)), first(Tunnels::OVER_UDP)),
+            (packet(17, 0x0010, &[0; 8]), first(Tunnels::OVER_UDP)),
+            (packet(47, 0, &[]), first(Tunnels::GRE)),
+            (packet(47, 0x2000, &[]), first(Tunnels::GRE)),
+            (packet(41, 0, &[]), first(Tunnels::SIX_IN_4)),
+            (packet(1, 0, &[]), Parsed::Other),
+            (packet(1, 0x2000, &[]), Parsed::Other),
+        ] {
+            assert_eq!(parse(&packet[..], LinkType::RAW), expected, "{packet:02x?}");
+        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use agent_common::{
     filter::{Address, EXTENSIONS_MAX, Head, Parsed, parse},
     frame::LinkType,
+    tunnel::Tunnels,
 };
 use etherparse::{
     EtherType, IpNumber, LaxIpPayloadSlice, LaxNetSlice, LaxSlicedPacket, LinkSlice, TransportSlice,
@@ -37,7 +38,8 @@ const SAME: &str = "both find the same segment";
 const NEITHER: &str = "neither finds one";
 
 /// Why we may find what etherparse does not.
-const REASONS: [&str; 11] = [
+const REASONS: [&str; 12] = [
+    TUNNEL,
     FRAGMENT,
     LONG_CHAIN,
     IP_LEN,
@@ -50,13 +52,14 @@ const REASONS: [&str; 11] = [
     MACSEC,
     SNAP,
 ];
+const TUNNEL: &str = "what may be a tunnel, which etherparse does not look into";
 const FRAGMENT: &str = "a fragment, in which etherparse looks for no transport";
 const LONG_CHAIN: &str = "more extension headers than we follow: judged by its addresses";
 const IP_LEN: &str = "headers that end behind the IP length, which we do not look at";
 const DATA_OFFSET: &str = "a data offset that cannot be";
 const HOP_BY_HOP: &str = "hop-by-hop options that do not come first";
 const AUTHENTICATION: &str = "an authentication header of no length, or a second one in IPv4";
-const MOBILITY: &str = "a mobility header, which etherparse does not follow";
+const MOBILITY: &str = "a Mobility, HIP or Shim6 header, which etherparse does not follow";
 const EXTENSION_IN_IPV4: &str = "an IPv6 extension header in IPv4";
 const TAGS: &str = "a fourth tag";
 const MACSEC: &str = "a MACsec tag whose version or length cannot be";
@@ -76,13 +79,19 @@ fn compare(link_type: LinkType, frame: &[u8]) -> Result<&'static str, String> {
         };
     };
     if let (Some(payload), Some((src, dst))) = (payload(&packet), addresses(&packet)) {
-        let by_address = Parsed::Tcp(Head { src, dst, fragment: true, ..Head::default() });
+        // Behind a header that may be anything there may be a tunnel, too.
+        let is_by_address = match ours {
+            Parsed::Tcp(head) => {
+                Head { tunnels: Tunnels::NONE, ..head } == Head { src, dst, fragment: true, ..Head::default() }
+            }
+            Parsed::Other | Parsed::Malformed => false,
+        };
         if let Some(TransportSlice::Tcp(tcp)) = &packet.transport {
             let (src_port, dst_port) = (tcp.source_port(), tcp.destination_port());
-            let segment = Parsed::Tcp(Head { src, dst, src_port, dst_port, fragment: false });
+            let segment = Parsed::Tcp(Head { src, dst, src_port, dst_port, ..Head::default() });
             return if ours == segment {
                 Ok(SAME)
-            } else if ours == by_address && extensions(&packet) >= EXTENSIONS_MAX {
+            } else if is_by_address && extensions(&packet) >= EXTENSIONS_MAX {
                 Ok(LONG_CHAIN)
             } else {
                 Err(format!("etherparse finds {segment:?}, ours is {ours:?}"))
@@ -90,12 +99,13 @@ fn compare(link_type: LinkType, frame: &[u8]) -> Result<&'static str, String> {
         }
         if payload.fragmented && payload.ip_number == IpNumber::TCP {
             return match ours {
-                ours if ours == by_address => Ok(FRAGMENT),
+                _ if is_by_address => Ok(FRAGMENT),
                 ours => Err(format!("etherparse finds a fragment of TCP, ours is {ours:?}")),
             };
         }
     }
     match ours {
+        Parsed::Tcp(Head { fragment: false, tunnels, .. }) if tunnels != Tunnels::NONE => Ok(TUNNEL),
         Parsed::Tcp(_) => reason(&packet).ok_or_else(|| format!("{packet:?}, ours is {ours:?}")),
         Parsed::Other | Parsed::Malformed => Ok(NEITHER),
     }
@@ -133,9 +143,9 @@ fn reason(packet: &LaxSlicedPacket<'_>) -> Option<&'static str> {
     match payload.ip_number {
         _ if long => Some(LONG_CHAIN),
         _ if payload.fragmented => Some(FRAGMENT),
-        IpNumber::MOBILITY_HEADER if !ipv4 => Some(MOBILITY),
+        IpNumber(135 | 139 | 140) if !ipv4 => Some(MOBILITY),
         IpNumber::AUTHENTICATION_HEADER if ipv4 => Some(AUTHENTICATION),
-        IpNumber(0 | 43 | 44 | 60 | 135) if ipv4 => Some(EXTENSION_IN_IPV4),
+        IpNumber(0 | 43 | 44 | 60 | 135 | 139 | 140) if ipv4 => Some(EXTENSION_IN_IPV4),
         _ => None,
     }
 }

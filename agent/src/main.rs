@@ -37,7 +37,8 @@ fn main() -> ExitCode {
 }
 
 fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
-    let filter = args.filter.build().unwrap_or_else(|error| misused("capture", &error));
+    let mut filter = args.filter.build().unwrap_or_else(|error| misused("capture", &error));
+    filter.tunnels = args.decode.tunnels();
     let given = args.interface.len();
     if given > INTERFACES_MAX {
         misused("capture", &anyhow::anyhow!("{given} interfaces were given: a capture takes at most {INTERFACES_MAX}"));

@@ -150,7 +150,7 @@ impl Segment<'_> {
             dst: self.dst.address,
             src_port: self.src.port,
             dst_port: self.dst.port,
-            fragment: false,
+            ..Head::default()
         }
     }
 }

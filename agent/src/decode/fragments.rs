@@ -72,8 +72,10 @@ pub(super) struct Key {
 }
 
 /// Which part of its datagram a fragment is.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Part {
+    /// Identification of the datagram.
+    pub(super) id: u32,
     pub(super) offset: u16,
     /// More fragments follow.
     pub(super) more: bool,

@@ -19,8 +19,8 @@ pub(super) struct Packet {
     pub(super) dst: [u64; 2],
     /// IPv4's identification.
     pub(super) id: Option<u16>,
-    /// Of the fragment at hand, if it is one.
-    fragment_id: u32,
+    /// Which part of the packet this is, if it is a fragment.
+    pub(super) part: Part,
     /// Octets of payload that the header claims; 0 when it leaves that open.
     len: usize,
     /// The header claims more octets than were on the wire: those that are there were taken.
@@ -35,10 +35,10 @@ impl Packet {
         self.len != 0 && !self.badlen
     }
 
-    /// Which datagram a fragment of this packet belongs to. IPv6 has no protocol number that all fragments share.
-    pub(super) fn key(&self, next: IpNumber) -> Key {
-        let protocol = self.id.map(|_| next.0);
-        Key { src: self.src, dst: self.dst, id: self.fragment_id, protocol }
+    /// Which datagram the fragment belongs to. IPv6 has no protocol number that all fragments share.
+    pub(super) fn key(&self) -> Key {
+        let protocol = self.id.map(|_| self.part.next.0);
+        Key { src: self.src, dst: self.dst, id: self.part.id, protocol }
     }
 }
 
@@ -53,33 +53,35 @@ pub(super) fn ipv4<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Re
         return Err(Reject::Malformed);
     }
     let payload = whole.skip(header_len)?;
-    let id = header.identification();
     *packet = Packet {
         src: Endpoint::v4(header.source(), 0).address,
         dst: Endpoint::v4(header.destination(), 0).address,
-        id: Some(id),
-        fragment_id: u32::from(id),
+        id: Some(header.identification()),
+        part: Part::default(),
         len,
         badlen,
         // With a source route the header's destination is only the next one.
         is_summed: len != 0 && !header.options().iter().any(|&octet| matches!(octet, LSRR | SSRR)),
     };
     let next = header.protocol();
-    if header.is_fragmenting_payload() {
-        let part = Part {
-            offset: header.fragments_offset().byte_offset(),
-            more: header.more_fragments(),
-            before: header_len as u16,
-            next,
-        };
-        return Ok((Layer::Fragment(part), payload));
-    }
-    match next {
-        ip_number::TCP => Ok((Layer::Tcp, payload)),
+    let layer = match next {
+        _ if header.is_fragmenting_payload() => {
+            packet.part = Part {
+                id: header.identification().into(),
+                offset: header.fragments_offset().byte_offset(),
+                more: header.more_fragments(),
+                before: header_len as u16,
+                next,
+            };
+            Layer::Fragment
+        }
+        ip_number::TCP => Layer::Tcp,
         // Of the headers that the two versions share, IPv4 has this one.
-        _ if next.is_ipv6_ext_header_value() && next != ip_number::AUTH => Err(Reject::NotTcp),
-        _ => Ok((Layer::Protocol(next), payload)),
-    }
+        ip_number::AUTH => Layer::Protocol(next),
+        _ if next.is_ipv6_ext_header_value() => Layer::Other,
+        _ => Layer::Protocol(next),
+    };
+    Ok((layer, payload))
 }
 
 #[inline]
@@ -93,7 +95,7 @@ pub(super) fn ipv6<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Re
         src: bytemuck::cast(header.source()),
         dst: bytemuck::cast(header.destination()),
         id: None,
-        fragment_id: 0,
+        part: Part::default(),
         len,
         badlen,
         is_summed: len != 0,
@@ -107,6 +109,7 @@ pub(super) fn ipv6<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Re
 
 /// What an IP protocol number stands for: the next extension header, or what the packet is about. Header by header,
 /// because etherparse's walk ends at Mobility, HIP and Shim6 headers, and continues into the data of a later fragment.
+#[cold]
 pub(super) fn protocol<'a>(
     number: IpNumber,
     rest: Rest<'a>,
@@ -119,11 +122,15 @@ pub(super) fn protocol<'a>(
             let (next, payload) = (header.next_header(), rest.skip(header.slice().len())?);
             // An offset of 0 with nothing to follow is a whole packet (RFC 6946).
             if header.is_fragmenting_payload() {
-                packet.fragment_id = header.identification();
-                let (offset, more) = (header.fragment_offset().byte_offset(), header.more_fragments());
-                // The largest packet ends 65,535 octets behind the IPv6 header.
-                let before = packet.len - payload.wire - header.slice().len();
-                return Ok((Layer::Fragment(Part { offset, more, before: before as u16, next }), payload));
+                packet.part = Part {
+                    id: header.identification(),
+                    offset: header.fragment_offset().byte_offset(),
+                    more: header.more_fragments(),
+                    // The largest packet ends 65,535 octets behind the IPv6 header.
+                    before: packet.len.saturating_sub(payload.wire + header.slice().len()) as u16,
+                    next,
+                };
+                return Ok((Layer::Fragment, payload));
             }
             (next, header.slice().len())
         }
@@ -136,7 +143,7 @@ pub(super) fn protocol<'a>(
             packet.is_summed &= !moves_addresses(number, header.payload());
             (header.next_header(), header.slice().len())
         }
-        _ => return Ok((payload(number, tunnels).ok_or(Reject::NotTcp)?, rest)),
+        _ => return Ok((payload(number, tunnels), rest)),
     };
     Ok((Layer::Protocol(next), rest.skip(header_len)?))
 }
@@ -147,23 +154,23 @@ pub(super) fn protocol<'a>(
 pub(super) fn may_hold_tcp(next: IpNumber, tunnels: Tunnels) -> bool {
     matches!(next, ip_number::IPV6_FRAG | ip_number::AUTH)
         || Ipv6RawExtHeaderSlice::header_type_supported(next)
-        || payload(next, tunnels).is_some()
+        || !matches!(payload(next, tunnels), Layer::Other)
 }
 
-/// What a packet is about, unless that is nothing to look into.
-fn payload(number: IpNumber, tunnels: Tunnels) -> Option<Layer> {
-    let layer = match number {
-        ip_number::TCP => return Some(Layer::Tcp),
-        ip_number::UDP => return tunnels.intersects(Tunnels::OVER_UDP).then_some(Layer::Udp),
-        ip_number::IPV4 => Layer::Ipv4,
-        ip_number::IPV6 => Layer::Ipv6,
-        ip_number::GRE => Layer::Gre,
-        ip_number::ETHER_IP => Layer::EtherIp,
-        IpNumber(115) => Layer::L2tp3,
-        ip_number::MPLS_IN_IP => Layer::Mpls,
-        _ => return None,
+/// What a packet is about, as far as that is looked into.
+fn payload(number: IpNumber, tunnels: Tunnels) -> Layer {
+    let (layer, tunnel) = match number {
+        ip_number::TCP => return Layer::Tcp,
+        ip_number::UDP => (Layer::Udp, Tunnels::OVER_UDP),
+        ip_number::IPV4 => (Layer::Ipv4, Tunnels::IPIP),
+        ip_number::IPV6 => (Layer::Ipv6, Tunnels::SIX_IN_4),
+        ip_number::GRE => (Layer::Gre, Tunnels::GRE),
+        ip_number::ETHER_IP => (Layer::EtherIp, Tunnels::ETHERIP),
+        IpNumber(115) => (Layer::L2tp3, Tunnels::L2TP),
+        ip_number::MPLS_IN_IP => (Layer::Mpls, Tunnels::MPLS),
+        _ => return Layer::Other,
     };
-    tunnels.intersects(Tunnels::of_protocol(number.0)).then_some(layer)
+    if tunnels.intersects(tunnel) { layer } else { Layer::Other }
 }
 
 /// Whether an extension header says that the addresses which a checksum is computed from are others than those in the IPv6

@@ -3,15 +3,13 @@
 use agent_common::frame::LinkType;
 use etherparse::IpNumber;
 
-use super::fragments::Part;
-
 /// What the next octet belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Layer {
     // Below IP: link.rs.
     Ethernet,
-    /// Whatever this Ethernet type stands for.
-    EtherType(u16),
+    Vlan,
+    CiscoMetadata,
     Llc,
     Sll,
     Sll2,
@@ -32,7 +30,7 @@ pub(super) enum Layer {
     /// Whatever this IP protocol number stands for.
     Protocol(IpNumber),
     /// A part of an IP datagram, whose other fragments are or were in other frames.
-    Fragment(Part),
+    Fragment,
 
     // What has frames or packets inside: tunnel.rs.
     Udp,
@@ -51,6 +49,8 @@ pub(super) enum Layer {
     EtherIp,
 
     Tcp,
+    /// Nothing that leads to TCP.
+    Other,
 }
 
 impl Layer {
@@ -73,6 +73,20 @@ impl Layer {
         })
     }
 
+    #[inline]
+    pub(super) fn of_ether_type(number: u16) -> Self {
+        match number {
+            ether_type::IPV4 => Self::Ipv4,
+            ether_type::IPV6 => Self::Ipv6,
+            ether_type::VLAN | ether_type::SERVICE_VLAN | ether_type::OLD_SERVICE_VLAN => Self::Vlan,
+            ether_type::MPLS | ether_type::MPLS_UPSTREAM => Self::Mpls,
+            ether_type::PPPOE_SESSION => Self::Pppoe,
+            ether_type::CISCO_METADATA => Self::CiscoMetadata,
+            ..ether_type::FIRST => Self::Llc,
+            _ => Self::Other,
+        }
+    }
+
     /// By address family, of which no system has one above 65,535: that one is byte-swapped. `AF_INET6` differs between
     /// Linux, NetBSD and OpenBSD, FreeBSD, and macOS.
     pub(super) fn family(octets: [u8; 4]) -> Option<Self> {
@@ -82,5 +96,25 @@ impl Layer {
             10 | 24 | 28 | 30 => Some(Self::Ipv6),
             _ => None,
         }
+    }
+}
+
+/// Numbers of the IEEE registry.
+pub(super) mod ether_type {
+    /// Below this it is a length (IEEE 802.3 clause 3.2.6).
+    pub(in crate::decode) const FIRST: u16 = 0x0600;
+    pub(in crate::decode) const IPV4: u16 = 0x0800;
+    pub(in crate::decode) const VLAN: u16 = 0x8100;
+    pub(in crate::decode) const IPV6: u16 = 0x86dd;
+    pub(in crate::decode) const MPLS: u16 = 0x8847;
+    pub(in crate::decode) const MPLS_UPSTREAM: u16 = 0x8848;
+    pub(in crate::decode) const PPPOE_SESSION: u16 = 0x8864;
+    pub(in crate::decode) const SERVICE_VLAN: u16 = 0x88a8;
+    pub(in crate::decode) const CISCO_METADATA: u16 = 0x8909;
+    /// Before 802.1ad had a number of its own.
+    pub(in crate::decode) const OLD_SERVICE_VLAN: u16 = 0x9100;
+
+    pub(in crate::decode) fn is_likely(number: u16) -> bool {
+        matches!(number, IPV4 | IPV6 | VLAN | SERVICE_VLAN | OLD_SERVICE_VLAN | PPPOE_SESSION)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use agent_common::frame::LinkType;
 
-use super::{Layer, Reject, Rest};
+use super::{Layer, Reject, Rest, layer::ether_type};
 
 /// Whether frames of this link type can be decoded.
 pub fn supported(link_type: LinkType) -> bool {
@@ -29,34 +29,26 @@ impl fmt::Display for Name {
 }
 
 /// Removes one header below IP; the outermost VLAN id among them stays in `vlan`.
-#[inline]
+#[inline(always)]
 pub(super) fn strip<'a>(layer: Layer, mut rest: Rest<'a>, vlan: &mut Option<u16>) -> Result<(Layer, Rest<'a>), Reject> {
     let (next, header_len) = match layer {
-        Layer::Ethernet => (Layer::EtherType(rest.u16(12)?), 14),
-        Layer::EtherType(number) => match number {
-            ether_type::IPV4 => (Layer::Ipv4, 0),
-            ether_type::IPV6 => (Layer::Ipv6, 0),
-            ether_type::VLAN | ether_type::SERVICE_VLAN | ether_type::OLD_SERVICE_VLAN => {
-                *vlan = vlan.or(Some(rest.u16(0)? & VLAN_ID));
-                (Layer::EtherType(rest.u16(2)?), 4)
-            }
-            ether_type::MPLS | ether_type::MPLS_UPSTREAM => (Layer::Mpls, 0),
-            ether_type::PPPOE_SESSION => (Layer::Pppoe, 0),
-            // Version, length, one option with the security group tag; then the frame's own type.
-            ether_type::CISCO_METADATA => (Layer::EtherType(rest.u16(6)?), 8),
-            ..ether_type::FIRST => (Layer::Llc, 0),
-            _ => return Err(Reject::NotTcp),
-        },
+        Layer::Ethernet => (Layer::of_ether_type(rest.u16(12)?), 14),
+        Layer::Vlan => {
+            *vlan = vlan.or(Some(rest.u16(0)? & VLAN_ID));
+            (Layer::of_ether_type(rest.u16(2)?), 4)
+        }
+        // Version, length, one option with the security group tag; then the frame's own type.
+        Layer::CiscoMetadata => (Layer::of_ether_type(rest.u16(6)?), 8),
         // SNAP in unnumbered information, with the OUI of RFC 1042 or of IEEE 802.1H.
         Layer::Llc => match rest.array(0)? {
             [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x00 | 0xf8, high, low] => {
-                (Layer::EtherType(u16::from_be_bytes([high, low])), 8)
+                (Layer::of_ether_type(u16::from_be_bytes([high, low])), 8)
             }
             _ => return Err(Reject::NotTcp),
         },
-        Layer::Sll => (Layer::EtherType(rest.u16(14)?), 16),
-        Layer::Sll2 => (Layer::EtherType(rest.u16(0)?), 20),
-        Layer::CiscoHdlc => (Layer::EtherType(rest.u16(2)?), 4),
+        Layer::Sll => (Layer::of_ether_type(rest.u16(14)?), 16),
+        Layer::Sll2 => (Layer::of_ether_type(rest.u16(0)?), 20),
+        Layer::CiscoHdlc => (Layer::of_ether_type(rest.u16(2)?), 4),
         Layer::Family => (Layer::family(rest.array(0)?).ok_or(Reject::NotTcp)?, 4),
         Layer::Nflog => {
             rest = nflog(rest)?;
@@ -128,25 +120,6 @@ fn nflog(rest: Rest<'_>) -> Result<Rest<'_>, Reject> {
             return rest.truncate(len).skip(4);
         }
         rest = rest.skip(len.next_multiple_of(4))?;
-    }
-}
-
-mod ether_type {
-    /// Below this it is a length (IEEE 802.3 clause 3.2.6).
-    pub(super) const FIRST: u16 = 0x0600;
-    pub(super) const IPV4: u16 = 0x0800;
-    pub(super) const VLAN: u16 = 0x8100;
-    pub(super) const IPV6: u16 = 0x86dd;
-    pub(super) const MPLS: u16 = 0x8847;
-    pub(super) const MPLS_UPSTREAM: u16 = 0x8848;
-    pub(super) const PPPOE_SESSION: u16 = 0x8864;
-    pub(super) const SERVICE_VLAN: u16 = 0x88a8;
-    pub(super) const CISCO_METADATA: u16 = 0x8909;
-    /// Before 802.1ad had a number of its own.
-    pub(super) const OLD_SERVICE_VLAN: u16 = 0x9100;
-
-    pub(super) fn is_likely(number: u16) -> bool {
-        matches!(number, IPV4 | IPV6 | VLAN | SERVICE_VLAN | OLD_SERVICE_VLAN | PPPOE_SESSION)
     }
 }
 

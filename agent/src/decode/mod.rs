@@ -89,42 +89,45 @@ impl Decoder {
         let mut packet = Packet::default();
         let mut unwrapped = false;
         for _ in 0..LAYERS_MAX {
-            (layer, rest) = match layer {
-                Layer::Tcp => {
-                    let origin = Origin { vlan, ..frame.origin };
-                    let verify = config.verify_checksum && !origin.checksum_partial;
-                    let mut decoded = decode_tcp(frame.timestamp, &packet, rest, origin)?;
-                    decoded.bad_checksum = verify && checksum::is_bad(&packet, rest);
-                    decoded.unwrapped = unwrapped;
-                    return Ok(decoded);
+            match layer {
+                Layer::Ipv4 => (layer, rest) = ip::ipv4(rest, &mut packet)?,
+                Layer::Ipv6 => (layer, rest) = ip::ipv6(rest, &mut packet)?,
+                Layer::Protocol(number) => {
+                    (layer, rest) = ip::protocol(number, rest, &mut packet, config.tunnels)?;
+                    unwrapped |= !matches!(layer, Layer::Tcp | Layer::Protocol(_) | Layer::Fragment);
                 }
-                Layer::Ipv4 => ip::ipv4(rest, &mut packet)?,
-                Layer::Ipv6 => ip::ipv6(rest, &mut packet)?,
-                Layer::Protocol(number) => ip::protocol(number, rest, &mut packet, config.tunnels)?,
-                Layer::Fragment(part) => {
-                    if !ip::may_hold_tcp(part.next, config.tunnels) {
-                        return Err(Reject::NotTcp);
+                Layer::Fragment => {
+                    if packet.part.offset == 0 && packet.part.next == ip_number::TCP {
+                        let first = segment(frame.timestamp, &packet, rest, Origin { vlan, ..frame.origin });
+                        *begun = first.ok().map(|first| Segment { payload: &[], ..first });
                     }
-                    if !packet.has_sure_end() {
-                        return Err(Reject::Malformed);
-                    }
-                    if part.offset == 0 && part.next == ip_number::TCP {
-                        let first = decode_tcp(frame.timestamp, &packet, rest, Origin { vlan, ..frame.origin });
-                        *begun = first.ok().map(|first| Segment { payload: &[], ..first.segment });
-                    }
-                    let Whole { next, bytes, wire } =
-                        fragments.insert(frame.timestamp, packet.key(part.next), part, rest)?;
                     let place = wholes.next().ok_or(Reject::Malformed)?;
-                    *place = bytes;
+                    (layer, rest) = put_together(fragments, frame.timestamp, &packet, rest, config.tunnels, place)?;
                     unwrapped = true;
-                    (Layer::Protocol(next), Rest { bytes: place, wire })
                 }
-                _ if layer.is_tunnel() => {
-                    unwrapped = true;
-                    tunnel::enter(layer, rest, config.tunnels)?
-                }
-                _ => link::strip(layer, rest, &mut vlan)?,
-            };
+                Layer::Udp
+                | Layer::Vxlan
+                | Layer::VxlanGpe
+                | Layer::Geneve
+                | Layer::Gre
+                | Layer::Erspan2
+                | Layer::Erspan3
+                | Layer::Wccp
+                | Layer::Nsh
+                | Layer::L2tp
+                | Layer::L2tp3
+                | Layer::Gtp
+                | Layer::Teredo
+                | Layer::EtherIp => (layer, rest) = tunnel::enter(layer, rest, config.tunnels)?,
+                _ => (layer, rest) = link::strip(layer, rest, &mut vlan)?,
+            }
+            if let Layer::Tcp = layer {
+                let origin = Origin { vlan, ..frame.origin };
+                let segment = segment(frame.timestamp, &packet, rest, origin)?;
+                let verify = config.verify_checksum && !origin.checksum_partial;
+                let bad_checksum = verify && checksum::is_bad(&packet, rest);
+                return Ok(Decoded { segment, badlen: packet.badlen, bad_checksum, unwrapped });
+            }
         }
         Err(Reject::Malformed)
     }
@@ -150,13 +153,29 @@ impl Decoder {
     }
 }
 
-#[inline]
-fn decode_tcp<'a>(
-    timestamp: Timestamp,
+/// Takes in a fragment; the last one that was missing leads on, into what was put together in `place`.
+#[cold]
+fn put_together<'a>(
+    fragments: &mut Fragments,
+    now: Timestamp,
     packet: &Packet,
-    rest: Rest<'a>,
-    origin: Origin,
-) -> Result<Decoded<'a>, Reject> {
+    rest: Rest<'_>,
+    tunnels: Tunnels,
+    place: &'a mut Vec<u8>,
+) -> Result<(Layer, Rest<'a>), Reject> {
+    if !ip::may_hold_tcp(packet.part.next, tunnels) {
+        return Err(Reject::NotTcp);
+    }
+    if !packet.has_sure_end() {
+        return Err(Reject::Malformed);
+    }
+    let Whole { next, bytes, wire } = fragments.insert(now, packet.key(), packet.part, rest)?;
+    *place = bytes;
+    Ok((Layer::Protocol(next), Rest { bytes: place, wire }))
+}
+
+#[inline]
+fn segment<'a>(timestamp: Timestamp, packet: &Packet, rest: Rest<'a>, origin: Origin) -> Result<Segment<'a>, Reject> {
     let tcp = tcp::Header::read(rest)?;
     // A length that lies may even have cost the last options; ports, flags and sequence number are worth having.
     if tcp.len > rest.wire && !packet.badlen {
@@ -164,25 +183,20 @@ fn decode_tcp<'a>(
     }
     let payload = rest.bytes.get(tcp.len..).unwrap_or_default();
     let missing = rest.wire.saturating_sub(tcp.len + payload.len());
-    Ok(Decoded {
-        segment: Segment {
-            timestamp,
-            src: Endpoint { address: packet.src, port: tcp.src_port },
-            dst: Endpoint { address: packet.dst, port: tcp.dst_port },
-            seq: tcp.seq,
-            ack: tcp.ack,
-            flags: tcp.flags,
-            window: tcp.window,
-            window_scale: tcp.options.window_scale,
-            mss: tcp.options.mss,
-            ip_id: packet.id,
-            payload,
-            missing: u32::try_from(missing).map_err(|_| Reject::Malformed)?,
-            origin,
-        },
-        badlen: packet.badlen,
-        bad_checksum: false,
-        unwrapped: false,
+    Ok(Segment {
+        timestamp,
+        src: Endpoint { address: packet.src, port: tcp.src_port },
+        dst: Endpoint { address: packet.dst, port: tcp.dst_port },
+        seq: tcp.seq,
+        ack: tcp.ack,
+        flags: tcp.flags,
+        window: tcp.window,
+        window_scale: tcp.options.window_scale,
+        mss: tcp.options.mss,
+        ip_id: packet.id,
+        payload,
+        missing: u32::try_from(missing).map_err(|_| Reject::Malformed)?,
+        origin,
     })
 }
 

@@ -54,6 +54,7 @@ pub(super) struct Options {
 impl Options {
     /// Not by etherparse's iterator, which ends at the first option it does not know: Fast Open, Multipath TCP and MD5 may
     /// all precede these. Of two the first counts.
+    #[cold]
     fn read(mut octets: &[u8]) -> Self {
         let mut options = Self::default();
         loop {

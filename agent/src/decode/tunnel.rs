@@ -6,29 +6,6 @@ use etherparse::{Ipv4HeaderSlice, Ipv6HeaderSlice};
 
 use super::{Layer, Reject, Rest};
 
-impl Layer {
-    /// Whether what is inside is not what the frame is addressed to.
-    pub(super) fn is_tunnel(self) -> bool {
-        matches!(
-            self,
-            Self::Udp
-                | Self::Vxlan
-                | Self::VxlanGpe
-                | Self::Geneve
-                | Self::Gre
-                | Self::Erspan2
-                | Self::Erspan3
-                | Self::Wccp
-                | Self::Nsh
-                | Self::L2tp
-                | Self::L2tp3
-                | Self::Gtp
-                | Self::Teredo
-                | Self::EtherIp
-        )
-    }
-}
-
 /// Removes the header of a tunnel.
 #[cold]
 pub(super) fn enter(layer: Layer, rest: Rest<'_>, tunnels: Tunnels) -> Result<(Layer, Rest<'_>), Reject> {
@@ -164,7 +141,7 @@ fn payload_type(kind: u16) -> Layer {
         PPP => Layer::Ppp,
         WCCP => Layer::Wccp,
         NSH => Layer::Nsh,
-        _ => Layer::EtherType(kind),
+        _ => Layer::of_ether_type(kind),
     }
 }
 

@@ -135,7 +135,7 @@ impl Hasher {
     }
 
     fn hash(&self, a: Endpoint, b: Endpoint, place: u32) -> u64 {
-        let head = Head { src: a.address, dst: b.address, src_port: a.port, dst_port: b.port, fragment: false };
+        let head = Head { src: a.address, dst: b.address, src_port: a.port, dst_port: b.port, ..Head::default() };
         let hash = (u64::from(self.keys[0].hash(&head)) << 32) | u64::from(self.keys[1].hash(&head));
         // An odd factor: different places never make one hash of the same endpoints.
         hash.wrapping_add(u64::from(place).wrapping_mul(0x9e37_79b9_7f4a_7c15))

@@ -432,7 +432,7 @@ fn errors() {
     let other = ng().interface(105, 0, |options| options).packet(0, 1, 3, b"two");
     assert_eq!(read(&other.bytes).1, None);
     let other = other.packet(1, 1, 3, b"two").packet(0, 1, 3, b"one").packet(1, 1, 3, b"two");
-    let left_out = "read x.pcap: link type 105 (IEEE802_11) is not supported (2 frames were left out)";
+    let left_out = "read x.pcap: link type 105 (IEEE802_11) is not supported (frames left out: 2)";
     check_error(&other.bytes, 3, left_out);
     // Damage is told first.
     let damaged = Temporary::new(&other.octets(&[0]).bytes);

@@ -54,7 +54,7 @@ impl Merge {
             errors: Vec::new(),
         };
         for (index, path) in paths.iter().enumerate() {
-            let error = |cause| Err(Error { path: path.clone(), cause });
+            let error = |cause| Err(Error { path: name(path).to_owned(), cause });
             if is_standard_input(path) && paths.iter().take(index).any(|path| is_standard_input(path)) {
                 return error(Cause::NamedTwice);
             }
@@ -122,8 +122,13 @@ impl Merge {
     /// The source whose turn it is. Its reader has a frame.
     #[inline]
     fn advance(&mut self) -> Option<usize> {
-        let current = self.current.take();
-        let mut candidate = current.and_then(|index| Some((self.peek(index)?, index)));
+        let mut candidate = None;
+        if let Some(index) = self.current.take() {
+            candidate = self.peek(index).map(|time| (time, index));
+            if self.waiting.is_empty() && candidate.is_some() {
+                return Some(index);
+            }
+        }
         loop {
             let waiting = self.waiting.peek().map(|Reverse(first)| *first);
             match (candidate, waiting) {
@@ -212,15 +217,19 @@ fn open(path: &Path) -> Result<Reader, Error> {
     if !is_standard_input(path) {
         return Reader::open(path);
     }
-    let path = PathBuf::from("standard input");
     if stdin().is_terminal() {
-        return Err(Error { path, cause: Cause::Terminal });
+        return Err(Error { path: name(path).to_owned(), cause: Cause::Terminal });
     }
-    Reader::from_read(path, stdin())
+    Reader::from_read(name(path), stdin())
 }
 
 fn is_standard_input(path: &Path) -> bool {
     path == Path::new("-")
+}
+
+/// What errors call it.
+fn name(path: &Path) -> &Path {
+    if is_standard_input(path) { Path::new("standard input") } else { path }
 }
 
 /// Most files that are open at a time, of all readers: 256 MiB of blocks.

@@ -43,7 +43,7 @@ impl Reader {
         let path = path.as_ref();
         let open = || File::open(path).and_then(|file| Ok((file.metadata()?, file)));
         let (metadata, file) = open().map_err(|e| Error { path: path.to_owned(), cause: Cause::Io(e) })?;
-        let size = metadata.is_file().then(|| metadata.len());
+        let size = metadata.is_file().then_some(metadata.len());
         Ok(Self { size, ..Self::from_read(path, file)? })
     }
 
@@ -62,11 +62,8 @@ impl Reader {
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
     #[inline]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
-        let record = match self.next.take() {
-            Some(record) => Some(record),
-            None => self.find()?,
-        };
-        Ok(record.map(|record| Frame {
+        self.peek()?;
+        Ok(self.next.take().map(|record| Frame {
             timestamp: record.timestamp,
             len: record.len,
             bytes: self.input.bytes(record.bytes),

@@ -38,7 +38,7 @@ fn a_fifo_gives_the_same_output() {
     let file = fs::read(Recording::path()).unwrap();
     let outcome = thread::scope(|scope| {
         let writer = scope.spawn(|| fs::write(&fifo, file));
-        let outcome = folder.replay(&[fifo.clone()], &[]);
+        let outcome = folder.replay(std::slice::from_ref(&fifo), &[]);
         writer.join().unwrap().unwrap();
         outcome
     });
@@ -59,19 +59,19 @@ fn standard_input_cut_short_gives_all_before_the_cut() {
 #[test]
 fn what_cannot_be_read_so_is_one_line_and_nothing_is_written() {
     let file = fs::read(Recording::path()).unwrap();
-    let cases: [(&[u8], &[&str], &[&str], i32, &str); 4] = [
-        (b"", &["-"], &[], 1, "read standard input: empty"),
-        (b"tcpdump: eth7: No such device exists", &["-"], &[], 1, "read standard input: neither"),
-        (&file, &["-", "-"], &[], 2, "named twice"),
-        (&file, &["-"], &["--shards", "2"], 2, "--shards 1"),
-    ];
-    for (input, files, args, status, why) in cases {
+    let check = |input: &[u8], files: &[&str], args: &[&str], status, why: &str| {
         let files: Vec<_> = files.iter().map(PathBuf::from).collect();
         let outcome = Folder::new().replay_with_input(input, &files, args);
         assert_eq!((outcome.status, outcome.stderr.lines().count()), (status, 1), "{}", outcome.stderr);
         assert!(outcome.stderr.contains(why), "{}", outcome.stderr);
         assert!(outcome.closed.is_empty() && outcome.files.is_empty());
-    }
+    };
+    check(b"", &["-"], &[], 1, "read standard input: empty");
+    check(b"tcpdump: eth7: No such device exists", &["-"], &[], 1, "read standard input: neither");
+    check(&file, &["-", "-"], &[], 2, "read standard input: it was named twice");
+    check(&file, &["-"], &["--shards", "2"], 2, "read standard input: it can be read once");
+    // The other end of the pipe, by another name.
+    check(&file, &["/dev/stdin"], &["--shards", "2"], 2, "read /dev/stdin: it can be read once");
 }
 
 fn assert_same(outcome: &Outcome) {

@@ -42,7 +42,7 @@ pub enum Command {
     /// Capture from interfaces until interrupted (needs root, or CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON)
     #[command(after_help = CAPTURE_EXAMPLES)]
     Capture(Capture),
-    /// Read pcap and pcapng files instead, with the same filters and the same output
+    /// Read pcap and pcapng files instead, also compressed ones, with the same filters and the same output
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
     /// List interfaces, what is attached to them, and where a capture would attach
@@ -64,10 +64,13 @@ command line is wrong.";
 
 const REPLAY_EXAMPLES: &str = "\
 Examples:
-  xdpflow replay capture.pcap -o out
-  xdpflow replay day1.pcapng day2.pcapng --host 2001:db8::7 -o out
+  xdpflow replay capture.pcap.gz -o out
+  xdpflow replay tap-a.pcap tap-b.pcapng --host 2001:db8::7 -o out
+                                                       two captures as one, in the order of time
   xdpflow replay capture.pcap --gaps zero --shards 2 -o out
+  xzcat capture.pcap.xz | xdpflow replay - -o out      from standard input
 
+Files are pcap or pcapng, as they are or compressed with gzip or zstd. Of a damaged file what can be read is delivered.
 Values of one flag are alternatives; different flags must all hold. A host, net or port may be at either end.
 The exit status is 0 when every frame and every byte is accounted for, 1 when not or after an error, 2 when the command line
 is wrong or the link type of a file is not supported.";
@@ -106,11 +109,11 @@ pub struct Capture {
 
 #[derive(Args, Debug)]
 pub struct Replay {
-    /// Capture files, read one after the other
+    /// Capture files, merged by time; `-` is standard input
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
-    /// Threads, each of which reads all files; at most 64
+    /// Threads, each of which reads all files, and so none that can be read once; at most 64
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=64))]
     pub shards: u32,
 

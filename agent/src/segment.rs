@@ -34,7 +34,8 @@ pub struct Segment<'a> {
 /// Where a frame was seen, and how.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Origin {
-    /// Place of the interface among the `-i` flags, or of the interface in a capture file.
+    /// Place of the interface among the `-i` flags, or in the capture file; among all of several files, in the order of the
+    /// first frames.
     pub interface: u16,
     /// Outermost VLAN id.
     pub vlan: Option<u16>,

@@ -20,12 +20,14 @@ pub(super) struct Decompressor {
     produced: u64,
     /// How many of them before the piece that is being read.
     before: u64,
+    /// Found behind octets that were still to be given out.
+    fault: Option<Fault>,
 }
 
 impl Decompressor {
     pub(super) fn new(codec: Codec, read: Box<dyn Read + Send>) -> Self {
         let read = BufReader::with_capacity(BLOCK_LEN, read);
-        Self { read, codec, between: true, consumed: 0, produced: 0, before: 0 }
+        Self { read, codec, between: true, consumed: 0, produced: 0, before: 0, fault: None }
     }
 
     pub(super) fn consumed(&self) -> u64 {
@@ -35,6 +37,9 @@ impl Decompressor {
     /// Fills `output` or a part of it; nothing at the end of the file.
     pub(super) fn read(&mut self, output: &mut [u8]) -> Result<usize, Cause> {
         loop {
+            if let Some(fault) = self.fault.take() {
+                return Err(self.cause(fault));
+            }
             let input = match self.read.fill_buf() {
                 Ok(input) => input,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -58,30 +63,33 @@ impl Decompressor {
             self.read.consume(consumed);
             self.consumed += consumed as u64;
             self.produced += produced as u64;
-            let with = self.codec.name();
-            let offset = Offset { octets: self.produced, decompressed: true };
             match state {
+                Ok(State::Under) if consumed == 0 && produced == 0 => self.fault = Some(Fault::CutShort),
+                Ok(State::Under) => {}
                 Ok(State::Ended) => self.between = true,
-                // Of an error, the next step tells again.
-                Ok(State::Under) | Err(_) if produced > 0 => {}
-                Ok(State::Under) if consumed > 0 => {}
-                Ok(State::Under) => return Err(Cause::CompressedCutShort { with, offset }),
-                Err(Fault::Window) => return Err(Cause::WindowTooLarge { with, offset }),
-                Err(Fault::Damage(_)) if self.produced == self.before && self.before > 0 => {
-                    return Err(Cause::Trailing { with, offset });
-                }
-                Err(Fault::Damage(why)) => return Err(Cause::CompressedDamaged { with, offset, why }),
+                Err(fault) => self.fault = Some(fault),
             }
             if produced > 0 {
                 return Ok(produced);
             }
         }
     }
+
+    fn cause(&self, fault: Fault) -> Cause {
+        let with = self.codec.name();
+        let offset = Offset { octets: self.produced, decompressed: true };
+        match fault {
+            Fault::CutShort => Cause::CompressedCutShort { with, offset },
+            Fault::Window => Cause::WindowTooLarge { with, offset },
+            Fault::Damage(_) if self.before > 0 && self.before == self.produced => Cause::Trailing { with, offset },
+            Fault::Damage(why) => Cause::CompressedDamaged { with, offset, why },
+        }
+    }
 }
 
 pub(super) enum Codec {
     Gzip(Decompress),
-    /// `wanted` is how much it takes to get on by a block. With more in one call, blocks in front of damage are lost.
+    /// `wanted` is how much it takes to decode a block and to read the header of the next.
     Zstd {
         context: DCtx<'static>,
         wanted: usize,
@@ -101,6 +109,8 @@ enum State {
 }
 
 enum Fault {
+    /// There is no more input.
+    CutShort,
     Damage(String),
     /// Nothing is wrong, it only takes more memory than it is given.
     Window,
@@ -158,7 +168,9 @@ impl Codec {
                 }
             }
             Self::Zstd { context, wanted } => {
-                let mut input = InBuffer::around(input.get(..*wanted).unwrap_or(input));
+                // A call that fails gives nothing out. So each gets a block without the header of the next, or a header.
+                let block = wanted.checked_sub(ZSTD_BLOCK_HEADER_LEN).filter(|&len| len > 0).unwrap_or(*wanted);
+                let mut input = InBuffer::around(input.get(..block).unwrap_or(input));
                 let mut output = OutBuffer::around(output);
                 let state = match context.decompress_stream(&mut output, &mut input) {
                     Ok(0) => Ok(State::Ended),
@@ -176,11 +188,13 @@ impl Codec {
 }
 
 /// Compressed octets are read in blocks of this size.
-const BLOCK_LEN: usize = 64 * 1024;
+const BLOCK_LEN: usize = 128 * 1024;
 /// The only one there is: 32 KiB.
 const GZIP_WINDOW_LOG: u8 = 15;
 /// 128 MiB, which zstd(1) also takes without being asked to.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 const WINDOW_TOO_LARGE: usize = (ZSTD_ErrorCode::ZSTD_error_frameParameter_windowTooLarge as usize).wrapping_neg();
+/// RFC 8878 section 3.1.1.2.
+const ZSTD_BLOCK_HEADER_LEN: usize = 3;
 /// Octets of a frame from which its header's length is known (RFC 8878 section 3.1.1).
 const ZSTD_WANTED_FIRST: usize = 5;

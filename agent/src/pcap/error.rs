@@ -129,7 +129,7 @@ impl fmt::Display for Cause {
             }
             Self::LeftOut { link_type, frames } => {
                 let name = decode::Name(link_type);
-                write!(f, "link type {name} is not supported ({frames} frames were left out)")
+                write!(f, "link type {name} is not supported (frames left out: {frames})")
             }
             Self::CutShort { what, offset, has, needs } => {
                 write!(f, "{what} at {offset} ends after {has} of {needs} octets (the file is cut short)")

@@ -54,7 +54,7 @@ impl Merge {
             errors: Vec::new(),
         };
         for (index, path) in paths.iter().enumerate() {
-            let error = |cause| Err(Error { path: path.clone(), cause });
+            let error = |cause| Err(Error { path: name(path).to_owned(), cause });
             if is_standard_input(path) && paths.iter().take(index).any(|path| is_standard_input(path)) {
                 return error(Cause::NamedTwice);
             }
@@ -122,8 +122,13 @@ impl Merge {
     /// The source whose turn it is. Its reader has a frame.
     #[inline]
     fn advance(&mut self) -> Option<usize> {
-        let current = self.current.take();
-        let mut candidate = current.and_then(|index| Some((self.peek(index)?, index)));
+        let mut candidate = None;
+        if let Some(index) = self.current.take() {
+            candidate = self.peek(index).map(|time| (time, index));
+            if self.waiting.is_empty() && candidate.is_some() {
+                return Some(index);
+            }
+        }
         loop {
             let waiting = self.waiting.peek().map(|Reverse(first)| *first);
             match (candidate, waiting) {
@@ -212,16 +217,124 @@ fn open(path: &Path) -> Result<Reader, Error> {
     if !is_standard_input(path) {
         return Reader::open(path);
     }
-    let path = PathBuf::from("standard input");
     if stdin().is_terminal() {
-        return Err(Error { path, cause: Cause::Terminal });
+        return Err(Error { path: name(path).to_owned(), cause: Cause::Terminal });
     }
-    Reader::from_read(path, stdin())
+    Reader::from_read(name(path), stdin())
 }
 
 fn is_standard_input(path: &Path) -> bool {
     path == Path::new("-")
 }
 
+/// What errors call it.
+fn name(path: &Path) -> &Path {
+    if is_standard_input(path) { Path::new("standard input") } else { path }
+}
+
 /// Most files that are open at a time, of all readers: 256 MiB of blocks.
 const OPEN_MAX: usize = 1_024;
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            input::ByteOrder,
+            tests::{Temporary, Writer},
+        },
+        *,
+    };
+
+    /// A file with a frame at each of `seconds`. What is in the frames is the file's `name` and their number.
+    fn file(name: u8, seconds: &[u32]) -> Temporary {
+        let file = Writer::new(ByteOrder::Little).file_header(0xa1b2_c3d4, 1);
+        let frames = (0..).zip(seconds);
+        Temporary::new(&frames.fold(file, |file, (number, &at)| file.record(at, 0, 2, &[name, number])).bytes)
+    }
+
+    fn paths(files: &[Temporary]) -> Vec<PathBuf> {
+        files.iter().map(|file| file.0.clone()).collect()
+    }
+
+    /// Time and content of every frame.
+    fn drain(merge: &mut Merge) -> Vec<(u32, [u8; 2])> {
+        let mut frames = Vec::new();
+        while let Some(frame) = merge.next() {
+            frames.push(((frame.timestamp.0 / 1_000_000_000) as u32, frame.bytes.try_into().unwrap()));
+        }
+        frames
+    }
+
+    #[test]
+    fn frames_are_in_the_order_of_their_timestamps() {
+        type Case<'a> = (&'a [&'a [u32]], &'a [(u32, [u8; 2])]);
+        let cases: [Case<'_>; 7] = [
+            (&[&[1, 2]], &[(1, [0, 0]), (2, [0, 1])]),
+            (&[&[]], &[]),
+            (&[&[3, 4], &[], &[1, 2]], &[(1, [2, 0]), (2, [2, 1]), (3, [0, 0]), (4, [0, 1])]),
+            (&[&[1, 4], &[2, 3, 5]], &[(1, [0, 0]), (2, [1, 0]), (3, [1, 1]), (4, [0, 1]), (5, [1, 2])]),
+            // Of equal times the file that was given first is first.
+            (&[&[1, 1], &[1, 2], &[1]], &[(1, [0, 0]), (1, [0, 1]), (1, [1, 0]), (1, [2, 0]), (2, [1, 1])]),
+            // The order within a file stands, whatever its clock did.
+            (&[&[5, 2, 9]], &[(5, [0, 0]), (2, [0, 1]), (9, [0, 2])]),
+            (
+                &[&[5, 2, 9], &[3, 6, 1]],
+                &[(3, [1, 0]), (5, [0, 0]), (2, [0, 1]), (6, [1, 1]), (1, [1, 2]), (9, [0, 2])],
+            ),
+        ];
+        for (times, expected) in cases {
+            let files: Vec<_> = (0..).zip(times).map(|(name, times)| file(name, times)).collect();
+            let size: u64 = files.iter().map(|file| file.0.metadata().unwrap().len()).sum();
+            for merge in &mut Merge::open(&paths(&files), 2).unwrap() {
+                assert_eq!(drain(merge), expected, "{times:?}");
+                assert!(merge.next().is_none() && merge.errors.is_empty());
+                // What has no frame need not be opened again.
+                let empty = times.iter().filter(|times| times.is_empty()).count() as u64;
+                assert_eq!((merge.position(), merge.open), (size - 24 * empty, 0));
+            }
+        }
+    }
+
+    #[test]
+    fn a_rotated_capture_is_open_one_file_at_a_time() {
+        let mut files: Vec<_> =
+            (0..=u8::MAX).map(|name| file(name, &[2 * u32::from(name), 2 * u32::from(name) + 1])).collect();
+        files.reverse();
+        let [merge] = &mut Merge::open(&paths(&files), 1).unwrap()[..] else { panic!() };
+        merge.open_max = 1;
+        let frames = (0..512).map(|at| (at, [(at / 2) as u8, (at % 2) as u8]));
+        assert!(drain(merge).into_iter().eq(frames));
+        assert!(merge.errors.is_empty(), "{:?}", merge.errors);
+    }
+
+    #[test]
+    fn files_too_many_at_a_time_are_named_and_the_others_are_read() {
+        let files = [file(0, &[1, 9]), file(1, &[2, 8]), file(2, &[3, 7]), file(3, &[10])];
+        let [merge] = &mut Merge::open(&paths(&files), 1).unwrap()[..] else { panic!() };
+        merge.open_max = 2;
+        assert_eq!(drain(merge), [(1, [0, 0]), (2, [1, 0]), (8, [1, 1]), (9, [0, 1]), (10, [3, 0])]);
+        let [Error { path, cause: Cause::TooManyOpen(2) }] = &merge.errors[..] else { panic!("{:?}", merge.errors) };
+        assert_eq!(*path, files[2].0);
+    }
+
+    #[test]
+    fn interfaces_of_different_files_are_different() {
+        let ng = |times: &[(u32, u64)]| {
+            let file = Writer::new(ByteOrder::Big).section().interface(1, 0, |it| it).interface(1, 0, |it| it);
+            let packets = times.iter().fold(file, |file, &(on, at)| file.packet(on, at, 1, b"x"));
+            Temporary::new(&packets.bytes)
+        };
+        let files = [ng(&[(1, 1), (0, 4), (1, 5)]), file(0, &[0, 1]), ng(&[(0, 2), (1, 3), (0, 6)])];
+        let numbers = |files: &[Temporary]| {
+            let [merge] = &mut Merge::open(&paths(files), 1).unwrap()[..] else { panic!() };
+            let mut numbers = Vec::new();
+            while let Some(frame) = merge.next() {
+                numbers.push(frame.origin.interface);
+            }
+            numbers
+        };
+        // The frames of the second file are the first and the last ones.
+        assert_eq!(numbers(&files), [0, 1, 2, 3, 4, 1, 2, 0]);
+        assert_eq!(numbers(&files[..1]), [1, 0, 1]);
+    }
+}

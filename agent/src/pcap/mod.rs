@@ -62,11 +62,8 @@ impl Reader {
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
     #[inline]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
-        let record = match self.next.take() {
-            Some(record) => Some(record),
-            None => self.find()?,
-        };
-        Ok(record.map(|record| Frame {
+        self.peek()?;
+        Ok(self.next.take().map(|record| Frame {
             timestamp: record.timestamp,
             len: record.len,
             bytes: self.input.bytes(record.bytes),

@@ -1,15 +1,19 @@
 use std::{
     fs,
+    io::Write as _,
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use super::{input::ByteOrder, *};
+use flate2::{Compression, write::GzEncoder};
+use zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, zstd_sys::ZSTD_EndDirective};
+
+use super::{decompressor::Codec, input::ByteOrder, *};
 
 /// A file that is gone afterwards.
-struct Temporary(PathBuf);
+pub(super) struct Temporary(pub(super) PathBuf);
 
 impl Temporary {
-    fn new(bytes: &[u8]) -> Self {
+    pub(super) fn new(bytes: &[u8]) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("xdpflow-pcap-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);
@@ -49,6 +53,7 @@ fn read(bytes: &[u8]) -> (Vec<Seen>, Option<String>) {
     };
     let size = bytes.len() as u64;
     assert_eq!(reader.size(), Some(size));
+    let compressed = Codec::of(bytes.first_chunk().copied().unwrap_or_default()).is_some();
     loop {
         let before = reader.position();
         match reader.next() {
@@ -65,7 +70,8 @@ fn read(bytes: &[u8]) -> (Vec<Seen>, Option<String>) {
             }
             Err(error) => return (frames, Some(line(error))),
         }
-        assert!((before + 1..=size).contains(&reader.position()));
+        // What is compressed is taken in blocks.
+        assert!((before + u64::from(!compressed)..=size).contains(&reader.position()));
     }
 }
 
@@ -81,13 +87,13 @@ fn check_error(bytes: &[u8], frames: usize, error: &str) {
 }
 
 /// Writes fields in one byte order.
-struct Writer {
+pub(super) struct Writer {
     order: ByteOrder,
-    bytes: Vec<u8>,
+    pub(super) bytes: Vec<u8>,
 }
 
 impl Writer {
-    fn new(order: ByteOrder) -> Self {
+    pub(super) fn new(order: ByteOrder) -> Self {
         Self { order, bytes: Vec::new() }
     }
 
@@ -125,11 +131,11 @@ impl Writer {
         self.octets(octets).octets(&[0, 0, 0][..padding])
     }
 
-    fn file_header(self, magic: u32, link_type: u32) -> Self {
+    pub(super) fn file_header(self, magic: u32, link_type: u32) -> Self {
         self.u32(magic).u16(2).u16(4).u32(0).u32(0).u32(65_535).u32(link_type)
     }
 
-    fn record(self, seconds: u32, fraction: u32, len: u32, bytes: &[u8]) -> Self {
+    pub(super) fn record(self, seconds: u32, fraction: u32, len: u32, bytes: &[u8]) -> Self {
         self.u32(seconds).u32(fraction).u32(bytes.len() as u32).u32(len).octets(bytes)
     }
 
@@ -139,7 +145,7 @@ impl Writer {
         self.u32(kind).u32(len).octets(&body).u32(len)
     }
 
-    fn section(self) -> Self {
+    pub(super) fn section(self) -> Self {
         // With a comment; the length of the section is not known.
         self.block(u32::from_be_bytes(ng::SECTION_HEADER), |body| {
             body.u32(0x1a2b_3c4d).u16(1).u16(0).u64(u64::MAX).option(1, b"a comment").option(0, &[])
@@ -150,11 +156,11 @@ impl Writer {
         self.u16(code).u16(value.len() as u16).padded(value)
     }
 
-    fn interface(self, link_type: u16, snaplen: u32, options: impl FnOnce(Self) -> Self) -> Self {
+    pub(super) fn interface(self, link_type: u16, snaplen: u32, options: impl FnOnce(Self) -> Self) -> Self {
         self.block(1, |body| options(body.u16(link_type).u16(0).u32(snaplen)))
     }
 
-    fn packet(self, interface: u32, ticks: u64, len: u32, bytes: &[u8]) -> Self {
+    pub(super) fn packet(self, interface: u32, ticks: u64, len: u32, bytes: &[u8]) -> Self {
         self.block(6, |body| {
             let body = body.u32(interface).u32((ticks >> 32) as u32).u32(ticks as u32);
             body.u32(bytes.len() as u32).u32(len).padded(bytes).option(2, &[0, 0, 0, 1]).option(0, &[])
@@ -190,6 +196,45 @@ fn classic() {
         let file = file.u32(7).u32(8).u32(3).u32(60).u32(2).u16(0x0800).u16(0).octets(b"one");
         check(&file.bytes, &[seen(7 * SECOND + 8_000, 60, b"one")]);
     }
+}
+
+#[test]
+fn lengths_change_places_with_the_version() {
+    // Of a frame of 60 octets, 3 are captured; of the other all are.
+    for (minor, first, second) in
+        [(2, (60, 3), (3, 3)), (3, (60, 3), (3, 3)), (3, (3, 60), (3, 3)), (4, (3, 60), (3, 3))]
+    {
+        let file = Writer::new(ByteOrder::Big).u32(0xa1b2_c3d4).u16(2).u16(minor);
+        let file = file.u32(0).u32(0).u32(65_535).u32(1);
+        let file = file.u32(1).u32(0).u32(first.0).u32(first.1).octets(b"one");
+        let file = file.u32(2).u32(0).u32(second.0).u32(second.1).octets(b"two");
+        check(&file.bytes, &[seen(SECOND, 60, b"one"), seen(2 * SECOND, 3, b"two")]);
+    }
+}
+
+#[test]
+fn what_is_odd_and_no_damage() {
+    // More captured than there was, more than the snaplen, a second and a half in the microseconds.
+    let file = Writer::new(ByteOrder::Little).u32(0xa1b2_c3d4).u16(2).u16(4).u32(0).u32(0).u32(2).u32(1);
+    let file = file.record(7, 1_500_000, 1, b"three");
+    check(&file.bytes, &[seen(8_500_000_000, 1, b"three")]);
+
+    let secrets = |file: Writer| file.block(10, |body| body.u32(0x544c_534b).u32(6).padded(b"secret"));
+    let file = Writer::new(ByteOrder::Big)
+        // A section that says how long it is, wrongly.
+        .block(u32::from_be_bytes(ng::SECTION_HEADER), |body| body.u32(0x1a2b_3c4d).u16(1).u16(0).u64(4))
+        // An interface of its own statistics and one that stays silent, whatever it is.
+        .interface(1, 2, |options| options.option(2, b"eth0").option(0x8bad, &[7; 9]).option(9, &[6]).option(0, &[]))
+        .interface(105, 0, |options| options)
+        .block(5, |body| body.u32(0).u64(1).option(4, &[0; 8]).option(0, &[]));
+    let file = secrets(file)
+        .block(0x4000_0bad, |body| body.u32(1).octets(&[1; 8]))
+        .packet(0, 0, 1, b"three")
+        .packet(0, 1, 0, b"")
+        // A systemd journal entry, a process of macOS's tcpdump.
+        .block(9, |body| body.padded(b"__REALTIME_TIMESTAMP=1\n"))
+        .block(0x8000_0001, |body| body.u32(501).option(2, b"curl").option(0, &[]));
+    check(&file.bytes, &[seen(0, 1, b"three"), seen(1_000, 0, b"")]);
 }
 
 /// Two sections, the second of the other byte order, with all kinds of packet blocks and with blocks to skip.
@@ -387,7 +432,7 @@ fn errors() {
     let other = ng().interface(105, 0, |options| options).packet(0, 1, 3, b"two");
     assert_eq!(read(&other.bytes).1, None);
     let other = other.packet(1, 1, 3, b"two").packet(0, 1, 3, b"one").packet(1, 1, 3, b"two");
-    let left_out = "read x.pcap: link type 105 (IEEE802_11) is not supported (2 frames were left out)";
+    let left_out = "read x.pcap: link type 105 (IEEE802_11) is not supported (frames left out: 2)";
     check_error(&other.bytes, 3, left_out);
     // Damage is told first.
     let damaged = Temporary::new(&other.octets(&[0]).bytes);
@@ -467,4 +512,170 @@ fn damaged_anywhere() {
         }
     }
     assert!(errors > 1_000 && changed > 1_000, "{errors} {changed}");
+}
+
+/// Compresses a piece at a time; says how much there was to write behind each.
+type Compress = fn(&[&[u8]]) -> (Vec<u8>, Vec<usize>);
+
+fn gzip(pieces: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let write = |piece: &&[u8]| {
+        encoder.write_all(piece).unwrap();
+        encoder.flush().unwrap();
+        encoder.get_ref().len()
+    };
+    let ends = pieces.iter().map(write).collect();
+    (encoder.finish().unwrap(), ends)
+}
+
+fn zstd(pieces: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
+    let mut context = CCtx::create();
+    context.set_parameter(CParameter::ChecksumFlag(true)).unwrap();
+    let mut file = Vec::new();
+    let mut write = |piece: &[u8], directive| {
+        let mut block = vec![0; zstd_safe::compress_bound(piece.len()) + 64];
+        let mut output = OutBuffer::around(&mut block[..]);
+        assert_eq!(context.compress_stream2(&mut output, &mut InBuffer::around(piece), directive), Ok(0));
+        let len = output.pos();
+        file.extend(&block[..len]);
+        file.len()
+    };
+    let ends = pieces.iter().map(|piece| write(piece, ZSTD_EndDirective::ZSTD_e_flush)).collect();
+    write(&[], ZSTD_EndDirective::ZSTD_e_end);
+    (file, ends)
+}
+
+const COMPRESSIONS: [(&str, Compress); 2] = [("gzip", gzip), ("zstd", zstd)];
+
+/// The compressed `file`, and where the frames in it end that end at `ends` uncompressed.
+fn compress(by: Compress, file: &[u8], ends: &[usize]) -> (Vec<u8>, Vec<usize>) {
+    let starts = [0].iter().chain(ends);
+    let pieces: Vec<_> = starts.zip(ends.iter().chain([&file.len()])).map(|(&start, &end)| &file[start..end]).collect();
+    let (compressed, mut after) = by(&pieces);
+    after.truncate(ends.len());
+    (compressed, after)
+}
+
+#[test]
+fn compressed() {
+    for (_, by) in COMPRESSIONS {
+        for (file, ends) in samples() {
+            let (frames, _) = read(&file);
+            check(&compress(by, &file, &ends).0, &frames);
+            // In several pieces, one of them empty, divided within a frame.
+            let (start, end) = file.split_at(ends[1] - 3);
+            check(&[by(&[start]).0, by(&[]).0, by(&[end]).0].concat(), &frames);
+        }
+        // Larger than all buffers, and it compresses to next to nothing.
+        let zeros = vec![0; CAPLEN_MAX as usize];
+        let mut file = Writer::new(ByteOrder::Little).file_header(0xa1b2_c3d4, 1);
+        for i in 0..20 {
+            file = file.record(i, 0, CAPLEN_MAX, &zeros);
+        }
+        let compressed = by(&[&file.bytes]).0;
+        assert!(compressed.len() < file.bytes.len() / 500);
+        let frames: Vec<_> = (0..20).map(|i| seen(i * SECOND, CAPLEN_MAX, &zeros)).collect();
+        check(&compressed, &frames);
+    }
+    let (file, _) = &samples()[0];
+    let (frames, _) = read(file);
+    // Zeros behind gzip, as tapes leave them; a skippable frame in front of zstd, as pzstd writes it.
+    check(&[&gzip(&[file]).0[..], &[0; 1_000]].concat(), &frames);
+    check(&[&[0x50, 0x2a, 0x4d, 0x18, 4, 0, 0, 0, 1, 2, 3, 4], &zstd(&[file]).0[..]].concat(), &frames);
+}
+
+#[test]
+fn compressed_and_cut_anywhere() {
+    for (with, by) in COMPRESSIONS {
+        for (file, ends) in samples() {
+            let (frames, _) = read(&file);
+            let (compressed, ends) = compress(by, &file, &ends);
+            for cut in 0..compressed.len() {
+                let (seen, error) = read(&compressed[..cut]);
+                let whole = ends.iter().filter(|&&end| end <= cut).count();
+                assert!(seen.len() >= whole && frames.starts_with(&seen), "{with} cut at {cut}");
+                // Wherever it ends, something is missing: the checksum at least.
+                let error = error.unwrap_or_else(|| panic!("{with} cut at {cut}"));
+                let expected =
+                    if cut < 4 { "neither a pcap" } else { "of the decompressed data (the file is cut short)" };
+                assert!(error.contains(expected), "{with} cut at {cut}: {error}");
+            }
+        }
+    }
+}
+
+#[test]
+fn compressed_and_damaged_anywhere() {
+    for (with, by) in COMPRESSIONS {
+        let mut errors = 0;
+        for (file, ends) in samples() {
+            let (frames, _) = read(&file);
+            let (compressed, ends) = compress(by, &file, &ends);
+            for at in 0..compressed.len() {
+                for value in [0x00, 0xff, compressed[at] ^ 0x01, compressed[at] ^ 0x80] {
+                    let mut damaged = compressed.clone();
+                    damaged[at] = value;
+                    let (seen, error) = read(&damaged);
+                    let before = ends.iter().filter(|&&end| end <= at).count();
+                    assert!(seen.len() >= before, "{with}, {value:#x} at {at}: {error:?}");
+                    assert_eq!(seen[..before], frames[..before], "{with}, {value:#x} at {at}");
+                    // There is a checksum: what is not as it was does not go unnoticed.
+                    assert!(error.is_some() || seen == frames, "{with}, {value:#x} at {at}");
+                    errors += usize::from(error.is_some());
+                }
+            }
+        }
+        assert!(errors > 1_000, "{with}: {errors}");
+    }
+}
+
+#[test]
+fn errors_of_compressed_files() {
+    let file = Writer::new(ByteOrder::Little).file_header(0xa1b2_c3d4, 1).record(1, 2, 60, &[7; 60]);
+    for (with, by) in COMPRESSIONS {
+        // The capture was cut short before it was compressed.
+        check_error(
+            &by(&[&file.bytes[..99]]).0,
+            0,
+            "read x.pcap: record at offset 24 of the decompressed data ends after 75 of 76 octets (the file is cut short)",
+        );
+        let whole = by(&[&file.bytes]).0;
+        check_error(
+            &whole[..whole.len() - 1],
+            1,
+            &format!(
+                "read x.pcap: the {with} data ends too early, at offset 100 of the decompressed data (the file is cut short)"
+            ),
+        );
+        check_error(
+            &[&whole, b"a note".as_slice()].concat(),
+            1,
+            &format!(
+                "read x.pcap: behind the {with} data, which ends at offset 100 of the decompressed data, stands something else (ignored)"
+            ),
+        );
+        // Nobody does that twice on purpose.
+        let undo = if with == "gzip" { "gunzip" } else { "unzstd" };
+        check_error(
+            &by(&[&whole]).0,
+            0,
+            &format!("read x.pcap: compressed with {with} (decompress it with {undo} first)"),
+        );
+        check_error(&by(&[b"hello"]).0, 0, "read x.pcap: neither a pcap nor a pcapng file");
+        check_error(&by(&[]).0, 0, "read x.pcap: neither a pcap nor a pcapng file");
+    }
+    let mut whole = gzip(&[&file.bytes]).0;
+    let checksum = whole.len() - 8;
+    whole[checksum] ^= 1;
+    check_error(
+        &whole,
+        1,
+        "read x.pcap: the gzip data goes wrong behind offset 100 of the decompressed data: incorrect data check (the file is damaged)",
+    );
+    // A frame that asks for a window of 256 MiB (RFC 8878 section 3.1.1.1.2), and a block behind it.
+    check_error(
+        &[0x28, 0xb5, 0x2f, 0xfd, 0x00, 18 << 3, 0x01, 0x00, 0x00],
+        0,
+        "read x.pcap: the zstd data at offset 0 of the decompressed data takes more than 128 MiB of memory (decompress it first, with unzstd --long=31)",
+    );
 }

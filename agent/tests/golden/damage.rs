@@ -72,7 +72,7 @@ fn what_is_no_capture_file_is_one_line_and_nothing_is_written() {
 }
 
 /// The run ended with one line that says `what`, and everything in the first `frames` was delivered.
-fn assert_cut(outcome: &Outcome, what: &str, frames: usize) {
+pub(crate) fn assert_cut(outcome: &Outcome, what: &str, frames: usize) {
     let [line] = outcome.complaints()[..] else { panic!("{}", outcome.stderr) };
     assert!(line.contains(what) && line.ends_with("(the file is cut short)"), "{line}, not {what}");
     assert_eq!(outcome.status, 1);

@@ -103,6 +103,24 @@ fn an_unsupported_link_type_is_named_and_exits_with_2() {
     }
 }
 
+#[test]
+fn frames_of_an_unsupported_link_type_among_others_are_left_out_and_exit_with_2() {
+    let recording = Recording::get();
+    let mut section = Section::new(Order::Little, 9, &[127, ETHERNET]);
+    for frame in &recording.frames {
+        section.frame(0, frame.at, &frame.bytes);
+        section.frame(1, frame.at, &frame.bytes);
+    }
+    let outcome = replay(&section.finish(), &[]);
+    let [line] = outcome.complaints()[..] else { panic!("{}", outcome.stderr) };
+    let count = recording.frames.len();
+    let why = format!("link type 127 (IEEE802_11_RADIOTAP) is not supported (frames left out: {count})");
+    assert!(line.ends_with(&why), "{line}");
+    assert_eq!(outcome.status, 2);
+    let outcomes = [outcome, replay_recording(&[])].map(|outcome| outcome.files);
+    assert_eq!(outcomes[0], outcomes[1]);
+}
+
 fn replay_wrapped(link_type: u16, wrap: Wrap) -> Outcome {
     let wrapped: Vec<_> = Recording::get()
         .frames

@@ -16,12 +16,15 @@ mod outcome;
 mod random;
 mod recording;
 
+mod compressed;
 mod damage;
 mod disorder;
 mod filter;
 mod format;
 mod link;
 mod loss;
+mod merge;
 mod output;
+mod pipe;
 mod time;
 mod trouble;

@@ -3,8 +3,9 @@
 use std::{
     collections::BTreeMap,
     fs,
+    io::Write as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
@@ -50,9 +51,22 @@ impl Folder {
     }
 
     pub(crate) fn replay(&self, files: &[PathBuf], args: &[&str]) -> Outcome {
+        self.replay_with_input(b"", files, args)
+    }
+
+    /// The same with `input` in a pipe that is the standard input.
+    pub(crate) fn replay_with_input(&self, input: &[u8], files: &[PathBuf], args: &[&str]) -> Outcome {
         let out = self.0.join("out");
         let mut command = Command::new(env!("CARGO_BIN_EXE_xdpflow"));
-        let output = command.arg("replay").args(files).args(args).arg("-o").arg(&out).output().unwrap();
+        command.arg("replay").args(files).args(args).arg("-o").arg(&out);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let mut pipe = child.stdin.take().unwrap();
+        let output = thread::scope(|scope| {
+            // Who does not want all of it closes the pipe.
+            scope.spawn(move || pipe.write_all(input));
+            child.wait_with_output().unwrap()
+        });
         let mut outcome = Outcome {
             status: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),

@@ -255,7 +255,7 @@ fn internet(frame: &(impl ReadAt + ?Sized), network: usize) -> Option<Parsed> {
                 head.dst_port = u16::from_be_bytes([header[2], header[3]]);
                 return Some(Parsed::Tcp(head));
             }
-            HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY => {
+            HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY | HIP | SHIM6 => {
                 let [next, len]: [u8; 2] = frame.read_at(offset)?;
                 protocol = next;
                 offset += (usize::from(len) + 1) * 8;
@@ -285,7 +285,7 @@ fn internet(frame: &(impl ReadAt + ?Sized), network: usize) -> Option<Parsed> {
 #[inline(always)]
 fn fragment(head: Head, protocol: u8) -> Parsed {
     match protocol {
-        TCP | HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY | AUTHENTICATION | FRAGMENT => {
+        TCP | HOP_BY_HOP | ROUTING | DESTINATION | MOBILITY | HIP | SHIM6 | AUTHENTICATION | FRAGMENT => {
             Parsed::Tcp(Head { fragment: true, ..head })
         }
         _ => Parsed::Other,
@@ -333,6 +333,8 @@ const FRAGMENT: u8 = 44;
 const AUTHENTICATION: u8 = 51;
 const DESTINATION: u8 = 60;
 const MOBILITY: u8 = 135;
+const HIP: u8 = 139;
+const SHIM6: u8 = 140;
 
 #[cfg(test)]
 mod tests {

@@ -56,7 +56,7 @@ const IP_LEN: &str = "headers that end behind the IP length, which we do not loo
 const DATA_OFFSET: &str = "a data offset that cannot be";
 const HOP_BY_HOP: &str = "hop-by-hop options that do not come first";
 const AUTHENTICATION: &str = "an authentication header of no length, or a second one in IPv4";
-const MOBILITY: &str = "a mobility header, which etherparse does not follow";
+const MOBILITY: &str = "a Mobility, HIP or Shim6 header, at which etherparse ends";
 const EXTENSION_IN_IPV4: &str = "an IPv6 extension header in IPv4";
 const TAGS: &str = "a fourth tag";
 const MACSEC: &str = "a MACsec tag whose version or length cannot be";
@@ -133,9 +133,9 @@ fn reason(packet: &LaxSlicedPacket<'_>) -> Option<&'static str> {
     match payload.ip_number {
         _ if long => Some(LONG_CHAIN),
         _ if payload.fragmented => Some(FRAGMENT),
-        IpNumber::MOBILITY_HEADER if !ipv4 => Some(MOBILITY),
+        IpNumber(135 | 139 | 140) if !ipv4 => Some(MOBILITY),
         IpNumber::AUTHENTICATION_HEADER if ipv4 => Some(AUTHENTICATION),
-        IpNumber(0 | 43 | 44 | 60 | 135) if ipv4 => Some(EXTENSION_IN_IPV4),
+        IpNumber(0 | 43 | 44 | 60 | 135 | 139 | 140) if ipv4 => Some(EXTENSION_IN_IPV4),
         _ => None,
     }
 }
@@ -318,7 +318,7 @@ impl Generator {
     }
 
     fn extension(&mut self) -> u8 {
-        self.pick([60, 43, 44, 51, 60, 43, 60, 43, 44, 51, 60, 43, 44, 51, 135, 0])
+        self.pick([60, 43, 44, 51, 60, 43, 60, 43, 44, 51, 60, 43, 44, 51, 135, 139, 140, 0])
     }
 
     /// The length that a header claims: now and then none (as of a merged frame) or a lie.

@@ -328,7 +328,7 @@ impl Generator {
     }
 
     fn extension(&mut self) -> u8 {
-        self.pick([60, 43, 44, 51, 60, 43, 60, 43, 44, 51, 60, 43, 44, 51, 135, 0])
+        self.pick([60, 43, 44, 51, 60, 43, 60, 43, 44, 51, 60, 43, 44, 51, 135, 139, 140, 0])
     }
 
     /// The length that a header claims: now and then none (as of a merged frame) or a lie.

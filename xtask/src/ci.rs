@@ -14,7 +14,10 @@ pub(crate) fn run() -> Result<ExitCode> {
     let mut failed = Vec::new();
     let mut counts = test::Counts::default();
 
-    step("formatting", &mut failed, || command::run(command::cargo().args(["fmt", "--all", "--check"])));
+    step("formatting", &mut failed, || {
+        command::run(command::cargo().args(["fmt", "--all", "--check"]))?;
+        command::run(command::cargo().args(["fmt", "--check", "--manifest-path", "agent/fuzz/Cargo.toml"]))
+    });
     step("lints", &mut failed, || {
         command::run(command::cargo().args(["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]))
     });

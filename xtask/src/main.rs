@@ -5,6 +5,7 @@
 mod ci;
 mod command;
 mod demo;
+mod fuzz;
 mod interrupt;
 mod setup;
 mod test;
@@ -30,6 +31,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every layer of tests, the kernel's included where this user may
     Test(test::Args),
+    /// Look for inputs that break decoders, readers or reassembly
+    Fuzz(fuzz::Args),
     /// Everything that must hold before a change is merged
     Ci,
     /// One side of the demo's traffic, started inside its namespace
@@ -62,6 +65,7 @@ impl Task {
             Self::Setup => setup::run()?,
             Self::Demo(args) => demo::run(args)?,
             Self::Test(args) => return test::run(args),
+            Self::Fuzz(args) => return fuzz::run(args),
             Self::Ci => return ci::run(),
             Self::DemoServer(args) => demo::server::run(args)?,
             Self::DemoClient(args) => demo::client::run(args)?,

@@ -35,6 +35,38 @@ pub(crate) fn ebpf() -> Result<()> {
     bail!("the eBPF half cannot be built here, for want of what is named above; the rest works without it")
 }
 
+/// Finds or installs what building the fuzz targets needs, and returns cargo-fuzz. That is rustup's nightly alone: libFuzzer
+/// counts what is executed through flags that no other compiler takes.
+pub(crate) fn fuzzer() -> Result<PathBuf> {
+    if Route::Rustup.sysroot().is_none() {
+        Route::Rustup.install_compiler()?;
+    }
+    if command::find("c++").is_none() {
+        apt(&["g++"], "libFuzzer is written in C++")?;
+    }
+    let folder = command::root().join("target/fuzz");
+    let fuzzer = folder.join("bin/cargo-fuzz");
+    let found = command::output(Command::new(&fuzzer).arg("--version")).unwrap_or_default();
+    if found.trim_end() != format!("cargo-fuzz {FUZZER_VERSION}") {
+        println!("  installing cargo-fuzz {FUZZER_VERSION} into {} (a minute)", folder.display());
+        let mut install = command::cargo();
+        install.args(["install", "cargo-fuzz", "--version", FUZZER_VERSION, "--locked", "--force", "--root"]);
+        command::logged(install.arg(&folder), &folder.join("install.log"))?;
+    }
+    println!("cargo-fuzz   {}", fuzzer.display());
+    Ok(fuzzer)
+}
+
+/// `program` with rustup's nightly in place of the toolchain that runs us.
+pub(crate) fn nightly(program: &Path) -> Command {
+    let mut command = Command::new("rustup");
+    command.args(["run", "nightly"]).arg(program);
+    for name in ["CARGO", "RUSTC", "RUSTFLAGS", "CARGO_ENCODED_RUSTFLAGS", "RUSTUP_TOOLCHAIN"] {
+        command.env_remove(name);
+    }
+    command
+}
+
 /// Programs that the demo and the kernel tests run.
 #[derive(Clone, Copy)]
 pub(crate) enum Tool {
@@ -282,6 +314,7 @@ fn outside(command: &mut Command, place: &str, why: &str) -> Result<()> {
 }
 
 const LINKER_VERSION: &str = "0.13.0";
+const FUZZER_VERSION: &str = "0.13.2";
 
 /// Of a compiler's sysroot.
 const CORE: &str = "lib/rustlib/src/rust/library/core/src/lib.rs";

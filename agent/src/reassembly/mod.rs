@@ -295,25 +295,25 @@ impl Queues {
 #[derive(Default)]
 struct Clock {
     now: Timestamp,
-    /// Latest time of the frames, and how far it is ahead of `now`.
-    latest: Timestamp,
+    /// Latest time of the frames, if there was one, and how far it is ahead of `now`.
+    latest: Option<Timestamp>,
     ahead: i128,
 }
 
 impl Clock {
     /// Whether this was a step.
     fn advance(&mut self, time: Timestamp, step: u64) -> bool {
-        if self.latest == Timestamp::default() {
+        let Some(latest) = self.latest else {
             // The first time seen is a beginning, not a step.
-            (self.now, self.latest) = (time, time);
+            (self.now, self.latest) = (time, Some(time));
             return false;
-        }
-        let stepped = time.since(self.latest) > step || self.latest.since(time) > step;
+        };
+        let stepped = time.since(latest) > step || latest.since(time) > step;
         if stepped {
             self.ahead = i128::from(time.0) - i128::from(self.now.0);
-            self.latest = time;
-        } else if time > self.latest {
-            self.latest = time;
+            self.latest = Some(time);
+        } else if time > latest {
+            self.latest = Some(time);
             self.now = self.now.max(Timestamp(u64::try_from(i128::from(time.0) - self.ahead).unwrap_or(0)));
         }
         stepped
@@ -327,4 +327,23 @@ impl Clock {
 /// ISNs of the lower and the higher endpoint.
 fn by_endpoint([c, s]: [Option<SeqNum>; 2], client: Endpoint, server: Endpoint) -> [Option<SeqNum>; 2] {
     if client > server { [s, c] } else { [c, s] }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_stamped_zero_is_a_step_like_any_other() {
+        const HOUR: u64 = 3_600_000_000_000;
+        let start = Timestamp(1_700_000_000_000_000_000);
+        let mut clock = Clock::default();
+        assert!(!clock.advance(start, HOUR));
+        assert!(clock.advance(Timestamp(0), HOUR));
+        assert!(clock.advance(start.after(5), HOUR));
+        assert_eq!(clock.now, start);
+        assert!(!clock.advance(start.after(7), HOUR));
+        assert_eq!(clock.now, start.after(2));
+        assert_eq!(clock.frames(clock.now), start.after(7));
+    }
 }

@@ -2,6 +2,11 @@
 //! allocation.
 
 mod allocator;
+mod bed;
+mod connections;
+mod forgeries;
+mod memory;
+mod queues;
 mod steady;
 
 use allocator::Counting;

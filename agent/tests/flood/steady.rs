@@ -157,7 +157,7 @@ impl Turn {
         if self.flags.contains(Flags::ACK) {
             builder = builder.ack(self.ack.0);
         }
-        builder.write(bytes, self.payload).unwrap();
+        builder.write(bytes, self.payload).expect("a segment fits into a packet");
     }
 }
 

@@ -207,7 +207,7 @@ impl Checker<'_> {
                 let believable = |ack: &Ack| ack.believable >= end;
                 closing && !ledger.acks.iter().rfind(|ack| ack.record <= until).is_some_and(believable)
             }
-            GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+            GapCause::Fragment | GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
         };
         (!legal).then(|| {
             let waited = acked.map(elapsed);
@@ -294,7 +294,7 @@ impl Checker<'_> {
                 GapCause::NotCaptured => true,
                 GapCause::RingFull => self.ledger.refused > 0,
                 GapCause::Close | GapCause::Timeout | GapCause::Limit => ledger.fin.is_some(),
-                GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+                GapCause::Fragment | GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
             };
             if Position::from(gap.offset) != stream.edge || !legal {
                 return Some(format!("{gap:?} trails it, {cut} octets of it cut off by the snaplen"));

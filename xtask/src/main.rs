@@ -4,6 +4,7 @@
 
 mod ci;
 mod command;
+mod conformance;
 mod demo;
 mod interrupt;
 mod setup;
@@ -30,6 +31,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every layer of tests, the kernel's included where this user may
     Test(test::Args),
+    /// Compare what xdpflow and its peers make of a capture for every row of the byte contract
+    Conformance(conformance::Args),
     /// Everything that must hold before a change is merged
     Ci,
     /// One side of the demo's traffic, started inside its namespace
@@ -62,6 +65,7 @@ impl Task {
             Self::Setup => setup::run()?,
             Self::Demo(args) => demo::run(args)?,
             Self::Test(args) => return test::run(args),
+            Self::Conformance(args) => return conformance::run(args),
             Self::Ci => return ci::run(),
             Self::DemoServer(args) => demo::server::run(args)?,
             Self::DemoClient(args) => demo::client::run(args)?,

@@ -97,33 +97,8 @@ func handle(
 	defragmenter *ip4defrag.IPv4Defragmenter,
 	assembler *reassembly.Assembler,
 ) {
-	var network gopacket.NetworkLayer
-	var tcp *layers.TCP
-	var flow gopacket.Flow
-	for _, layer := range packet.Layers() {
-		switch layer := layer.(type) {
-		case *layers.IPv4:
-			whole, err := defragmenter.DefragIPv4WithTimestamp(layer, info.Timestamp)
-			if err != nil || whole == nil {
-				return
-			}
-			if whole != layer {
-				rest := gopacket.NewPacket(whole.Payload, whole.NextLayerType(), gopacket.NoCopy)
-				if found, ok := rest.Layer(layers.LayerTypeTCP).(*layers.TCP); ok {
-					tcp, flow, network = found, whole.NetworkFlow(), whole
-				}
-				break
-			}
-			network = layer
-		case *layers.IPv6:
-			network = layer
-		case *layers.TCP:
-			if network != nil {
-				tcp, flow = layer, network.NetworkFlow()
-			}
-		}
-	}
-	if tcp == nil {
+	network, tcp := innermost(packet, nil, info, defragmenter)
+	if tcp == nil || network == nil {
 		return
 	}
 	if *checksum {
@@ -134,7 +109,36 @@ func handle(
 			return
 		}
 	}
-	assembler.AssembleWithContext(flow, tcp, context(info))
+	assembler.AssembleWithContext(network.NetworkFlow(), tcp, context(info))
+}
+
+func innermost(
+	packet gopacket.Packet,
+	network gopacket.NetworkLayer,
+	info gopacket.CaptureInfo,
+	defragmenter *ip4defrag.IPv4Defragmenter,
+) (gopacket.NetworkLayer, *layers.TCP) {
+	var inside gopacket.NetworkLayer
+	var tcp *layers.TCP
+	for _, layer := range packet.Layers() {
+		switch layer := layer.(type) {
+		case *layers.IPv4:
+			whole, err := defragmenter.DefragIPv4WithTimestamp(layer, info.Timestamp)
+			if err != nil || whole == nil {
+				return nil, nil
+			}
+			if whole != layer {
+				rest := gopacket.NewPacket(whole.Payload, whole.NextLayerType(), gopacket.NoCopy)
+				return innermost(rest, whole, info, defragmenter)
+			}
+			network = layer
+		case *layers.IPv6:
+			network = layer
+		case *layers.TCP:
+			inside, tcp = network, layer
+		}
+	}
+	return inside, tcp
 }
 
 type context gopacket.CaptureInfo

@@ -8,11 +8,12 @@ use std::{
 use anyhow::{Context, Result};
 
 use super::{
-    conversation::{Conversation, Segment, Side},
+    conversation::{Conversation, Side},
     expected::Stream,
     file::{Format, Frame, Packing},
     link::Link,
     packet::Packet,
+    segment::Segment,
     tunnel::Tunnel,
 };
 

@@ -8,7 +8,7 @@ use std::{
     path::PathBuf,
 };
 
-use super::{conversation::octets, ranges::Ranges};
+use super::{ranges::Ranges, segment::octets};
 
 /// One direction of a conversation, as the capture determines it.
 pub(crate) struct Stream {
@@ -116,7 +116,7 @@ impl Found {
     }
 }
 
-/// Whether all streams are there, and nothing else. What is wrong otherwise, in a few words.
+/// Whether all streams are there, and nothing else. Otherwise the lengths of what was found and of what should have been.
 pub(crate) fn judge(expected: &[Stream], mut found: Vec<Found>) -> io::Result<Result<(), String>> {
     // Some make a file before they know that nothing will be in it.
     found.retain(|found| found.len() > 0);
@@ -144,9 +144,9 @@ pub(crate) fn judge(expected: &[Stream], mut found: Vec<Found>) -> io::Result<Re
     let left = list(found.iter().map(Found::len).collect());
     Ok(match (missing.is_empty(), left.is_empty()) {
         (true, true) => Ok(()),
-        (true, false) => Err(format!("a stream that nobody sent, of {left} octets")),
-        (false, true) => Err(format!("nothing for the stream of {} octets", list(missing))),
-        (false, false) => Err(format!("{left} octets instead of {}", list(missing))),
+        (true, false) => Err(format!("and {left}")),
+        (false, true) => Err(format!("no {}", list(missing))),
+        (false, false) => Err(format!("{left} for {}", list(missing))),
     })
 }
 
@@ -169,7 +169,7 @@ mod tests {
 
     #[test]
     fn each_stream_is_found_once_and_nothing_else() {
-        let expected = [stream(&[5..20]), stream(&[10..30]), stream(&[])];
+        let expected = [stream(&[5..12, 12..20]), stream(&[10..15, 12..30]), stream(&[])];
         let [short, long] = [10..20, 10..30].map(|range| octets(7, range));
         assert_eq!(verdict(&expected, &[&long, b"", &short]), Ok(()));
         assert!(verdict(&expected, &[&long, &long]).is_err());
@@ -182,12 +182,12 @@ mod tests {
 
     #[test]
     fn a_gap_may_be_shown_in_three_ways() {
-        let expected = [stream(&[10..20, 25..30])];
-        let [first, second] = [10..20, 25..30].map(|range| octets(7, range));
-        assert_eq!(expected[0].gaps(), [10..15]);
+        let expected = [stream(&[10..20, 25..30, 35..40])];
+        let [first, second, third] = [10..20, 25..30, 35..40].map(|range| octets(7, range));
+        assert_eq!(expected[0].gaps(), [10..15, 20..25]);
         for fill in [&b""[..], &[0; 5], b"[5 bytes missing in capture file]\0"] {
-            assert_eq!(verdict(&expected, &[&[&first, fill, &second].concat()]), Ok(()));
+            assert_eq!(verdict(&expected, &[&[&first, fill, &second, fill, &third].concat()]), Ok(()));
         }
-        assert!(verdict(&expected, &[&[&first[..], &[0; 4], &second].concat()]).is_err());
+        assert!(verdict(&expected, &[&[&first[..], &[0; 4], &second, &[0; 5], &third].concat()]).is_err());
     }
 }

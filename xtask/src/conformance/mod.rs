@@ -12,6 +12,8 @@ mod link;
 mod packet;
 mod program;
 mod ranges;
+mod record;
+mod segment;
 mod table;
 mod tunnel;
 

@@ -2,7 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::conversation::{Checksum, Conversation, Fragment, IpLen, SYN, Segment, Side};
+use super::{
+    conversation::{Conversation, Side},
+    segment::{Checksum, Fragment, IpLen, SYN, Segment},
+};
 
 /// An IP packet as far as it was captured, and how many octets it had behind that.
 pub(crate) struct Packet {

@@ -8,14 +8,14 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde::Deserialize;
 
 use super::{
     capture::Capture,
-    expected::{Found, Stream, judge},
+    expected::{Found, judge},
+    record,
 };
 use crate::{
-    command,
+    command, interrupt,
     setup::{self, Tool},
 };
 
@@ -84,11 +84,13 @@ impl Program {
         let status = match command::into_log(&mut program, &log, LIMIT) {
             Ok(status) => status,
             Err(error) => {
-                crate::interrupt::check()?;
-                return Ok(Err(format!("{error:#}")
-                    .rsplit(" did ")
-                    .next()
-                    .map_or_else(String::new, |end| format!("it did {end}"))));
+                interrupt::check()?;
+                // That it hangs is its verdict; that it cannot be run is ours.
+                return if error.to_string().contains(" did not end ") {
+                    Ok(Err("no end".to_owned()))
+                } else {
+                    Err(error)
+                };
             }
         };
         let expected = capture.streams();
@@ -103,7 +105,7 @@ impl Program {
         if status.code() != Some(capture.status) {
             return Ok(Err(format!("{status} instead of {}", capture.status)));
         }
-        records(capture, &expected, &output)
+        record::check(capture, &expected, &output)
     }
 
     fn command(self, capture: &Capture, files: &[PathBuf], output: &Path) -> Result<Command> {
@@ -182,118 +184,6 @@ fn streams(dir: &Path) -> Result<Vec<Found>> {
     Ok(found)
 }
 
-/// Whether xdpflow's account of the streams is right, too: which gaps there are and why, and how many connections.
-fn records(capture: &Capture, expected: &[Stream], output: &Path) -> Result<Result<(), String>> {
-    let mut closed = Vec::new();
-    index(output, &mut closed)?;
-    if closed.len() != capture.connections() {
-        return Ok(Err(format!("{} connections in the index instead of {}", closed.len(), capture.connections())));
-    }
-    for stream in expected.iter().filter(|stream| !stream.is_empty()) {
-        let mut account = None;
-        for record in &closed {
-            for direction in [&record.c2s, &record.s2c] {
-                if let Some(file) = &direction.file
-                    && Found::read(output.join(file))?.is(stream)?
-                {
-                    account = Some((record, direction));
-                }
-            }
-        }
-        let Some((record, direction)) = account else {
-            return Ok(Err("a stream that is in no record".to_owned()));
-        };
-        if let Err(problem) = direction.check(stream, capture.cause) {
-            return Ok(Err(problem));
-        }
-        for (what, said, wanted) in
-            [("started", Some(&record.started), stream.started), ("ended", record.ended.as_ref(), stream.ended)]
-        {
-            if let Some(wanted) = wanted
-                && said.is_none_or(|said| said != wanted)
-            {
-                return Ok(Err(format!("{what} by {} instead of {wanted}", said.map_or("nothing", String::as_str))));
-            }
-        }
-    }
-    Ok(Ok(()))
-}
-
-fn index(dir: &Path, closed: &mut Vec<Record>) -> Result<()> {
-    for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            index(&path, closed)?;
-        } else if path.extension().is_some_and(|extension| extension == "jsonl") {
-            let text = fs::read_to_string(&path).with_context(|| format!("read {}", path.display()))?;
-            for line in text.lines() {
-                let record: Record = serde_json::from_str(line).with_context(|| format!("read {}", path.display()))?;
-                closed.extend((record.event == "close").then_some(record));
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A line of the index, as far as captures are about it.
-#[derive(Deserialize)]
-struct Record {
-    event: String,
-    started: String,
-    ended: Option<String>,
-    c2s: Direction,
-    s2c: Direction,
-}
-
-#[derive(Deserialize)]
-struct Direction {
-    file: Option<PathBuf>,
-    /// The first 64.
-    gaps: Vec<Gap>,
-    gap_totals: std::collections::BTreeMap<String, u64>,
-    trailing_gap: Option<Gap>,
-}
-
-impl Direction {
-    fn check(&self, stream: &Stream, cause: Option<&str>) -> Result<(), String> {
-        let wanted = stream.gaps();
-        let same = self.gaps.iter().zip(&wanted).all(|(gap, wanted)| {
-            (gap.offset, gap.len) == (wanted.start, wanted.end - wanted.start)
-                && cause.is_none_or(|cause| gap.cause == cause)
-        });
-        let missing: u64 = wanted.iter().map(|gap| gap.end - gap.start).sum();
-        if !same || self.gaps.len() != wanted.len().min(64) || self.gap_totals.values().sum::<u64>() != missing {
-            let said: Vec<String> = self.gaps.iter().take(3).map(Gap::to_string).collect();
-            let wanted: Vec<String> =
-                wanted.iter().take(3).map(|gap| format!("{} at {}", gap.end - gap.start, gap.start)).collect();
-            return Err(format!(
-                "gaps [{}] instead of [{}] {}",
-                said.join(", "),
-                wanted.join(", "),
-                cause.unwrap_or_default()
-            ));
-        }
-        let trailing = self.trailing_gap.as_ref().map(|gap| (gap.len, gap.cause.as_str()));
-        if trailing != stream.trailing {
-            return Err(format!("a trailing gap {trailing:?} instead of {:?}", stream.trailing));
-        }
-        Ok(())
-    }
-}
-
-#[derive(Deserialize)]
-struct Gap {
-    offset: u64,
-    len: u64,
-    cause: String,
-}
-
-impl std::fmt::Display for Gap {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} at {} ({})", self.len, self.offset, self.cause)
-    }
-}
-
 fn gopacket() -> PathBuf {
     command::target().join("conformance/gopacket")
 }
@@ -311,3 +201,22 @@ const GO_PACKAGES: [&str; 3] =
 
 /// No capture takes a program as long, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_tshark_follows_is_read() {
+        let text = b"\n====\nFollow: tcp,raw\nFilter: tcp.stream eq 0\nNode 0: 10.1.0.1:40000\nNode 1: 10.1.0.2:80\n\
+                     4745\n\t4f4b\n54\n====\n";
+        let found: Vec<Vec<u8>> = followed(text)
+            .into_iter()
+            .filter_map(|found| match found {
+                Found::Bytes(bytes) if !bytes.is_empty() => Some(bytes),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(found, [b"GET".to_vec(), b"OK".to_vec()]);
+    }
+}

@@ -60,7 +60,7 @@ mod tests {
         }
         assert_eq!(ranges.iter().cloned().collect::<Vec<_>>(), [5..8, 10..50]);
         assert_eq!(ranges.holes(0), [0..5, 8..10]);
-        assert_eq!(ranges.holes(6), [8..10]);
+        assert_eq!(ranges.holes(3), [3..5, 8..10]);
         assert_eq!([0, 5, 7, 8, 10].map(|offset| ranges.reach(offset)), [0, 8, 8, 8, 50]);
     }
 }

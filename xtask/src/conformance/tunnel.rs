@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::{conversation::Fragment, packet::IpHeader};
+use super::{packet::IpHeader, segment::Fragment};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Tunnel {

@@ -223,6 +223,9 @@ pub(super) fn captures() -> Vec<Capture> {
             }),
         )
         .cause("not-captured"),
+        Capture::new("21", "5 GiB of which only a few segments were captured", mostly_unseen())
+            .flags(&["--gaps", "skip"])
+            .cause("not-captured"),
         Capture::new(
             "24",
             "five megabytes behind a hole",
@@ -288,4 +291,39 @@ pub(super) fn captures() -> Vec<Capture> {
             }),
         ),
     ]
+}
+
+/// The peer acknowledges all of it, now just before a captured segment and now just behind it. No two of them are 2 GiB
+/// apart, so their places are certain (RFC 9293 3.4).
+fn mostly_unseen() -> Conversation {
+    let jumps = [
+        (380_000_000, false),
+        (400_000, true),
+        (1_900_000_000, true),
+        (45_000_000, false),
+        (1_900_000_000, true),
+        (370_000_000, true),
+        (700_000_000, true),
+    ];
+    open(|it| {
+        it.client(0..1000);
+        it.ack(Server);
+        let mut next = 1000;
+        for (jump, acknowledged_first) in jumps {
+            it.unseen(Client, next..next + jump);
+            it.wait_seconds(3);
+            next += jump;
+            if acknowledged_first {
+                it.ack(Server);
+                it.client(next..next + 700);
+            } else {
+                it.client(next..next + 700);
+                it.server(0..0).ack(next);
+            }
+            next += 700;
+        }
+        it.ack(Server);
+        it.wait_seconds(3);
+        it.close();
+    })
 }

@@ -1,9 +1,11 @@
 //! Rows 19, 20, 22 and 29: what stands around a segment, and how much of it there is.
 
+use std::{ops::Range, slice};
+
 use super::{Capture, Conversation, Side::*, begun, chat, open};
 use crate::conformance::{
-    conversation::{Checksum, IpLen},
     link::Link,
+    segment::{Checksum, IpLen},
     tunnel::Tunnel,
 };
 
@@ -120,7 +122,7 @@ pub(super) fn captures() -> Vec<Capture> {
                 ]),
                 begun(version(), |it| {
                     it.client(0..100);
-                    it.client(100..300).fragments(&[0..80, 160..usize::MAX]).void();
+                    it.client(100..300).fragment(0..80).fragment(160..usize::MAX).void();
                     it.client(300..400);
                     it.client(100..300);
                     it.ack(Server);
@@ -135,8 +137,8 @@ pub(super) fn captures() -> Vec<Capture> {
                 ]),
                 begun(version(), |it| {
                     it.client(0..100);
-                    let forged = it.client(100..300).fragments(&[0..80]).forged_fragment(72..152);
-                    forged.fragments(&[80..160, 160..usize::MAX]).void();
+                    let forged = it.client(100..300).fragment(0..80).forged_fragment(72..152);
+                    forged.fragment(80..160).fragment(160..usize::MAX).void();
                     it.client(300..400);
                     it.wait_seconds(1);
                     it.client(100..300);
@@ -149,7 +151,7 @@ pub(super) fn captures() -> Vec<Capture> {
     captures.push(Capture::new(
         "22",
         "IPv6, whole behind a fragment header",
-        fragmented(Conversation::v6(), &[0..usize::MAX]),
+        fragmented(Conversation::v6(), slice::from_ref(&(0..usize::MAX))),
     ));
     captures.push(
         Capture::new("22", "the outer packets of a tunnel", chat(Conversation::new()))
@@ -201,12 +203,17 @@ fn offloaded(conversation: Conversation, len: u64) -> Conversation {
     })
 }
 
-fn fragmented(conversation: Conversation, ranges: &[std::ops::Range<usize>]) -> Conversation {
+/// Either side sends a segment in parts.
+fn fragmented(conversation: Conversation, ranges: &[Range<usize>]) -> Conversation {
     begun(conversation, |it| {
         it.client(0..100);
-        it.client(100..300).fragments(ranges);
+        for side in [Client, Server] {
+            let segment = if side == Client { it.client(100..300) } else { it.server(0..200) };
+            for range in ranges {
+                segment.fragment(range.clone());
+            }
+        }
         it.client(300..400);
-        it.server(0..200).fragments(ranges);
         it.close();
     })
 }

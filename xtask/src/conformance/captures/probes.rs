@@ -25,6 +25,21 @@ pub(super) fn captures() -> Vec<Capture> {
         Capture::new("16", "an octet of garbage", keep_alive(true)),
         Capture::new(
             "16",
+            "an octet of garbage, behind a retransmission",
+            open(|it| {
+                it.client(0..100);
+                it.client(100..200);
+                it.client(0..100);
+                it.ack(Server);
+                it.wait_seconds(75);
+                it.client(199..200).without_push().forged();
+                it.ack(Server);
+                it.client(200..300);
+                it.close();
+            }),
+        ),
+        Capture::new(
+            "16",
             "without an octet",
             open(|it| {
                 it.client(0..100);

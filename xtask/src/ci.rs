@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context, Result};
 
-use crate::{command, demo, interrupt, test};
+use crate::{command, conformance, demo, interrupt, test};
 
 pub(crate) fn run() -> Result<ExitCode> {
     let mut failed = Vec::new();
@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<ExitCode> {
         counts = test::layers(None)?;
         counts.verdict()
     });
+    step("conformance", &mut failed, conformance::check);
     step("demo", &mut failed, || demo::run(&demo::Args::default()));
     step("corpus", &mut failed, corpus);
 

@@ -4,6 +4,7 @@
 
 mod ci;
 mod command;
+mod conformance;
 mod demo;
 mod fuzz;
 mod interrupt;
@@ -33,6 +34,8 @@ enum Task {
     Test(test::Args),
     /// Look for inputs that break decoders, readers or reassembly
     Fuzz(fuzz::Args),
+    /// Compare what xdpflow and its peers make of a capture for every row of the byte contract
+    Conformance(conformance::Args),
     /// Everything that must hold before a change is merged
     Ci,
     /// One side of the demo's traffic, started inside its namespace
@@ -66,6 +69,7 @@ impl Task {
             Self::Demo(args) => demo::run(args)?,
             Self::Test(args) => return test::run(args),
             Self::Fuzz(args) => return fuzz::run(args),
+            Self::Conformance(args) => return conformance::run(args),
             Self::Ci => return ci::run(),
             Self::DemoServer(args) => demo::server::run(args)?,
             Self::DemoClient(args) => demo::client::run(args)?,

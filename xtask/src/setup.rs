@@ -67,12 +67,15 @@ pub(crate) fn nightly(program: &Path) -> Command {
     command
 }
 
-/// Programs that the demo and the kernel tests run.
+/// Programs that the demo, the kernel tests and the comparison with other programs run.
 #[derive(Clone, Copy)]
 pub(crate) enum Tool {
     Ip,
     Ethtool,
     Tcpdump,
+    Tcpflow,
+    Tshark,
+    Go,
 }
 
 /// Finds or, as root, installs programs.
@@ -80,11 +83,18 @@ pub(crate) fn tools(wanted: &[Tool]) -> Result<()> {
     let missing: Vec<Tool> = wanted.iter().copied().filter(|tool| command::find(tool.program()).is_none()).collect();
     if !missing.is_empty() {
         let packages: Vec<&str> = missing.iter().map(|tool| tool.package()).collect();
-        apt(&packages, "the demo and the kernel tests run them")?;
+        apt(&packages, "the demo, the kernel tests and the comparison with other programs run them")?;
     }
     let names: Vec<&str> = wanted.iter().map(|tool| tool.program()).collect();
     println!("tools        {}", names.join(", "));
     Ok(())
+}
+
+/// Installs, as root, Debian packages that are no programs.
+pub(crate) fn packages(wanted: &[&str], why: &str) -> Result<()> {
+    let installed = |package: &&str| command::output(Command::new("dpkg").args(["-s", package])).is_ok();
+    let missing: Vec<&str> = wanted.iter().copied().filter(|package| !installed(package)).collect();
+    if missing.is_empty() { Ok(()) } else { apt(&missing, why) }
 }
 
 impl Tool {
@@ -93,6 +103,9 @@ impl Tool {
             Self::Ip => "ip",
             Self::Ethtool => "ethtool",
             Self::Tcpdump => "tcpdump",
+            Self::Tcpflow => "tcpflow",
+            Self::Tshark => "tshark",
+            Self::Go => "go",
         }
     }
 
@@ -101,6 +114,9 @@ impl Tool {
             Self::Ip => "iproute2",
             Self::Ethtool => "ethtool",
             Self::Tcpdump => "tcpdump",
+            Self::Tcpflow => "tcpflow",
+            Self::Tshark => "tshark",
+            Self::Go => "golang-go",
         }
     }
 }

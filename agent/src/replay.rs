@@ -71,7 +71,12 @@ impl Replay {
             totals.merge(&part);
             if shard == 0 {
                 outcome.report.source = Source::Files(frames);
-                outcome.errors = errors;
+            }
+            // All shards meet the same damage. But a file may be gone when only one of them opens it.
+            for error in errors {
+                if outcome.errors.iter().all(|known| known.to_string() != error.to_string()) {
+                    outcome.errors.push(error);
+                }
             }
         }
         outcome.report.totals = totals;

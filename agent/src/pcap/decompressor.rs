@@ -11,6 +11,7 @@ use super::{Cause, error::Offset};
 /// (RFC 8878 section 3.1), one after the other. Everything in front of damage comes out before the error does.
 pub(super) struct Decompressor {
     read: BufReader<Box<dyn Read + Send>>,
+    compression: Compression,
     codec: Codec,
     /// A piece ended, or none has begun: here the file may end.
     between: bool,
@@ -18,16 +19,15 @@ pub(super) struct Decompressor {
     consumed: u64,
     /// Octets that came out.
     produced: u64,
-    /// How many of them before the piece that is being read.
-    before: u64,
     /// Found behind octets that were still to be given out.
     fault: Option<Fault>,
 }
 
 impl Decompressor {
-    pub(super) fn new(codec: Codec, read: Box<dyn Read + Send>) -> Self {
+    pub(super) fn new(compression: Compression, read: Box<dyn Read + Send>) -> Self {
         let read = BufReader::with_capacity(BLOCK_LEN, read);
-        Self { read, codec, between: true, consumed: 0, produced: 0, before: 0, fault: None }
+        let codec = Codec::new(compression);
+        Self { read, compression, codec, between: true, consumed: 0, produced: 0, fault: None }
     }
 
     pub(super) fn consumed(&self) -> u64 {
@@ -49,15 +49,15 @@ impl Decompressor {
                 match input.first() {
                     None => return Ok(0),
                     // Tapes pad with zeros, and gzip(1) ignores them.
-                    Some(0) if matches!(self.codec, Codec::Gzip(_)) => {
+                    Some(0) if self.compression == Compression::Gzip => {
                         self.read.consume(1);
                         self.consumed += 1;
                         continue;
                     }
-                    Some(_) => self.codec.begin(),
+                    Some(_) if self.compression.begins(input) => self.codec.begin(),
+                    Some(_) => return Err(self.cause(Fault::Trailing)),
                 }
                 self.between = false;
-                self.before = self.produced;
             }
             let Step { consumed, produced, state } = self.codec.step(input, output);
             self.read.consume(consumed);
@@ -76,18 +76,49 @@ impl Decompressor {
     }
 
     fn cause(&self, fault: Fault) -> Cause {
-        let with = self.codec.name();
+        let with = self.compression.name();
         let offset = Offset { octets: self.produced, decompressed: true };
         match fault {
             Fault::CutShort => Cause::CompressedCutShort { with, offset },
             Fault::Window => Cause::WindowTooLarge { with, offset },
-            Fault::Damage(_) if self.before > 0 && self.before == self.produced => Cause::Trailing { with, offset },
+            Fault::Trailing => Cause::Trailing { with, offset },
             Fault::Damage(why) => Cause::CompressedDamaged { with, offset, why },
         }
     }
 }
 
-pub(super) enum Codec {
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Compression {
+    Gzip,
+    Zstd,
+}
+
+impl Compression {
+    /// What the first octets of a file tell.
+    pub(super) fn of(magic: [u8; 4]) -> Option<Self> {
+        [Self::Gzip, Self::Zstd].into_iter().find(|compression| compression.begins(&magic))
+    }
+
+    /// Whether `input`, as far as it goes, is the beginning of a piece.
+    fn begins(self, input: &[u8]) -> bool {
+        let is = |magic: &[u8]| input.iter().zip(magic).all(|(octet, expected)| octet == expected);
+        match (self, input.first()) {
+            (Self::Gzip, _) => is(&[0x1f, 0x8b]),
+            // A skippable frame: pzstd begins with one.
+            (Self::Zstd, Some(&first @ 0x50..=0x5f)) => is(&[first, 0x2a, 0x4d, 0x18]),
+            (Self::Zstd, _) => is(&[0x28, 0xb5, 0x2f, 0xfd]),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Gzip => "gzip",
+            Self::Zstd => "zstd",
+        }
+    }
+}
+
+enum Codec {
     Gzip(Decompress),
     /// `wanted` is how much it takes to decode a block and to read the header of the next.
     Zstd {
@@ -111,43 +142,30 @@ enum State {
 enum Fault {
     /// There is no more input.
     CutShort,
+    /// Behind a whole piece stands no other one.
+    Trailing,
     Damage(String),
     /// Nothing is wrong, it only takes more memory than it is given.
     Window,
 }
 
 impl Codec {
-    /// What the first octets of a file ask for.
-    pub(super) fn of(magic: [u8; 4]) -> Option<Self> {
-        match magic {
-            [0x1f, 0x8b, ..] => Some(Self::gzip()),
-            // The second is a skippable frame: pzstd begins with one.
-            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Self::zstd(),
-            _ => None,
-        }
-    }
-
-    fn gzip() -> Self {
-        Self::Gzip(Decompress::new_gzip(GZIP_WINDOW_LOG))
-    }
-
-    fn zstd() -> Option<Self> {
-        let mut context = DCtx::try_create()?;
-        context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX)).ok()?;
-        Some(Self::Zstd { context, wanted: ZSTD_WANTED_FIRST })
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Gzip(_) => "gzip",
-            Self::Zstd { .. } => "zstd",
+    fn new(compression: Compression) -> Self {
+        match compression {
+            Compression::Gzip => Self::Gzip(Decompress::new_gzip(GZIP_WINDOW_LOG)),
+            Compression::Zstd => {
+                let mut context = DCtx::create();
+                // It is the limit of the library as well, so there is no harm in a refusal.
+                let _ = context.set_parameter(DParameter::WindowLogMax(ZSTD_WINDOW_LOG_MAX));
+                Self::Zstd { context, wanted: ZSTD_WANTED_FIRST }
+            }
         }
     }
 
     /// Gets ready for another piece.
     fn begin(&mut self) {
         match self {
-            Self::Gzip(_) => *self = Self::gzip(),
+            Self::Gzip(_) => *self = Self::new(Compression::Gzip),
             Self::Zstd { wanted, .. } => *wanted = ZSTD_WANTED_FIRST,
         }
     }

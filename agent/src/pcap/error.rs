@@ -119,7 +119,10 @@ impl fmt::Display for Cause {
             Self::NamedTwice => write!(f, "it was named twice, and can be read once"),
             Self::ReadOnce => write!(f, "it can be read once, and every thread reads all files (try --shards 1)"),
             Self::TooManyOpen(files) => {
-                write!(f, "{files} files whose times overlap are open already (merge some of them with mergecap first)")
+                write!(
+                    f,
+                    "{files} files whose times overlap are open already (try a higher ulimit -n, or mergecap first)"
+                )
             }
             Self::Empty => write!(f, "empty, and so neither a pcap nor a pcapng file"),
             Self::NotACapture => write!(f, "neither a pcap nor a pcapng file"),

@@ -8,7 +8,7 @@ use std::{
 
 use super::{
     Cause,
-    decompressor::{Codec, Decompressor},
+    decompressor::{Compression, Decompressor},
     error::Offset,
 };
 
@@ -36,11 +36,13 @@ impl Input {
     /// If the file begins with the magic of a compressed one, begins anew with what it decompresses to.
     pub(super) fn decompress(&mut self) -> Result<(), Cause> {
         self.fill(4)?;
-        let Some(codec) = self.available().first_chunk().and_then(|magic| Codec::of(*magic)) else { return Ok(()) };
+        let Some(compression) = self.available().first_chunk().and_then(|magic| Compression::of(*magic)) else {
+            return Ok(());
+        };
         if let Source::Plain(rest) = &mut self.source {
             let rest = mem::replace(rest, Box::new(io::empty()));
             let whole = Cursor::new(self.available().to_vec()).chain(rest);
-            self.source = Source::Compressed(Box::new(Decompressor::new(codec, Box::new(whole))));
+            self.source = Source::Compressed(Box::new(Decompressor::new(compression, Box::new(whole))));
             (self.start, self.end) = (0, 0);
             self.offset.decompressed = true;
         }

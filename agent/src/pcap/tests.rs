@@ -4,10 +4,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use flate2::{Compression, write::GzEncoder};
+use flate2::write::GzEncoder;
 use zstd_safe::{CCtx, CParameter, InBuffer, OutBuffer, zstd_sys::ZSTD_EndDirective};
 
-use super::{decompressor::Codec, input::ByteOrder, *};
+use super::{decompressor::Compression, input::ByteOrder, *};
 
 /// A file that is gone afterwards.
 pub(super) struct Temporary(pub(super) PathBuf);
@@ -53,7 +53,7 @@ fn read(bytes: &[u8]) -> (Vec<Seen>, Option<String>) {
     };
     let size = bytes.len() as u64;
     assert_eq!(reader.size(), Some(size));
-    let compressed = Codec::of(bytes.first_chunk().copied().unwrap_or_default()).is_some();
+    let compressed = Compression::of(bytes.first_chunk().copied().unwrap_or_default()).is_some();
     loop {
         let before = reader.position();
         match reader.next() {
@@ -518,7 +518,7 @@ fn damaged_anywhere() {
 type Compress = fn(&[&[u8]]) -> (Vec<u8>, Vec<usize>);
 
 fn gzip(pieces: &[&[u8]]) -> (Vec<u8>, Vec<usize>) {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    let mut encoder = GzEncoder::new(Vec::new(), flate2::Compression::default());
     let write = |piece: &&[u8]| {
         encoder.write_all(piece).unwrap();
         encoder.flush().unwrap();
@@ -647,13 +647,22 @@ fn errors_of_compressed_files() {
                 "read x.pcap: the {with} data ends too early, at offset 100 of the decompressed data (the file is cut short)"
             ),
         );
-        check_error(
-            &[&whole, b"a note".as_slice()].concat(),
-            1,
-            &format!(
-                "read x.pcap: behind the {with} data, which ends at offset 100 of the decompressed data, stands something else (ignored)"
-            ),
-        );
+        for note in [&b"a note"[..], b"\n", b"PK\x03\x04"] {
+            check_error(
+                &[&whole, note].concat(),
+                1,
+                &format!(
+                    "read x.pcap: behind the {with} data, which ends at offset 100 of the decompressed data, stands something else (ignored)"
+                ),
+            );
+        }
+        // Another piece, damaged in its header, is not something else.
+        let mut other = by(&[b"more"]).0;
+        other[4..].fill(0xff);
+        other[2..4].copy_from_slice(&whole[2..4]);
+        let (seen, error) = read(&[&whole[..], &other].concat());
+        let error = error.unwrap();
+        assert!(seen.len() == 1 && error.contains(&format!("the {with} data goes wrong behind offset 100")), "{error}");
         // Nobody does that twice on purpose.
         let undo = if with == "gzip" { "gunzip" } else { "unzstd" };
         check_error(

@@ -113,6 +113,8 @@ struct Extra {
     fragmented: VecDeque<u64>,
     /// Segments far from everything known, until something corroborates them.
     parked: VecDeque<Parked>,
+    /// The last ACK far from everything known.
+    far_ack: Option<SeqNum>,
     gaps: Gaps,
     /// Octets from `next` up to here were cut off by the snaplen. They are a gap once something is captured behind them.
     cut_until: u64,

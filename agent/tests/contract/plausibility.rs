@@ -1,6 +1,6 @@
 //! Row 21: segments far from everything known.
 
-use agent::reassembly::Config;
+use agent::reassembly::{Config, Direction::ClientToServer, Gap, GapCause};
 
 use crate::trace::{C, S, Trace};
 
@@ -47,6 +47,48 @@ fn row_21_believed_when_the_peer_acknowledges_within_it() {
     let mut trace = talking();
     trace.send(C.data(FAR, "zzz").ack(5001)).send(S.ack(5001, FAR + 3).at(10)).wait_until(10_000);
     trace.expect(&[&format!("handshake open c2s=abc[{} not-captured]zzz s2c=", 20 << 20)]);
+}
+
+#[test]
+fn row_21_believed_when_the_peer_acknowledges_all_before_it_or_more() {
+    for ack in [201_001, 201_003, 201_004, 211_001] {
+        let mut trace = Trace::established(Config::default());
+        let mut trace = Trace::established(Config::default());
+        trace.send(C.data(1001, "abc")).send(C.data(201_001, "x")).send(S.ack(5001, ack)).finish();
+        assert_eq!(trace.summary(0, ClientToServer).gaps, [Gap::new(3, 199_997, GapCause::NotCaptured)]);
+        assert_eq!(trace.summary(0, ClientToServer).delivered, 4, "after {ack}");
+    }
+}
+
+#[test]
+fn row_21_believed_when_the_peer_had_acknowledged_it_before() {
+    for ack in [201_001, 201_004] {
+        let mut trace = Trace::established(Config::default());
+        trace.send(C.data(1001, "abc")).send(S.ack(5001, ack)).send(C.data(201_001, "far")).finish();
+        assert_eq!(trace.summary(0, ClientToServer).delivered, 6, "after {ack}");
+    }
+}
+
+#[test]
+fn row_21_an_ack_far_from_it_says_nothing() {
+    for ack in [1004, 201_000, 201_004 + 65_535] {
+        let mut trace = Trace::established(Config::default());
+        trace.send(C.data(1001, "abc")).send(C.data(201_001, "far")).send(S.ack(5001, ack)).finish();
+        let mut before = Trace::established(Config::default());
+        before.send(C.data(1001, "abc")).send(S.ack(5001, ack)).send(C.data(201_001, "far")).finish();
+        for trace in [trace, before] {
+            assert_eq!((trace.summary(0, ClientToServer).delivered, trace.reassembler().stats().implausible), (3, 3));
+        }
+    }
+}
+
+#[test]
+fn row_21_an_old_segment_is_not_believed_because_the_stream_has_long_been_beyond_it() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc")).send(C.data(1001_u32.wrapping_sub((1 << 30) + 100), "old")).send(S.ack(5001, 1004));
+    trace.send(C.data(1004, "def")).send(S.ack(5001, 1007)).finish();
+    trace.expect(&["handshake finish c2s=abcdef s2c="]);
+    assert_eq!(trace.reassembler().stats().implausible, 3);
 }
 
 #[test]

@@ -28,9 +28,10 @@ impl Stream {
             return;
         }
         if self.extra.is_some() {
-            self.corroborate(ack, cx);
+            self.corroborate(ack, window, cx);
         }
-        let Some(offset) = self.offset_of(ack, window).and_then(|offset| u64::try_from(offset).ok()) else { return };
+        let Some(offset) = self.offset_of(ack, window) else { return self.note_far_ack(ack) };
+        let Ok(offset) = u64::try_from(offset) else { return };
         if goes_on(self.peer_ack(), ack, true) {
             self.note_peer_ack(ack);
         }

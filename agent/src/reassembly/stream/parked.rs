@@ -20,6 +20,11 @@ impl Parked {
         self.seq.advance(self.octets.len() as u64 + u64::from(self.cut))
     }
 
+    /// Whether an ACK of the peer says that it has all before this, and perhaps more, but no more than a `window` behind it.
+    fn agrees_with(&self, ack: SeqNum, window: i64) -> bool {
+        ack.distance_from(self.seq) >= 0 && i64::from(ack.distance_from(self.end())) < window.max(2)
+    }
+
     /// Memory as allocated, as a queued chunk of its size costs.
     pub(super) fn charged(&self) -> usize {
         self.octets.len().max(128)
@@ -40,13 +45,17 @@ impl Parked {
 }
 
 impl Stream {
-    /// Remembers a piece that lies far from everything known.
-    pub(super) fn park<S>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
+    /// Remembers a piece that lies far from everything known, unless the peer has acknowledged it before.
+    pub(super) fn park<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
         if piece.len() == 0 && !piece.fin {
             return;
         }
+        let parked = Parked { seq: piece.seq, octets: piece.octets.into(), cut: piece.cut, fin: piece.fin };
         let extra = self.extra.get_or_insert_default();
-        extra.parked.push_back(Parked { seq: piece.seq, octets: piece.octets.into(), cut: piece.cut, fin: piece.fin });
+        if extra.far_ack.take_if(|ack| parked.agrees_with(*ack, piece.window)).is_some() {
+            return self.believe(&parked, cx);
+        }
+        extra.parked.push_back(parked);
         if extra.parked.len() > PARKED_MAX {
             self.drop_parked(cx);
         }
@@ -71,17 +80,19 @@ impl Stream {
     }
 
     /// Notes an ACK of the peer, and believes the parked segment that it acknowledges.
-    pub(super) fn corroborate<S: Sink>(&mut self, ack: SeqNum, cx: &mut Context<'_, S>) {
+    pub(super) fn corroborate<S: Sink>(&mut self, ack: SeqNum, window: i64, cx: &mut Context<'_, S>) {
         let Some(extra) = &mut self.extra else { return };
         extra.last_ack = cx.now;
-        let within = |parked: &Parked| {
-            ack.distance_from(parked.seq) > 0 && ack.distance_from(parked.end().advance(u64::from(parked.fin))) <= 0
-        };
-        if let Some(at) = extra.parked.iter().position(within)
+        if let Some(at) = extra.parked.iter().position(|parked| parked.agrees_with(ack, window))
             && let Some(parked) = extra.parked.remove(at)
         {
             self.believe(&parked, cx);
         }
+    }
+
+    /// Remembers an ACK of the peer that lies far from everything known: it corroborates a segment that is still to come.
+    pub(super) fn note_far_ack(&mut self, ack: SeqNum) {
+        self.extra.get_or_insert_default().far_ack = Some(ack);
     }
 
     /// Takes a parked segment after all: everything before it is a gap, unless the stream has come there on its own.

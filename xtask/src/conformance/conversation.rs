@@ -72,6 +72,14 @@ impl Conversation {
         Self::between(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2))
     }
 
+    /// With a client that has an address of Teredo's (RFC 4380 2.6).
+    pub(crate) fn teredo() -> Self {
+        Self::between(
+            Ipv6Addr::new(0x2001, 0, 0xc000, 0x0201, 0, 0x3fff, 0x3fff, 0xfdf5),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2),
+        )
+    }
+
     fn between<A: Into<IpAddr>>(client: A, server: A) -> Self {
         let end = |ip, port, isn| End {
             ip,

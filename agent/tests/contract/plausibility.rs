@@ -53,7 +53,6 @@ fn row_21_believed_when_the_peer_acknowledges_within_it() {
 fn row_21_believed_when_the_peer_acknowledges_all_before_it_or_more() {
     for ack in [201_001, 201_003, 201_004, 211_001] {
         let mut trace = Trace::established(Config::default());
-        let mut trace = Trace::established(Config::default());
         trace.send(C.data(1001, "abc")).send(C.data(201_001, "x")).send(S.ack(5001, ack)).finish();
         assert_eq!(trace.summary(0, ClientToServer).gaps, [Gap::new(3, 199_997, GapCause::NotCaptured)]);
         assert_eq!(trace.summary(0, ClientToServer).delivered, 4, "after {ack}");

@@ -50,8 +50,9 @@ pub(crate) struct End {
     pub(crate) ip: IpAddr,
     pub(crate) port: u16,
     isn: u32,
-    /// The SYN's place, if it is in the capture.
+    /// Its SYN was sent.
     syn: bool,
+    /// Where its FIN stands, once that was sent.
     fin: Option<u64>,
     /// What the capture has of the stream.
     captured: Ranges,
@@ -60,6 +61,7 @@ pub(crate) struct End {
     /// Where the stream begins if not behind a SYN.
     begin: Option<u64>,
     trailing: Option<(u64, &'static str)>,
+    /// How many it sent, modulo 2^16: the next IP identification.
     packets: u16,
 }
 
@@ -70,6 +72,14 @@ impl Conversation {
 
     pub(crate) fn v6() -> Self {
         Self::between(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1), Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2))
+    }
+
+    /// With a client that has an address of Teredo's (RFC 4380 2.6).
+    pub(crate) fn teredo() -> Self {
+        Self::between(
+            Ipv6Addr::new(0x2001, 0, 0xc000, 0x0201, 0, 0x3fff, 0x3fff, 0xfdf5),
+            Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 2),
+        )
     }
 
     fn between<A: Into<IpAddr>>(client: A, server: A) -> Self {
@@ -227,7 +237,7 @@ impl Conversation {
         sides.into_iter().filter(|_| self.connections > 0).map(|side| self.stream(side)).collect()
     }
 
-    /// In the order in which the capture has them.
+    /// In the order in which they were sent.
     pub(crate) fn segments(&self) -> &[Segment] {
         &self.segments
     }

@@ -41,7 +41,8 @@ impl Stream {
         ranges.map(|range| range.start.max(self.begin)..range.end)
     }
 
-    fn len(&self) -> u64 {
+    /// Gaps included.
+    pub(crate) fn len(&self) -> u64 {
         self.captured.end().unwrap_or(self.begin) - self.begin
     }
 

@@ -1,7 +1,7 @@
 //! `cargo xtask conformance`: what xdpflow and its peers make of captures that were written for it, a few for each row of
 //! the byte contract. Captures are made from a script of what the two ends say; what they sent is what a program must find.
 //!
-//! Zeek and Suricata, which reassemble too, are in no Debian release that is supported now, so they have no column.
+//! Peers come from Debian's packages. Zeek and Suricata, which reassemble too, could not be had from there.
 
 mod capture;
 mod captures;
@@ -23,6 +23,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::{command, interrupt};
 use capture::Capture;
+use captures::ROWS;
 use program::Program;
 use table::{Outcome, Section};
 
@@ -37,7 +38,7 @@ pub(crate) struct Args {
     /// Leave the captures and what was made of them in target/conformance
     #[arg(long)]
     keep: bool,
-    /// Only captures whose row is this, or whose name contains it
+    /// Only the captures of this row, or those whose name contains this
     filter: Option<String>,
 }
 
@@ -72,7 +73,10 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
         println!("{}", table::captures(&outcomes, &programs));
         return Ok(ExitCode::from(u8::from(missed > 0)));
     }
-    let caption = format!("{}.", versions.into_values().collect::<Vec<_>>().join(", "));
+    let version = |program: &Program| {
+        versions.get(program).cloned().unwrap_or_else(|| format!("{} could not be had", program.name()))
+    };
+    let caption = format!("{}.", programs.iter().map(version).collect::<Vec<_>>().join(", "));
     println!("{}\n\n{caption}", table::rows(&outcomes, &programs));
     for outcome in &outcomes {
         if let Some(Err(problem)) = outcome.verdicts.get(&Program::Xdpflow) {
@@ -103,8 +107,10 @@ fn outcomes(args: &Args, programs: &[Program]) -> Result<Vec<Outcome>> {
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| format!("remove {}", folder.display()))?;
     }
-    let wanted = |capture: &Capture| {
-        args.filter.as_ref().is_none_or(|filter| capture.row == filter || capture.name.contains(filter.as_str()))
+    let wanted = |capture: &Capture| match args.filter.as_deref() {
+        None => true,
+        Some(filter) if ROWS.iter().any(|(row, _)| *row == filter) => capture.row == filter,
+        Some(filter) => capture.name.contains(filter),
     };
     let mut outcomes = Vec::new();
     for mut capture in captures::all().into_iter().filter(wanted) {

@@ -35,6 +35,13 @@ pub(crate) fn check(capture: &Capture, expected: &[Stream], output: &Path) -> Re
         let Some((record, direction)) = account else {
             return Ok(Err("a stream that is in no record".to_owned()));
         };
+        let written =
+            direction.file.as_ref().map_or(0, |file| output.join(file).metadata().map_or(0, |file| file.len()));
+        let gaps: u64 = stream.gaps().iter().map(|gap| gap.end - gap.start).sum();
+        // A file without its gaps would be taken from a peer, not from xdpflow unless that was asked for.
+        if written != stream.len() - if capture.flags.contains(&"skip") { gaps } else { 0 } {
+            return Ok(Err(format!("a file of {written} octets for a stream of {}", stream.len())));
+        }
         if let Err(problem) = direction.check(stream, capture.cause) {
             return Ok(Err(problem));
         }

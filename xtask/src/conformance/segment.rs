@@ -14,7 +14,7 @@ pub(crate) struct Segment {
     pub(crate) seq: u32,
     pub(crate) ack: u32,
     pub(super) peer_isn: u32,
-    /// The peer's SYN was there.
+    /// The peer's SYN was sent before it.
     pub(super) answers: bool,
     pub(crate) flags: u8,
     pub(crate) window: u16,

@@ -72,26 +72,18 @@ impl Section<'_> {
     pub(crate) fn check(&self, content: &str) -> Result<()> {
         let text = fs::read_to_string(self.file).with_context(|| format!("read {}", self.file.display()))?;
         let (_, written, _) = self.split(&text)?;
-        for (written, found) in written
-            .lines()
-            .filter(|line| line.starts_with('|'))
-            .map(Some)
-            .chain([None])
-            .zip(content.lines().filter(|line| line.starts_with('|')).map(Some).chain([None]))
-        {
-            let same = match (written, found) {
-                (Some(written), Some(found)) => cells(found).iter().zip(cells(written)).all(|(found, written)| {
-                    // The rule below the header has as many dashes as somebody liked.
-                    *found == written || found.starts_with("--")
-                }),
-                (written, found) => written == found,
-            };
-            if !same {
-                let found = found.unwrap_or("nothing");
+        let [mut written, found] = [written, content].map(|text| text.lines().filter(|line| line.starts_with('|')));
+        for found in found {
+            // The rule below the header is as long as there are columns.
+            let is = |written: &str| cells(found).iter().zip(cells(written)).all(|(found, written)| *found == written);
+            if !written.next().is_some_and(is) {
                 bail!("{} is out of date where this was found: {found} (--write renews it)", self.file.display());
             }
         }
-        Ok(())
+        match written.next() {
+            None => Ok(()),
+            Some(line) => bail!("{} has a line too many: {line} (--write renews it)", self.file.display()),
+        }
     }
 
     /// What precedes the content, the content and what follows it; the comments belong to the outer two.

@@ -110,6 +110,23 @@ pub(super) fn captures() -> Vec<Capture> {
                 it.ended("fin");
             }),
         ),
+        Capture::new(
+            "10",
+            "in the window, and both go on half a minute later",
+            open(|it| {
+                it.client(0..100);
+                it.ack(Server);
+                it.client(100..100).rst().void();
+                it.wait_seconds(30);
+                it.client(100..200);
+                it.ack(Server);
+                it.server(0..100);
+                it.ack(Client);
+                it.close();
+                it.ended("fin");
+            }),
+        )
+        .flags(&["--rst-hold", "60s"]),
         Capture::of("10", "in answer to a SYN, then the port is open", refused()),
         Capture::of("11", "at once after both FINs", used_again(1, Conversation::close)),
         Capture::of(

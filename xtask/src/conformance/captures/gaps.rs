@@ -222,6 +222,39 @@ pub(super) fn captures() -> Vec<Capture> {
                 it.close();
             }),
         )
+        .flags(&["--gaps", "skip"])
+        .cause("not-captured"),
+        Capture::new(
+            "21",
+            "512 MiB were not captured, then a segment of which the peer says that it expects it",
+            far_ahead(|it| {
+                it.client(FAR..FAR + 700);
+                it.server(0..0).ack(FAR);
+            }),
+        )
+        .flags(&["--gaps", "skip"])
+        .cause("not-captured"),
+        Capture::new(
+            "21",
+            "512 MiB were not captured, then the peer's ACK and the segment that it expects",
+            far_ahead(|it| {
+                it.server(0..0).ack(FAR);
+                it.client(FAR..FAR + 700);
+            }),
+        )
+        .flags(&["--gaps", "skip"])
+        .cause("not-captured"),
+        Capture::new(
+            "21",
+            "512 MiB were not captured, then a segment and an ACK for more",
+            far_ahead(|it| {
+                it.client(FAR..FAR + 700);
+                it.unseen(Client, FAR + 700..FAR + 1400);
+                it.ack(Server);
+                it.client(FAR + 1400..FAR + 2100);
+            }),
+        )
+        .flags(&["--gaps", "skip"])
         .cause("not-captured"),
         Capture::new("21", "5 GiB of which only a few segments were captured", mostly_unseen())
             .flags(&["--gaps", "skip"])
@@ -292,6 +325,22 @@ pub(super) fn captures() -> Vec<Capture> {
         ),
     ]
 }
+
+/// The client sends 512 MiB that are not in the capture.
+fn far_ahead(say: impl FnOnce(&mut Conversation)) -> Conversation {
+    open(|it| {
+        it.client(0..1000);
+        it.ack(Server);
+        it.unseen(Client, 1000..FAR);
+        it.wait_seconds(5);
+        say(it);
+        it.wait_seconds(3);
+        it.ack(Server);
+        it.close();
+    })
+}
+
+const FAR: u64 = 1 << 29;
 
 /// The peer acknowledges all of it, now just before a captured segment and now just behind it. No two of them are 2 GiB
 /// apart, so their places are certain (RFC 9293 3.4).

@@ -59,10 +59,9 @@ pub(super) fn captures() -> Vec<Capture> {
         ("GTP-U in VXLAN", &[Tunnel::Gtp, Tunnel::Vxlan]),
         ("GRE in GRE in GRE", &[Tunnel::Gre, Tunnel::Gre, Tunnel::Gre]),
     ];
-    let tunnels_v6: [(&str, &[Tunnel]); 5] = [
+    let tunnels_v6: [(&str, &[Tunnel]); 4] = [
         ("6in4", &[Tunnel::Ip]),
         ("IPv6 in IPv6", &[Tunnel::IpInIpv6]),
-        ("Teredo", &[Tunnel::Teredo]),
         ("VXLAN, IPv6", &[Tunnel::Vxlan]),
         ("GTP-U, IPv6", &[Tunnel::Gtp]),
     ];
@@ -74,5 +73,6 @@ pub(super) fn captures() -> Vec<Capture> {
     captures.extend(tunnels.map(|(name, tunnels)| Capture::new("T", name, chat(Conversation::new())).tunnels(tunnels)));
     captures
         .extend(tunnels_v6.map(|(name, tunnels)| Capture::new("T", name, chat(Conversation::v6())).tunnels(tunnels)));
+    captures.push(Capture::new("T", "Teredo", chat(Conversation::teredo())).tunnels(&[Tunnel::Teredo]));
     captures
 }

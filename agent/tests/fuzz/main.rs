@@ -3,6 +3,7 @@
 
 mod decode;
 mod filter;
+mod fragments;
 mod pcap;
 mod reassembly;
 
@@ -16,6 +17,11 @@ fn decode() {
 #[test]
 fn filter() {
     replay("filter", filter::run);
+}
+
+#[test]
+fn fragments() {
+    replay("fragments", fragments::run);
 }
 
 #[test]

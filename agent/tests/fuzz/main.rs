@@ -45,5 +45,5 @@ fn replay(target: &str, run: fn(&[u8])) {
         }
         inputs += 1;
     }
-    assert!(inputs > 10, "{} holds {inputs} inputs", folder.display());
+    assert!(inputs > 0, "{} holds no input", folder.display());
 }

@@ -136,7 +136,11 @@ impl Target {
         }
         fs::create_dir_all(&least).with_context(|| format!("create {}", least.display()))?;
         let mut merge = self.binary();
-        merge.args(["-set_cover_merge=1", "-use_counters=0"]).args([&least, &self.corpus, &self.found]);
+        merge.args(["-set_cover_merge=1", "-use_counters=0", &format!("-max_len={KEPT_LEN}")]).args([
+            &least,
+            &self.corpus,
+            &self.found,
+        ]);
         command::logged(&mut merge, &folder().join(&self.name).with_extension("merge.log"))?;
         fs::remove_dir_all(&self.corpus).with_context(|| format!("remove {}", self.corpus.display()))?;
         fs::create_dir_all(&self.corpus).with_context(|| format!("create {}", self.corpus.display()))?;
@@ -191,6 +195,8 @@ fn folder() -> PathBuf {
     command::root().join("target/fuzz")
 }
 
+/// Of an input in the repository. Longer ones are cut: what they reach behind that is seldom worth its place.
+const KEPT_LEN: usize = 1_024;
 /// An input that takes longer is a finding.
 const INPUT_SECONDS: u32 = 10;
 /// To read the corpus and to end.

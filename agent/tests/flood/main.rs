@@ -5,6 +5,7 @@ mod allocator;
 mod bed;
 mod connections;
 mod forgeries;
+mod fragments;
 mod memory;
 mod queues;
 mod steady;

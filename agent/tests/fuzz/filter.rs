@@ -1,34 +1,47 @@
-//! The kernel's parser against the agent's decoder: one octet chooses the link type, the rest is the frame. What the
-//! decoder takes for TCP the parser must let through, with the same endpoints.
+//! The kernel's parser and filter against the agent's decoder: one octet chooses the link type, the rest is the frame. What
+//! the decoder takes for TCP, in a tunnel or not, the filter must let through.
 
 use agent::{
-    decode::decode,
+    decode::{Config, Decoder},
     frame::Frame,
     segment::{Origin, Timestamp},
 };
 use agent_common::{
-    filter::{Head, Parsed, TAGS_MAX, parse},
+    filter::{Filter, Head, Net, Parsed, PortRange, TAGS_MAX, parse},
     frame::LinkType,
+    tunnel::Tunnels,
 };
+use bytemuck::Zeroable as _;
 
 pub(crate) fn run(input: &[u8]) {
     let Some((&kind, bytes)) = input.split_first() else { return };
     let link_type = LINK_TYPES[usize::from(kind) % LINK_TYPES.len()];
     let parsed = parse(bytes, link_type);
     let frame = Frame { timestamp: Timestamp(1), len: bytes.len() as u32, bytes, link_type, origin: Origin::default() };
-    let Ok(decoded) = decode(&frame) else { return };
-    let head = decoded.segment.head();
-    match parsed {
-        Parsed::Tcp(found) if found.fragment => {
-            assert_eq!(found, Head { src_port: 0, dst_port: 0, fragment: true, ..head }, "judged by its addresses");
-        }
-        Parsed::Tcp(found) => assert_eq!(found, head),
-        // The decoder is content with 16 octets of a header where the IP length lies; no sender makes such frames.
-        Parsed::Malformed if decoded.badlen && decoded.segment.payload.is_empty() => {}
-        Parsed::Other | Parsed::Malformed => {
-            assert!(link_type == LinkType::ETHERNET && !is_captured(bytes), "{parsed:?}, but there is {head:?}");
+    for tunnels in [Tunnels::NONE, Tunnels::ALL] {
+        let mut decoder = Decoder::new(Config { tunnels, ..Config::default() });
+        let Ok(decoded) = decoder.decode(&frame) else { continue };
+        let head = decoded.segment.head();
+        match parsed {
+            Parsed::Tcp(found) => {
+                assert!(only(&head, tunnels).accepts(&found), "{found:?} is not let through, but there is {head:?}");
+            }
+            // The decoder is content with 16 octets of a header where the IP length lies; no sender makes such frames.
+            Parsed::Malformed if decoded.badlen && decoded.segment.payload.is_empty() => {}
+            Parsed::Other | Parsed::Malformed => {
+                assert!(link_type == LinkType::ETHERNET && !is_captured(bytes), "{parsed:?}, but there is {head:?}");
+            }
         }
     }
+}
+
+/// A filter for these endpoints and no others.
+fn only(head: &Head, tunnels: Tunnels) -> Filter {
+    let mut filter = Filter { tunnels, hosts_len: 1, nets_len: 1, ports_len: 1, ..Filter::zeroed() };
+    let whole = |address| Net { address, mask: [u64::MAX; 2] };
+    (filter.hosts[0], filter.nets[0]) = (whole(head.src), whole(head.dst));
+    filter.ports[0] = PortRange { low: head.src_port, high: head.src_port };
+    filter
 }
 
 const LINK_TYPES: [LinkType; 4] = [LinkType::ETHERNET, LinkType::RAW, LinkType::IPV4, LinkType::IPV6];

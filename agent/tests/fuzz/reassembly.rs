@@ -34,6 +34,10 @@ struct Limits {
     stream_chunks: u8,
     total_queue: u16,
     require_handshake: bool,
+    strict_fsm: bool,
+    strict_options: bool,
+    interface_key: bool,
+    vlan_key: bool,
     last_copy: bool,
     count_late: bool,
 }
@@ -59,6 +63,11 @@ struct Spec {
     missing: u8,
     window: u8,
     scale: Option<u8>,
+    mss: Option<u16>,
+    /// The same number on another interface is the same frame again.
+    ip_id: Option<bool>,
+    interface: bool,
+    vlan: Option<bool>,
     refused: bool,
     /// With other octets than usual at its place.
     other: bool,
@@ -96,6 +105,10 @@ impl Limits {
             max_stream_chunks: u32::from(self.stream_chunks),
             max_total_queue: u64::from(self.total_queue),
             require_handshake: self.require_handshake,
+            strict_fsm: self.strict_fsm,
+            strict_options: self.strict_options,
+            interface_key: self.interface_key,
+            vlan_key: self.vlan_key,
             overlap: if self.last_copy { Overlap::Last } else { Overlap::First },
             late: if self.count_late { Late::Count } else { Late::Fill },
             ..Config::default()
@@ -183,9 +196,16 @@ impl Spec {
             flags: Flags(self.flags & !Flags::ACK.0) | ack,
             window: u16::from(self.window) << 8,
             window_scale: self.scale,
+            mss: self.mss,
+            ip_id: self.ip_id.map(u16::from),
             payload,
             missing: u32::from(self.missing),
-            origin: Origin { refused, ..Origin::default() },
+            origin: Origin {
+                interface: u16::from(self.interface),
+                vlan: self.vlan.map(u16::from),
+                refused,
+                ..Origin::default()
+            },
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     pcap::{self, Reader},
     reassembly,
     report::{Report, Source},
-    shard::{Shard, Share, Totals},
+    shard::{Part, Shard, Share, Totals},
     sink::{Directory, Output},
 };
 
@@ -57,7 +57,7 @@ impl Replay {
                     let read = (shard == 0).then_some(read);
                     thread::Builder::new().name(format!("shard {shard}")).spawn_scoped(scope, move || {
                         let share = Share { key: ShardKey::FIXED, shard, shards: self.shards };
-                        self.run_shard(Shard::new(self.filter, Some(share), self.decode, self.config, sink), read)
+                        self.run_shard(Shard::new(self.filter, Part::File(share), self.decode, self.config, sink), read)
                     })
                 })
                 .collect();

@@ -25,3 +25,4 @@ mod loss;
 mod output;
 mod time;
 mod trouble;
+mod tunnel;

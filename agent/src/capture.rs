@@ -20,9 +20,10 @@ use crate::{
     clock, decode,
     interface::Interface,
     kernel::{Attach, Direction, Kernel, Options, Ring},
+    mailbox::Mailbox,
     reassembly,
     report::{Report, Source},
-    shard::{Shard, Totals},
+    shard::{Part, Shard, Totals},
     sink::{Directory, Output, Report as Tell},
 };
 
@@ -77,11 +78,12 @@ impl Capture {
         let mut signals = Signals::new()?;
 
         let started = clock::now();
+        let key = ShardKey(random_key()?);
         let (mut kernel, rings) = Kernel::load(&Options {
             filter: self.filter,
             shards: self.shards,
             ring_size: self.ring_size,
-            key: ShardKey(random_key()?),
+            key,
             clsact: false,
             now: started.0,
         })?;
@@ -96,8 +98,9 @@ impl Capture {
         }
         let (stop, stopping) = watch::channel(false);
         let mut threads = Vec::new();
-        for (number, (ring, sink)) in rings.into_iter().zip(sinks).enumerate() {
-            let shard = Shard::new(self.filter, None, self.decode, self.config, sink);
+        let mailboxes = Mailbox::for_shards(self.shards, key);
+        for (number, ((ring, sink), mailbox)) in rings.into_iter().zip(sinks).zip(mailboxes).enumerate() {
+            let shard = Shard::new(self.filter, Part::Ring(mailbox), self.decode, self.config, sink);
             threads.push(ShardThread::spawn(number, ring, shard, stopping.clone())?);
         }
         (self.tell)(&format!("listening on {}", listening.join(", ")));
@@ -253,6 +256,7 @@ async fn drain(ring: Ring, mut shard: Shard, mut stop: watch::Receiver<bool>) ->
 /// Whether the ring is empty now. Only then has time come as far as the clock: otherwise it is that of the last frame.
 fn drain_batch(ring: &mut Ring, shard: &mut Shard, plant: &mut Plant) -> bool {
     let now = clock::now();
+    shard.read_mail();
     for _ in 0..BATCH {
         match ring.next() {
             Some(Ok(_)) if plant.loses_this() => {}

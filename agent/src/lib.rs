@@ -7,6 +7,7 @@ pub mod decode;
 pub mod frame;
 pub mod interface;
 pub mod kernel;
+pub mod mailbox;
 mod netlink;
 pub mod pcap;
 pub mod reassembly;

@@ -14,7 +14,7 @@ use crate::{
     pcap::{self, Merge},
     reassembly,
     report::{Report, Source},
-    shard::{Shard, Share, Totals},
+    shard::{Part, Shard, Share, Totals},
     sink::{Directory, Output},
 };
 
@@ -56,7 +56,8 @@ impl Replay {
                     let read = (shard == 0).then_some(read);
                     thread::Builder::new().name(format!("shard {shard}")).spawn_scoped(scope, move || {
                         let share = Share { key: ShardKey::FIXED, shard, shards: self.shards };
-                        run_shard(merge, Shard::new(self.filter, Some(share), self.decode, self.config, sink), read)
+                        let shard = Shard::new(self.filter, Part::File(share), self.decode, self.config, sink);
+                        run_shard(merge, shard, read)
                     })
                 })
                 .collect();

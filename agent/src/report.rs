@@ -90,6 +90,7 @@ impl Report {
                     ("fragments", frames.fragments),
                     ("filtered again", frames.filtered),
                     ("of a wrong checksum", frames.bad_checksum),
+                    ("dropped by a full mailbox", frames.mailbox_full),
                     ("bad records", frames.bad),
                 ],
             },
@@ -222,6 +223,7 @@ impl Display for Report {
         line(f, fragments.unfinished, "fragments left at the end")?;
         line(f, frames.filtered, "frames refused by the filter")?;
         line(f, frames.bad_checksum, "segments with a wrong checksum, dropped")?;
+        line(f, frames.mailbox_full, "segments dropped on their way from one shard to another")?;
         line(f, frames.bad, "records not of this program's kernel half")?;
         line(f, frames.badlen, "segments whose IP header claims more than was there")?;
 

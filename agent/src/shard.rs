@@ -5,15 +5,16 @@ use agent_common::{filter::Filter, shard::ShardKey};
 use crate::{
     decode::{self, Decoded, Decoder, Reject, fragments},
     frame::Frame,
+    mailbox::{Letter, Mailbox, Sent},
     reassembly::{self, Reassembler, Sink},
-    segment::Timestamp,
+    segment::{Segment, Timestamp},
     sink::{self, Directory},
 };
 
 /// The only path from a frame to a file, live or in replay.
 pub struct Shard {
     filter: Filter,
-    share: Option<Share>,
+    part: Part,
     decoder: Decoder,
     reassembler: Reassembler,
     sink: Directory,
@@ -21,7 +22,16 @@ pub struct Shard {
     ticked: Timestamp,
 }
 
-/// The part of a capture file that a shard takes, since every shard reads all of it.
+/// Which connections a shard takes.
+#[derive(Debug)]
+pub enum Part {
+    /// Of a capture file, which every shard reads all of.
+    File(Share),
+    /// Those whose frames are in its ring. What turns out to be another shard's goes there by mail.
+    Ring(Mailbox),
+}
+
+/// The part of a capture file that a shard takes.
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
     pub key: ShardKey,
@@ -30,7 +40,7 @@ pub struct Share {
 }
 
 /// What became of every frame that was read. `read = segments + not_tcp + malformed + fragments + filtered + bad_checksum +
-/// bad`, each term counted at its own place.
+/// mailbox_full + bad`, each term counted at its own place, `read` where the frame was and `segments` where it went.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Frames {
     pub read: u64,
@@ -44,6 +54,8 @@ pub struct Frames {
     pub filtered: u64,
     /// Segments with a wrong checksum, where it was to be verified.
     pub bad_checksum: u64,
+    /// Segments of another shard that had too much mail.
+    pub mailbox_full: u64,
     /// Records that are not what the kernel half writes.
     pub bad: u64,
 
@@ -72,14 +84,14 @@ const TICK: u64 = 10_000_000;
 impl Shard {
     pub fn new(
         filter: Filter,
-        share: Option<Share>,
+        part: Part,
         decode: decode::Config,
         reassembly: reassembly::Config,
         sink: Directory,
     ) -> Self {
         Self {
             filter,
-            share,
+            part,
             decoder: Decoder::new(decode),
             reassembler: Reassembler::new(reassembly),
             sink,
@@ -95,32 +107,61 @@ impl Shard {
         let frame = &cut(frame, self.filter.snaplen);
         let decoded = self.decoder.decode(frame);
         let fragment = matches!(decoded, Err(Reject::Fragment));
-        if self.share.is_none_or(|share| share.owns(&decoded)) {
-            self.frames.read += 1;
-            self.frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
+        if !matches!(&self.part, Part::File(share) if !share.owns(&decoded)) {
+            let frames = &mut self.frames;
+            frames.read += 1;
+            frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
             match decoded {
-                Ok(decoded) if !self.filter.accepts(&decoded.segment.head()) => self.frames.filtered += 1,
+                Ok(decoded) if !self.filter.accepts(&decoded.segment.head()) => frames.filtered += 1,
                 Ok(decoded) if decoded.bad_checksum => {
-                    self.frames.bad_checksum += 1;
-                    self.frames.bad_checksum_payload += decoded.segment.payload.len() as u64;
-                    self.frames.payload += decoded.segment.payload.len() as u64;
+                    frames.bad_checksum += 1;
+                    frames.bad_checksum_payload += decoded.segment.payload.len() as u64;
+                    frames.payload += decoded.segment.payload.len() as u64;
                 }
                 Ok(decoded) => {
-                    self.frames.segments += 1;
-                    self.frames.badlen += u64::from(decoded.badlen);
-                    self.frames.payload += decoded.segment.payload.len() as u64;
-                    self.reassembler.handle_segment(&decoded.segment, &mut self.sink);
-                    return;
+                    frames.badlen += u64::from(decoded.badlen);
+                    let sent = match &self.part {
+                        Part::Ring(mailbox) if decoded.unwrapped => mailbox.send(&decoded.segment),
+                        _ => Sent::Ours,
+                    };
+                    match sent {
+                        Sent::Ours => {
+                            frames.count(&decoded.segment);
+                            return self.reassembler.handle_segment(&decoded.segment, &mut self.sink);
+                        }
+                        Sent::Away => {}
+                        Sent::Full => frames.mailbox_full += 1,
+                    }
                 }
-                Err(Reject::NotTcp) => self.frames.not_tcp += 1,
-                Err(Reject::Fragment) => self.frames.fragments += 1,
-                Err(Reject::Malformed) => self.frames.malformed += 1,
+                Err(Reject::NotTcp) => frames.not_tcp += 1,
+                Err(Reject::Fragment) => frames.fragments += 1,
+                Err(Reject::Malformed) => frames.malformed += 1,
             }
         }
         // Frames that are not reassembled here are time as well, so that the number of shards makes no difference.
         self.reassembler.handle_timeout(frame.timestamp, &mut self.sink);
         if fragment && let Some(begun) = self.decoder.take_begun() {
-            self.reassembler.handle_fragment(&begun);
+            self.note_begun(&begun);
+        }
+    }
+
+    /// A fragment says whose it is, though the frame that it came in is nobody's.
+    #[cold]
+    fn note_begun(&mut self, begun: &Segment<'_>) {
+        let sent = match &self.part {
+            Part::Ring(mailbox) => mailbox.send_begun(begun),
+            Part::File(_) => Sent::Ours,
+        };
+        if sent == Sent::Ours {
+            self.reassembler.handle_fragment(begun);
+        }
+    }
+
+    /// Takes in the segments that came through other shards' rings.
+    pub fn read_mail(&mut self) {
+        let Part::Ring(mailbox) = &self.part else { return };
+        while let Some(letter) = mailbox.receive() {
+            take(&letter, &mut self.frames, &mut self.reassembler, &mut self.sink);
         }
     }
 
@@ -138,14 +179,24 @@ impl Shard {
         self.sink.tick(now);
     }
 
-    /// Delivers what is queued, closes what is open, writes what is in memory.
-    pub fn finish(mut self) -> Totals {
-        self.sink.source_ended();
-        self.reassembler.finish(&mut self.sink);
+    /// Delivers what is queued, closes what is open, writes what is in memory. Live, when all shards have come to this: what
+    /// one found in its ring at last may belong to another.
+    pub fn finish(self) -> Totals {
+        let Self { part, decoder, mut frames, mut reassembler, mut sink, .. } = self;
         // Of a capture file every shard puts all fragments together; the first one counts them.
-        let counts = self.share.is_none_or(|share| share.shard == 0);
-        let fragments = if counts { self.decoder.stats() } else { fragments::Stats::default() };
-        Totals { frames: self.frames, fragments, reassembly: *self.reassembler.stats(), sink: self.sink.finish() }
+        let counts_fragments = match part {
+            Part::File(share) => share.shard == 0,
+            Part::Ring(mailbox) => {
+                for letter in mailbox.receive_rest() {
+                    take(&letter, &mut frames, &mut reassembler, &mut sink);
+                }
+                true
+            }
+        };
+        let fragments = if counts_fragments { decoder.stats() } else { fragments::Stats::default() };
+        sink.source_ended();
+        reassembler.finish(&mut sink);
+        Totals { frames, fragments, reassembly: *reassembler.stats(), sink: sink.finish() }
     }
 }
 
@@ -157,6 +208,15 @@ impl Share {
     }
 }
 
+fn take(letter: &Letter, frames: &mut Frames, reassembler: &mut Reassembler, sink: &mut Directory) {
+    if letter.is_begun() {
+        reassembler.handle_fragment(&letter.segment());
+    } else {
+        frames.count(&letter.segment());
+        reassembler.handle_segment(&letter.segment(), sink);
+    }
+}
+
 /// A frame as far as the snaplen lets it through; of a live frame the kernel has seen to that.
 fn cut<'a>(frame: &Frame<'a>, snaplen: u32) -> Frame<'a> {
     let snaplen = if snaplen == 0 { usize::MAX } else { snaplen as usize };
@@ -164,6 +224,11 @@ fn cut<'a>(frame: &Frame<'a>, snaplen: u32) -> Frame<'a> {
 }
 
 impl Frames {
+    fn count(&mut self, segment: &Segment<'_>) {
+        self.segments += 1;
+        self.payload += segment.payload.len() as u64;
+    }
+
     pub fn merge(&mut self, other: &Self) {
         let Self {
             read,
@@ -173,6 +238,7 @@ impl Frames {
             fragments,
             filtered,
             bad_checksum,
+            mailbox_full,
             bad,
             payload,
             bad_checksum_payload,
@@ -186,6 +252,7 @@ impl Frames {
         self.fragments += fragments;
         self.filtered += filtered;
         self.bad_checksum += bad_checksum;
+        self.mailbox_full += mailbox_full;
         self.bad += bad;
         self.payload += payload;
         self.bad_checksum_payload += bad_checksum_payload;

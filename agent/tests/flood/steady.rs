@@ -8,10 +8,10 @@ use agent::{
     frame::Frame,
     reassembly::{Config, ConnectionId, Event, Reassembler, Sink},
     segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp},
-    shard::Shard,
+    shard::{Part, Shard, Share},
     sink::{Directory, OnFull, Output},
 };
-use agent_common::{filter::Filter, frame::LinkType};
+use agent_common::{filter::Filter, frame::LinkType, shard::ShardKey};
 use bytemuck::Zeroable as _;
 use etherparse::PacketBuilder;
 
@@ -41,7 +41,7 @@ fn a_shard_allocates_nothing_for_frames_in_order() {
     // The shard waits for the writer when all blocks are in use.
     (output.on_full, output.buffer) = (OnFull::Wait, BLOCKS * BLOCK_LEN);
     let sink = Directory::for_shards(&output).unwrap().pop().unwrap();
-    let mut shard = Shard::new(Filter::zeroed(), None, decode::Config::default(), Config::default(), sink);
+    let mut shard = Shard::new(Filter::zeroed(), Part::File(WHOLE), decode::Config::default(), Config::default(), sink);
     let mut talk = Talk::new();
     let mut bytes = Vec::with_capacity(2_048);
     let mut round = || {
@@ -179,3 +179,6 @@ impl Drop for Scratch {
         let _ = fs::remove_dir_all(&self.0);
     }
 }
+
+/// One shard takes all.
+const WHOLE: Share = Share { key: ShardKey::FIXED, shard: 0, shards: 1 };

@@ -86,6 +86,31 @@ impl Frame {
         }
     }
 
+    /// The checksum as it must be: offload had left it unfinished where the recording was made.
+    pub(crate) fn set_checksum(&mut self) {
+        self.zero_checksum();
+        let tcp = self.tcp_at();
+        let end = self.payload_at() + self.tcp().payload.len();
+        let sum = !fold(self.pseudo_header() + words(&self.bytes[tcp..end]));
+        self.bytes[tcp + 16..tcp + 18].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    /// What a driver is given to go on from.
+    pub(crate) fn set_partial_checksum(&mut self) {
+        let (tcp, sum) = (self.tcp_at(), fold(self.pseudo_header()));
+        self.bytes[tcp + 16..tcp + 18].copy_from_slice(&sum.to_be_bytes());
+    }
+
+    pub(crate) fn zero_checksum(&mut self) {
+        let tcp = self.tcp_at();
+        self.bytes[tcp + 16..tcp + 18].fill(0);
+    }
+
+    fn pseudo_header(&self) -> u64 {
+        let len = self.payload_at() - self.tcp_at() + self.tcp().payload.len();
+        words(&self.bytes[if self.is_v4() { 26..34 } else { 22..54 }]) + 6 + len as u64
+    }
+
     fn tcp_at(&self) -> usize {
         let (tcp, protocol) = if self.is_v4() { (ETHERNET + 20, 23) } else { (ETHERNET + 40, 20) };
         assert_eq!(self.bytes[protocol], 6, "something else than TCP was recorded");
@@ -103,6 +128,18 @@ impl Frame {
     fn array<const N: usize>(&self, at: usize) -> [u8; N] {
         self.bytes[at..at + N].try_into().unwrap()
     }
+}
+
+/// RFC 1071.
+fn words(bytes: &[u8]) -> u64 {
+    bytes.chunks(2).map(|pair| u64::from(pair[0]) << 8 | pair.get(1).map_or(0, |&low| low.into())).sum()
+}
+
+fn fold(mut sum: u64) -> u16 {
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    sum as u16
 }
 
 const ETHERNET: usize = 14;

@@ -28,3 +28,4 @@ mod output;
 mod pipe;
 mod time;
 mod trouble;
+mod tunnel;

@@ -21,6 +21,7 @@ mod filter;
 mod interface;
 mod lifecycle;
 mod loss;
+mod tunnel;
 mod usage;
 
 use std::process::ExitCode;
@@ -44,6 +45,6 @@ fn main() -> ExitCode {
     }
     runner::run(
         &options,
-        &[attach::TESTS, interface::TESTS, filter::TESTS, lifecycle::TESTS, loss::TESTS, usage::TESTS],
+        &[attach::TESTS, interface::TESTS, filter::TESTS, lifecycle::TESTS, loss::TESTS, tunnel::TESTS, usage::TESTS],
     )
 }

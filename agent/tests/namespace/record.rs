@@ -21,6 +21,8 @@ pub(crate) struct Output {
 /// One line of `connections.jsonl`.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
+    /// Shard and number.
+    pub id: String,
     pub client: SocketAddr,
     pub server: SocketAddr,
     pub started: String,
@@ -143,6 +145,7 @@ impl Record {
             SocketAddr::new(ip, port.try_into().unwrap())
         };
         Self {
+            id: text_at(line, "/id").to_owned(),
             client: endpoint("client"),
             server: endpoint("server"),
             started: text_at(line, "/started").to_owned(),

@@ -4,13 +4,14 @@
 use std::collections::{HashMap, HashSet};
 
 use agent::{
-    reassembly::{Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Late, Sink, Started, Summary},
+    reassembly::{Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Late, Overlap, Sink, Started, Summary},
     segment::Endpoint,
 };
 
 use crate::{
-    census::Census,
+    census::{self, Census},
     content::Content,
+    figures::{Expected, Figures},
     ledger::Ledger,
     network::{Capture, Record},
     packet::{Kind, Position, Side},
@@ -37,7 +38,9 @@ pub(crate) struct Checker<'a> {
     pub(crate) current: Option<Record>,
     syns: Vec<Record>,
     captured: Position,
-    open: HashMap<u32, Open>,
+    pub(crate) open: HashMap<u32, Open>,
+    /// What the record at hand should do.
+    pub(crate) expected: Expected,
     serials: HashSet<u64>,
     /// By conversation: the connections it became, in order.
     pub(crate) became: Vec<Vec<Became>>,
@@ -71,7 +74,8 @@ pub(crate) struct OpenStream {
     pub(crate) gaps: Vec<Declared>,
     /// Of the declared gaps, what is still missing; the record is the gap's index.
     pub(crate) missing: Spans,
-    pub(crate) filled: Spans,
+    pub(crate) fills: usize,
+    pub(crate) figures: Figures,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +115,7 @@ impl<'a> Checker<'a> {
             syns: Vec::new(),
             captured: 0,
             open: HashMap::new(),
+            expected: Expected::default(),
             serials: HashSet::new(),
             became: vec![Vec::new(); talks],
         }
@@ -123,7 +128,9 @@ impl<'a> Checker<'a> {
         self.current = current;
         self.captured = captured;
         if let Some(record) = current {
+            self.expected = self.expect(&record.packet, captured);
             self.ledger.note(&record, captured);
+            self.foresee(&record.packet, captured);
             if record.packet.syn && record.packet.kind == Kind::Real {
                 self.syns.push(record);
             }
@@ -134,6 +141,25 @@ impl<'a> Checker<'a> {
         if self.failure.is_none() {
             self.failure = Some(format!("at record {}: {}", self.ledger.record, why()));
         }
+    }
+
+    /// The slot of the connection that a conversation has now.
+    pub(crate) fn slot_of(&self, talk: usize) -> Option<u32> {
+        self.open.iter().find(|(_, open)| open.talk == talk).map(|(slot, _)| *slot)
+    }
+
+    pub(crate) fn open_of(&self, talk: usize) -> Option<&Open> {
+        self.open.values().find(|open| open.talk == talk)
+    }
+
+    /// No step has come between the capture's clock and the one that never steps.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.scenario.tap.step.is_none() && self.config.clock_step == Config::default().clock_step
+    }
+
+    /// Whether the endpoints of a connection that closed at `when` still absorb what comes late.
+    pub(crate) fn lingers_since(&self, when: u64) -> bool {
+        self.config.max_linger >= 1_000 && self.ledger.now < when + self.config.linger
     }
 
     pub(crate) fn still_open(&self) -> usize {
@@ -219,7 +245,6 @@ impl<'a> Checker<'a> {
     fn on_data(&mut self, open: &mut Open, direction: Direction, offset: Position, bytes: &[u8]) {
         let side = open.side(direction);
         let bases = self.bases(open, side);
-        let content = self.contents[open.talk][side];
         let stream = &mut open.streams[side];
         if offset != stream.edge || bytes.is_empty() {
             let edge = stream.edge;
@@ -231,12 +256,12 @@ impl<'a> Checker<'a> {
             .iter()
             .copied()
             .filter(|base| {
-                content.mismatch(base + offset, bytes).is_none()
+                self.mismatch(open.talk, side, base + offset, bytes).is_none()
                     || bytes.len() == 1 && probes.within(base + offset, base + offset + 1).next().is_some()
             })
             .collect();
         if fits.is_empty() {
-            let at = (before == 1).then(|| content.mismatch(bases[0] + offset, bytes));
+            let at = (before == 1).then(|| self.mismatch(open.talk, side, bases[0] + offset, bytes));
             self.fail(|| format!("octets at {direction:?} {offset}..+{} were never sent there: {at:?}", bytes.len()));
         } else {
             stream.bases = Some(fits);
@@ -246,10 +271,27 @@ impl<'a> Checker<'a> {
         self.delivered += bytes.len() as Position;
     }
 
+    /// Index of the first octet that should not stand at `position` and on. With `Overlap::Last` what was captured last
+    /// while the octets waited is right.
+    fn mismatch(&self, talk: usize, side: Side, position: Position, octets: &[u8]) -> Option<usize> {
+        let (content, ledger) = (self.contents[talk][side], self.ledger.side(talk, side));
+        let mut tampered = ledger.tampered.within(position, position + octets.len() as Position).peekable();
+        if self.config.overlap == Overlap::First || tampered.peek().is_none() {
+            return content.mismatch(position, octets);
+        }
+        let mut right = octets.to_vec();
+        for (from, until, _) in tampered {
+            tamper(&mut right[(from - position) as usize..(until - position) as usize]);
+        }
+        content
+            .mismatch(position, &right)
+            .filter(|_| ledger.all_plausible() || content.mismatch(position, octets).is_some())
+    }
+
     fn on_gap(&mut self, open: &mut Open, direction: Direction, gap: Gap) {
         let side = open.side(direction);
         let stream = &mut open.streams[side];
-        self.census.add(gap.cause.name());
+        self.census.add_many(census::cause(gap.cause), 1);
         let (start, end) = (Position::from(gap.offset), Position::from(gap.offset) + Position::from(gap.len));
         if start != stream.edge || start == end {
             let edge = stream.edge;
@@ -280,7 +322,7 @@ impl<'a> Checker<'a> {
         if stream.missing.remove(offset, end) != end - offset {
             self.fail(|| format!("late octets {offset}..{end} do not lie in a gap"));
         }
-        stream.filled.add(offset, end, 0);
+        stream.fills += 1;
         stream.delivered += bytes.len() as Position;
         self.delivered += bytes.len() as Position;
         if bases.iter().all(|base| content.mismatch(base + offset, bytes).is_some()) {
@@ -307,6 +349,11 @@ impl<'a> Checker<'a> {
     pub(crate) fn endpoints(&self, talk: usize) -> [Endpoint; 2] {
         endpoints(self.capture.talks[talk].pair)
     }
+}
+
+/// What the tap does to octets that are not those that were sent, and undoes it.
+pub(crate) fn tamper(octets: &mut [u8]) {
+    octets.iter_mut().for_each(|octet| *octet ^= 0xa5);
 }
 
 /// Of a pair: the side that sends the first SYN, then its peer.

@@ -1,7 +1,7 @@
 //! What is judged when all is over: that every conversation was noticed, the clean ones perfectly, and the ledger of
 //! octets.
 
-use agent::reassembly::{Ended, Stats};
+use agent::reassembly::{Config, Ended, Stats};
 
 use crate::{checker::Checker, ledger::SideLedger, packet::Position, scenario::generous};
 
@@ -27,18 +27,27 @@ impl Checker<'_> {
                 )
             });
         }
-        for (what, count) in [
-            ("row 24 stream queue full", stats.limit_stream_queue),
-            ("row 24 total queue full", stats.limit_total_queue),
-            ("row 24 connection table full", stats.limit_connections),
-            ("row 24 linger table full", stats.limit_linger),
-            ("row 10 implausible", stats.rst_implausible),
-            ("row 10 reopened", stats.reopened),
-            ("row 11 unconfirmed", stats.syn_unconfirmed),
-            ("row 16 probe octets", stats.probe),
-            ("row 21 implausible octets", stats.implausible),
+        self.census.add_counters(stats);
+        self.count_limits(stats);
+    }
+
+    /// Which limit it was that a counter speaks of.
+    fn count_limits(&mut self, stats: &Stats) {
+        let (ours, usual) = (&self.config, Config::default());
+        for (what, reached) in [
+            ("row 24 max_connections", stats.limit_connections > 0),
+            ("row 24 max_linger", stats.limit_linger > 0),
+            (
+                "row 24 max_stream_queue",
+                stats.limit_stream_queue > 0 && ours.max_stream_queue != usual.max_stream_queue,
+            ),
+            (
+                "row 24 max_stream_chunks",
+                stats.limit_stream_queue > 0 && ours.max_stream_chunks != usual.max_stream_chunks,
+            ),
+            ("row 24 max_total_queue", stats.limit_total_queue > 0),
         ] {
-            self.census.add_many(what, count);
+            self.census.add_many(what, u64::from(reached));
         }
     }
 

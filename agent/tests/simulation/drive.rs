@@ -6,7 +6,7 @@ use agent::{
 };
 
 use crate::{
-    checker::{Checker, Step, endpoints},
+    checker::{Checker, Step, endpoints, tamper},
     network::{Capture, Record},
     packet::{Kind, Packet, Position},
     scenario::Scenario,
@@ -24,23 +24,23 @@ impl<'a> Watch<'a> for Checker<'a> {
 }
 
 /// The capture clock does not begin at zero.
-const EPOCH: u64 = 3_000_000_000_000_000;
+const EPOCH: u64 = 3_000_000_000_000_000_000;
 /// Ticks and updates of a few connections that end by the idle timeout stay well below.
 const TIMEOUTS_MAX: usize = 400_000;
 
 pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl Watch<'a>) -> Stats {
     let mut driver =
-        Driver { reassembler: Reassembler::new(scenario.config), scenario, step: 0, last: None, timeouts: 0 };
-    let step_at = scenario.tap.step.map(|(thousandth, _)| (capture.records.len() as u64 * thousandth / 1_000) as usize);
+        Driver { reassembler: Reassembler::new(scenario.config), scenario, step: 0, shift: 0, last: None, timeouts: 0 };
     let mut payload = Vec::new();
     for (index, record) in capture.records.iter().enumerate() {
-        if Some(index) == step_at {
-            driver.step = scenario.tap.step.map_or(0, |(_, step)| step);
-            driver.last = None;
-            sink.checker().census.add("row 25 clock step");
+        if let Some((thousandth, step)) = scenario.tap.step
+            && index == (capture.records.len() as u64 * thousandth / 1_000) as usize
+        {
+            driver.step(step, sink);
         }
+        let record = Record { time: record.time.saturating_add_signed(driver.shift), ..*record };
         driver.run_timers(record.time, sink);
-        driver.hand_over(record, capture, &mut payload, sink);
+        driver.hand_over(&record, capture, &mut payload, sink);
         if sink.checker().failure.is_some() {
             break;
         }
@@ -60,9 +60,11 @@ pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl 
 struct Driver<'a> {
     reassembler: Reassembler,
     scenario: &'a Scenario,
-    /// By how much the capture clock is off.
+    /// By how much the capture clock is off: what it has stepped.
     step: i64,
-    /// The last stamp since that changed.
+    /// A step that is too small to be told from time passing.
+    shift: i64,
+    /// The last time that the reassembler was given, since the clock stepped.
     last: Option<u64>,
     timeouts: usize,
 }
@@ -72,40 +74,52 @@ impl Driver<'_> {
         Timestamp((EPOCH + time).saturating_add_signed(self.step))
     }
 
+    fn step<'a>(&mut self, step: i64, sink: &mut impl Watch<'a>) {
+        if step.unsigned_abs() > self.scenario.config.clock_step {
+            self.step = step;
+            self.last = None;
+            sink.checker().census.add("row 25 clock step");
+        } else {
+            self.shift = step;
+            sink.checker().census.add("row 25 clock step that is none");
+        }
+    }
+
     /// Lets timers fire up to `time`, exactly or in coarse ticks.
     fn run_timers<'a>(&mut self, time: u64, sink: &mut impl Watch<'a>) {
         let Some(last) = self.last else {
             self.last = Some(time);
             return;
         };
-        match self.scenario.tap.tick {
-            None => {
-                let end = self.stamp(time);
-                while let Some(due) = self.reassembler.poll_timeout().filter(|due| *due < end) {
-                    if !self.tick(due, sink) {
-                        return;
-                    }
-                }
-            }
-            Some(tick) => {
-                // A long silence takes its ticks in larger steps, or they would be all there is.
-                let tick = tick.max(time.saturating_sub(last) / 100);
-                let mut at = last + tick;
-                while at < time && self.reassembler.poll_timeout().is_some() {
-                    let stamp = self.stamp(at);
-                    if !self.tick(stamp, sink) {
-                        return;
-                    }
-                    at += tick;
-                }
+        // A long silence takes its ticks in larger steps, or they would be all there is.
+        let tick = self.scenario.tap.tick.map(|tick| tick.max(time.saturating_sub(last) / 100));
+        while self.reassembler.poll_timeout().is_some_and(|due| tick.is_some() || due < self.stamp(time)) {
+            let Some(at) = self.next_tick(tick).filter(|at| *at < time) else { break };
+            if !self.tick(at, sink) {
+                return;
             }
         }
-        self.last = Some(last.max(time));
+        self.last = Some(self.last.unwrap_or(0).max(time));
+    }
+
+    /// When timers run next: every `tick`, or when something is due. And often enough for a small `Config::clock_step`,
+    /// beyond which a silence is a discontinuity.
+    fn next_tick(&self, tick: Option<u64>) -> Option<u64> {
+        let last = self.last?;
+        let due = match tick {
+            Some(tick) => last + tick,
+            None => {
+                self.reassembler.poll_timeout()?.0.saturating_add_signed(-self.step).saturating_sub(EPOCH).max(last)
+            }
+        };
+        Some(due.min(last + self.scenario.config.clock_step / 2))
     }
 
     fn be_silent<'a>(&mut self, sink: &mut impl Watch<'a>) {
-        while let Some(due) = self.reassembler.poll_timeout() {
-            if !self.tick(due, sink) {
+        while self.reassembler.poll_timeout().is_some()
+            && let Some(at) = self.next_tick(None)
+        {
+            if !self.tick(at, sink) {
                 return;
             }
         }
@@ -117,7 +131,9 @@ impl Driver<'_> {
     }
 
     /// Whether it made sense.
-    fn tick<'a>(&mut self, now: Timestamp, sink: &mut impl Watch<'a>) -> bool {
+    fn tick<'a>(&mut self, at: u64, sink: &mut impl Watch<'a>) -> bool {
+        let now = self.stamp(at);
+        self.last = Some(at);
         self.timeouts += 1;
         let checker = sink.checker();
         if self.timeouts > TIMEOUTS_MAX {
@@ -125,7 +141,7 @@ impl Driver<'_> {
             return false;
         }
         checker.begin(Step::Timeout, None, 0);
-        checker.clock_hint = checker.clock_hint.max(now.0.saturating_add_signed(-self.step).saturating_sub(EPOCH));
+        checker.clock_hint = checker.clock_hint.max(at);
         self.reassembler.handle_timeout(now, sink);
         if self.reassembler.poll_timeout().is_some_and(|next| next <= now) {
             sink.checker().fail(|| format!("a timer that is due at {now:?} has not fired"));
@@ -160,7 +176,9 @@ impl Driver<'_> {
             missing: (packet.len - captured) as u32,
             origin: Origin { refused: record.refused, ..Origin::default() },
         };
+        let before = *self.reassembler.stats();
         self.reassembler.handle_segment(&segment, sink);
+        sink.checker().judge_figures(record, captured, &before, self.reassembler.stats());
         self.judge_memory(sink);
     }
 
@@ -183,7 +201,7 @@ fn fill(packet: &Packet, captured: Position, checker: &Checker<'_>, payload: &mu
     match packet.kind {
         Kind::Real | Kind::Forged => {}
         Kind::KeepAlive => payload.fill(0),
-        Kind::Tampered => payload.iter_mut().for_each(|octet| *octet ^= 0xa5),
+        Kind::Tampered => tamper(payload),
     }
 }
 

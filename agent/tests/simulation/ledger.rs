@@ -16,6 +16,8 @@ pub(crate) struct Ledger {
     pub(crate) now: u64,
     pub(crate) refused: u64,
     pub(crate) payload: Position,
+    /// Octets that the current record was the first to bring.
+    pub(crate) fresh: Position,
     require_handshake: bool,
 }
 
@@ -37,9 +39,15 @@ pub(crate) struct SideLedger {
     /// Payload that was captured, and what the snaplen cut off, with the record that brought it first.
     pub(crate) octets: Spans,
     pub(crate) cut: Spans,
+    /// What was captured last of these octets was not what was sent.
+    pub(crate) tampered: Spans,
+    /// All of them, forged ones included.
+    pub(crate) segments: u64,
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
     pub(crate) fin: Option<(usize, Position)>,
+    pub(crate) fin_seen: u64,
+    pub(crate) octets_of_syn: Position,
     /// ACKs of the peer for this side.
     pub(crate) acks: Vec<Ack>,
     /// Records of this side.
@@ -104,7 +112,9 @@ impl Ledger {
         let talk = &mut self.talks[packet.conversation];
         talk.last_seen = now;
         talk.first_record.get_or_insert(index);
+        self.fresh = 0;
         if packet.kind == Kind::Forged {
+            talk.sides[packet.from].segments += 1;
             return;
         }
         let opens = packet.syn || !packet.rst && packet.len > 0 && !self.require_handshake;
@@ -115,6 +125,7 @@ impl Ledger {
             return;
         }
         talk.confirmed |= !packet.syn || packet.ack.is_some();
+        talk.sides[packet.from].segments += 1;
         let scaled = talk.sides.iter().all(|side| side.scale.is_some());
         let known = talk.sides.iter().all(|side| side.syn.or(side.syn_ack).is_some());
         let [one, other] = &mut talk.sides;
@@ -142,6 +153,7 @@ impl Ledger {
             sender.scale = packet.scale;
             let syn = if packet.ack.is_some() { &mut sender.syn_ack } else { &mut sender.syn };
             syn.get_or_insert(index);
+            sender.octets_of_syn = sender.octets_of_syn.max(packet.len);
         }
         let position = packet.position();
         sender.starts.extend([position, position + packet.len]);
@@ -152,13 +164,19 @@ impl Ledger {
         sender.captured_end[0] = sender.captured_end[1];
         if len > 0 {
             let captured = captured.min(len);
-            sender.octets.add(position, position + captured, index);
+            self.fresh = sender.octets.add(position, position + captured, index);
+            if packet.kind == Kind::Tampered {
+                sender.tampered.add(position, position + captured, index);
+            } else if !sender.tampered.is_empty() {
+                sender.tampered.remove(position, position + captured);
+            }
             sender.captured_end[1] = sender.captured_end[1].max(position + captured);
             sender.cut.add(position + captured, position + len, index);
         } else if packet.kind == Kind::KeepAlive && packet.len > 0 {
             sender.ambiguous.add(position, position + 1, index);
         }
         if packet.fin {
+            sender.fin_seen = if sender.fin.is_none() { now } else { sender.fin_seen };
             sender.fin.get_or_insert((index, position + packet.len));
         }
         let occupies = !packet.rst && packet.end() > packet.seq;

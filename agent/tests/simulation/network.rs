@@ -28,6 +28,8 @@ pub(crate) struct Record {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TalkEnd {
     pub(crate) pair: usize,
+    /// Which of the conversations of the pair.
+    pub(crate) index: usize,
     pub(crate) isn: [u32; 2],
     /// Octets of stream that were sent at least once.
     pub(crate) sent: [Position; 2],
@@ -196,7 +198,14 @@ impl World<'_> {
         if talk.simultaneous {
             ends[1].connect(self.now, out);
         }
-        self.talks.push(TalkEnd { pair: index, isn: talk.isn, sent: [0; 2], fin_sent: [false; 2], in_order: false });
+        self.talks.push(TalkEnd {
+            pair: index,
+            index: pair.next,
+            isn: talk.isn,
+            sent: [0; 2],
+            fin_sent: [false; 2],
+            in_order: false,
+        });
         pair.now = Some((conversation, ends));
         pair.next += 1;
         pair.starts = None;
@@ -247,8 +256,9 @@ impl World<'_> {
     /// Whether it was.
     fn record(&mut self, packet: Packet) -> bool {
         let tap = &self.scenario.tap;
-        // A SYN that reuses endpoints is all that tells the conversations apart.
-        let needed = packet.syn && self.scenario.pairs[self.talks[packet.conversation].pair].len() > 1;
+        // A SYN that reuses endpoints is all that tells the conversations apart, and that of a long one has the scale.
+        let talks = &self.scenario.pairs[self.talks[packet.conversation].pair];
+        let needed = packet.syn && (talks.len() > 1 || self.scenario.long);
         if tap.only.is_some_and(|side| side != packet.from) {
             return false;
         }

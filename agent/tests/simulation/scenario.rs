@@ -1,6 +1,6 @@
 //! One world, drawn from one seed: who talks, through what, how it is captured, and with which configuration.
 
-use agent::reassembly::{Config, Late};
+use agent::reassembly::{Config, Late, Overlap};
 
 use crate::{
     plan::{Close, MS, Plan, SECOND, US},
@@ -15,6 +15,8 @@ pub(crate) struct Scenario {
     pub(crate) pairs: Vec<Vec<Talk>>,
     pub(crate) network: Network,
     pub(crate) tap: Tap,
+    /// One conversation of more than 4 GiB.
+    pub(crate) long: bool,
 }
 
 pub(crate) struct Talk {
@@ -65,33 +67,26 @@ pub(crate) struct Tap {
     pub(crate) silence: bool,
 }
 
-const HOUR: i64 = 3_600_000_000_000;
-
 impl Scenario {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let mut config = Config {
-            late: if rng.chance(50) { Late::Fill } else { Late::Count },
-            hash_key: std::array::from_fn(|_| rng.next()),
-            ..Config::default()
-        };
+        let config = draw_config(&mut rng);
         let network = draw_network(&mut rng);
-        let tap = draw_tap(&mut rng);
-        if rng.chance(25) {
-            draw_timeouts(&mut rng, &mut config);
-        }
-        if rng.chance(20) {
-            draw_limits(&mut rng, &mut config);
-        }
-        config.require_handshake = rng.chance(5);
-        let mut scenario = Self { seed, config, pairs: Vec::new(), network, tap, rng };
-        if scenario.rng.rarely(150) {
+        let tap = draw_tap(&mut rng, config.clock_step);
+        let long = rng.rarely(150);
+        let mut scenario = Self { seed, config, pairs: Vec::new(), network, tap, rng, long };
+        if long {
             scenario.draw_long_talk();
         } else {
             scenario.draw_talks();
         }
         scenario.reconcile();
         scenario
+    }
+
+    #[expect(clippy::print_stderr, reason = "a replayed seed shows what happens")]
+    pub(crate) fn show(&self) {
+        eprintln!("{:#?}\n{:#?}\n{:#?}", self.config, self.network, self.tap);
     }
 
     /// The tap sees all that passes it, whole, from the first packet to the last.
@@ -179,6 +174,10 @@ impl Scenario {
             // A limit may end the search for a stream's start before its SYN comes.
             self.tap.shuffle = 0;
         }
+        if self.tap.step.is_some() {
+            // Across a step, a stamp that lies before the last one is as good as time passing.
+            self.tap.early_stamp = false;
+        }
         if self.tap.starts > 0 {
             self.tap.skew = self.tap.skew.map(|skew| skew.min(self.config.pickup_hold / 4));
         }
@@ -210,7 +209,13 @@ fn draw_network(rng: &mut Rng) -> Network {
     }
 }
 
-fn draw_tap(rng: &mut Rng) -> Tap {
+/// Well beyond what is a discontinuity, or well below.
+fn draw_step(rng: &mut Rng, limit: u64) -> i64 {
+    let step = if rng.chance(70) { limit * rng.between(2, 200) } else { rng.magnitude(MS, limit / 2) };
+    if rng.chance(50) { step.cast_signed() } else { -step.cast_signed() }
+}
+
+fn draw_tap(rng: &mut Rng, clock_step: u64) -> Tap {
     Tap {
         lost: if rng.chance(35) { rng.magnitude(10, 1_500) } else { 0 },
         burst: rng.magnitude(1, 20),
@@ -224,30 +229,62 @@ fn draw_tap(rng: &mut Rng) -> Tap {
         only: rng.chance(8).then(|| rng.below(2) as usize),
         starts: if rng.chance(20) { rng.between(1, 900) } else { 0 },
         ends: if rng.chance(15) { rng.between(1, 900) } else { 0 },
-        step: rng.chance(6).then(|| (rng.below(1_000), rng.pick(&[-500 * HOUR, -2 * HOUR, 2 * HOUR, 80_000 * HOUR]))),
+        step: rng.chance(10).then(|| (rng.below(1_000), draw_step(rng, clock_step))),
         tick: rng.chance(40).then(|| rng.magnitude(MS, SECOND)),
         silence: rng.chance(40),
     }
 }
 
-fn draw_timeouts(rng: &mut Rng, config: &mut Config) {
-    config.gap_hold = rng.magnitude(50 * MS, 3 * SECOND);
-    config.gap_timeout = config.gap_hold + rng.magnitude(100 * MS, 60 * SECOND);
-    config.pickup_hold = rng.magnitude(MS, 200 * MS);
-    config.rst_hold = rng.magnitude(300 * MS, 3 * SECOND);
-    config.handshake_timeout = rng.magnitude(SECOND, 100 * SECOND);
-    config.fin_timeout = rng.magnitude(SECOND, 400 * SECOND);
-    config.idle_timeout = rng.magnitude(2 * SECOND, 8_000 * SECOND);
-    config.linger = rng.magnitude(100 * MS, 100 * SECOND);
-    config.update_interval = rng.magnitude(SECOND, 400 * SECOND);
-}
-
-fn draw_limits(rng: &mut Rng, config: &mut Config) {
-    match rng.below(5) {
-        0 => config.max_connections = rng.between(1, 3) as u32,
-        1 => config.max_linger = rng.below(3) as u32,
-        2 => config.max_stream_queue = rng.magnitude(256, 64 << 10) as u32,
-        3 => config.max_stream_chunks = rng.between(1, 20) as u32,
-        _ => config.max_total_queue = rng.magnitude(512, 64 << 10),
+/// Exhaustive, so that a new field cannot be forgotten.
+fn draw_config(rng: &mut Rng) -> Config {
+    let mut config = Config::default();
+    let Config {
+        gap_hold,
+        gap_timeout,
+        pickup_hold,
+        rst_hold,
+        handshake_timeout,
+        fin_timeout,
+        idle_timeout,
+        linger,
+        clock_step,
+        update_interval,
+        max_connections,
+        max_linger,
+        max_stream_queue,
+        max_stream_chunks,
+        max_total_queue,
+        require_handshake,
+        overlap,
+        late,
+        hash_key,
+    } = &mut config;
+    if rng.chance(25) {
+        *gap_hold = rng.magnitude(50 * MS, 3 * SECOND);
+        *gap_timeout = *gap_hold + rng.magnitude(100 * MS, 60 * SECOND);
+        *pickup_hold = rng.magnitude(MS, 200 * MS);
+        *rst_hold = rng.magnitude(300 * MS, 3 * SECOND);
+        *handshake_timeout = rng.magnitude(SECOND, 100 * SECOND);
+        *fin_timeout = rng.magnitude(SECOND, 400 * SECOND);
+        *idle_timeout = rng.magnitude(2 * SECOND, 8_000 * SECOND);
+        *linger = rng.magnitude(100 * MS, 100 * SECOND);
+        *update_interval = rng.magnitude(SECOND, 400 * SECOND);
     }
+    if rng.chance(25) {
+        *clock_step = rng.magnitude(10 * SECOND, 8_000 * SECOND);
+    }
+    if rng.chance(20) {
+        match rng.below(5) {
+            0 => *max_connections = rng.between(1, 3) as u32,
+            1 => *max_linger = rng.below(3) as u32,
+            2 => *max_stream_queue = rng.magnitude(256, 64 << 10) as u32,
+            3 => *max_stream_chunks = rng.between(1, 20) as u32,
+            _ => *max_total_queue = rng.magnitude(512, 64 << 10),
+        }
+    }
+    *require_handshake = rng.chance(5);
+    *overlap = if rng.chance(20) { Overlap::Last } else { Overlap::First };
+    *late = if rng.chance(50) { Late::Fill } else { Late::Count };
+    *hash_key = std::array::from_fn(|_| rng.next());
+    config
 }

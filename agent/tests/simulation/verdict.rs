@@ -5,6 +5,7 @@ use agent::reassembly::{
 };
 
 use crate::{
+    census,
     checker::{Checker, Declared, Open, OpenStream, Step},
     ledger::{Ack, SideLedger},
     packet::{Position, Side},
@@ -16,8 +17,8 @@ impl Checker<'_> {
         let Some(ended) = summary.ended else {
             return self.fail(|| format!("{id:?} closed without a reason"));
         };
-        self.census.add(ended.name());
-        self.census.add(summary.started.name());
+        self.census.add_many(census::ended(ended), 1);
+        self.census.add_many(census::started(summary.started), 1);
         if let Some(last) = self.became[open.talk].last_mut() {
             last.closed = Some((self.ledger.record, ended, self.ledger.now));
             let trailing =
@@ -30,12 +31,14 @@ impl Checker<'_> {
             let numbers = &summary.streams[direction as usize];
             let verdict = self
                 .judge_summary(&open.streams[side], numbers)
+                .or_else(|| self.judge_closing_figures(open, side, numbers))
                 .or_else(|| self.judge_stream(open, side, ended, numbers.trailing_gap));
             wrong = wrong.or_else(|| verdict.map(|why| format!("{direction:?}: {why}")));
             let Some(late) = numbers.late.checked_add(numbers.conflict) else { continue };
             self.census.add_many("row 05 conflict", numbers.conflict);
             self.census.add_many("row 06a counted", late - numbers.conflict);
             self.census.add_many("row 04 retransmitted", numbers.retransmitted);
+            self.census.add_many("gap trailing", u64::from(numbers.trailing_gap.is_some()));
         }
         if let Some(why) = wrong {
             self.fail(|| format!("{id:?}, conversation {}, {ended:?}: {why}", open.talk));
@@ -253,7 +256,7 @@ impl Checker<'_> {
             let (from, until) = (from.max(base) - base, until.max(base) - base);
             let left: Position = stream.missing.within(from, until).map(|(from, until, _)| until - from).sum();
             let doubtful = ledger.ambiguous.within(base + from, base + until).next().is_some();
-            if left > 0 && self.config.late == Late::Fill && !doubtful && stream.gaps.len() <= GAPS_KNOWN {
+            if left > 0 && self.config.late == Late::Fill && !doubtful && !stream.knows_not_all_gaps() {
                 return Some(format!(
                     "{left} octets of {from}..{until} came late with record {record}, and are missing"
                 ));
@@ -322,9 +325,6 @@ impl Checker<'_> {
         !generous(&self.config)
     }
 }
-
-/// With more gaps in a stream, late octets need not be told from duplicates.
-const GAPS_KNOWN: usize = 512;
 
 /// An accepted RST gives up every hole at once.
 fn open_after_rst(checker: &Checker<'_>, open: &Open, record: usize) -> bool {

@@ -7,6 +7,7 @@ mod command;
 mod demo;
 mod interrupt;
 mod setup;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum Task {
     Demo(demo::Args),
     /// Run every layer of tests, the kernel's included where this user may
     Test(test::Args),
+    /// Run seeded conversations through a hostile network and hold every stream against what was sent
+    Simulate(simulate::Args),
     /// Everything that must hold before a change is merged
     Ci,
     /// One side of the demo's traffic, started inside its namespace
@@ -62,6 +65,7 @@ impl Task {
             Self::Setup => setup::run()?,
             Self::Demo(args) => demo::run(args)?,
             Self::Test(args) => return test::run(args),
+            Self::Simulate(args) => simulate::run(args)?,
             Self::Ci => return ci::run(),
             Self::DemoServer(args) => demo::server::run(args)?,
             Self::DemoClient(args) => demo::client::run(args)?,

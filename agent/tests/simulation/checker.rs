@@ -41,6 +41,10 @@ pub(crate) struct Checker<'a> {
     pub(crate) open: HashMap<u32, Open>,
     /// What the record at hand should do.
     pub(crate) expected: Expected,
+    /// Octets of segments that nobody sent.
+    pub(crate) forged: Position,
+    /// Of the record at hand, on the capture's clock.
+    pub(crate) stamp: u64,
     serials: HashSet<u64>,
     /// By conversation: the connections it became, in order.
     pub(crate) became: Vec<Vec<Became>>,
@@ -61,6 +65,9 @@ pub(crate) struct Open {
     pub(crate) client: Side,
     /// Records up to this one belong to an earlier connection.
     pub(crate) since: usize,
+    /// Stamps of its first segment and of the last word about it.
+    pub(crate) start: u64,
+    updated: u64,
     pub(crate) streams: [OpenStream; 2],
 }
 
@@ -75,6 +82,8 @@ pub(crate) struct OpenStream {
     /// Of the declared gaps, what is still missing; the record is the gap's index.
     pub(crate) missing: Spans,
     pub(crate) fills: usize,
+    /// When to look for an overdue gap.
+    pub(crate) look_again: u64,
     pub(crate) figures: Figures,
 }
 
@@ -90,6 +99,7 @@ pub(crate) struct Declared {
 /// What a conversation became.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Became {
+    serial: u64,
     pub(crate) closed: Option<(usize, Ended, u64)>,
     /// Octets of both streams that are in gaps.
     pub(crate) missing: Position,
@@ -116,6 +126,8 @@ impl<'a> Checker<'a> {
             captured: 0,
             open: HashMap::new(),
             expected: Expected::default(),
+            forged: 0,
+            stamp: 0,
             serials: HashSet::new(),
             became: vec![Vec::new(); talks],
         }
@@ -128,6 +140,7 @@ impl<'a> Checker<'a> {
         self.current = current;
         self.captured = captured;
         if let Some(record) = current {
+            self.ledger.stamp = self.stamp;
             self.expected = self.expect(&record.packet, captured);
             self.ledger.note(&record, captured);
             self.foresee(&record.packet, captured);
@@ -201,9 +214,10 @@ impl<'a> Checker<'a> {
             self.ledger.forget(&record, self.captured);
         }
         let since = if again { self.ledger.record - 1 } else { 0 };
-        self.became[talk].push(Became { closed: None, missing: 0 });
-        let streams = Default::default();
-        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, streams });
+        self.judge_continuation(talk, &record, summary.continues);
+        self.became[talk].push(Became { serial: id.serial, closed: None, missing: 0 });
+        let (start, updated, streams) = (self.stamp, self.now(), Default::default());
+        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, start, updated, streams });
         self.census.add(if summary.continues.is_some() { "row 26 continues" } else { "connections" });
     }
 
@@ -240,6 +254,41 @@ impl<'a> Checker<'a> {
             let ended = last.closed.map(|closed| closed.1);
             self.fail(|| format!("{id:?} splits conversation {talk}, whose last connection ended {ended:?}"));
         }
+    }
+
+    /// Row 26: a connection that is picked up names the one that was given up on the same endpoints.
+    fn judge_continuation(&mut self, talk: usize, opener: &Record, continues: Option<u64>) {
+        let pair = self.capture.talks[talk].pair;
+        let before = self.became.iter().zip(&self.capture.talks).filter(|(_, end)| end.pair == pair);
+        let last = before.flat_map(|(became, _)| became).max_by_key(|became| became.serial);
+        let given_up = last.filter(|last| matches!(last.closed, Some((_, Ended::Idle | Ended::Evicted, _))));
+        let recent = given_up.and_then(|last| last.closed).is_some_and(|(_, _, when)| {
+            self.is_steady() && self.config.max_linger >= 1_000 && self.ledger.now < when + self.config.idle_timeout
+        });
+        let expected = given_up.map(|last| last.serial).filter(|_| !opener.packet.syn);
+        if continues != expected && (continues.is_some() || recent) {
+            self.fail(|| format!("continues {continues:?}, not {expected:?}"));
+        }
+    }
+
+    fn on_update(&mut self, open: &mut Open, summary: &Summary<'_>) {
+        self.census.add("updates");
+        let elapsed = self.now() - open.updated;
+        if self.is_steady() && elapsed < self.config.update_interval {
+            self.fail(|| format!("an update {elapsed} ns after the last word"));
+        }
+        open.updated = self.now();
+        for direction in Direction::BOTH {
+            let wrong = self.judge_summary(&open.streams[open.side(direction)], &summary.streams[direction as usize]);
+            if let Some(why) = wrong {
+                self.fail(|| format!("update of {direction:?}: {why}"));
+            }
+        }
+    }
+
+    /// On the clock that never steps.
+    fn now(&self) -> u64 {
+        self.ledger.now.max(self.clock_hint)
     }
 
     fn on_data(&mut self, open: &mut Open, direction: Direction, offset: Position, bytes: &[u8]) {
@@ -375,6 +424,7 @@ impl Sink for Checker<'_> {
                 Event::Late { direction, offset, bytes } => {
                     eprintln!("        {id:?} late {direction:?} {offset}..+{}", bytes.len());
                 }
+                Event::Gap { direction, gap } => eprintln!("        {id:?} {direction:?} {gap:?} at {}", self.now()),
                 _ => eprintln!("        {id:?} {event:?}"),
             }
         }
@@ -389,7 +439,7 @@ impl Sink for Checker<'_> {
             Event::Data { direction, offset, bytes } => self.on_data(&mut open, direction, offset.into(), bytes),
             Event::Gap { direction, gap } => self.on_gap(&mut open, direction, gap),
             Event::Late { direction, offset, bytes } => self.on_late(&mut open, direction, offset.into(), bytes),
-            Event::Update(_) => self.census.add("updates"),
+            Event::Update(summary) => self.on_update(&mut open, summary),
             Event::Close(summary) => {
                 let full = self.open.len() + 1 >= self.config.max_connections as usize;
                 return self.on_close(id, &mut open, summary, full);

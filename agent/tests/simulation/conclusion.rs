@@ -3,7 +3,12 @@
 
 use agent::reassembly::{Config, Ended, Stats};
 
-use crate::{checker::Checker, ledger::SideLedger, packet::Position, scenario::generous};
+use crate::{
+    checker::Checker,
+    ledger::{SideLedger, TalkLedger},
+    packet::Position,
+    scenario::generous,
+};
 
 impl Checker<'_> {
     pub(crate) fn conclude(&mut self, stats: &Stats) {
@@ -13,6 +18,10 @@ impl Checker<'_> {
             }
         }
         self.count_streams();
+        let plain = self.scenario.sees_all() && generous(&self.config);
+        if plain && self.ledger.talks.iter().all(TalkLedger::is_plausible) {
+            self.judge_plain(stats);
+        }
         if stats.imbalance() != 0 {
             self.fail(|| format!("the octets do not balance: {} of {stats:?}", stats.imbalance()));
         }
@@ -29,6 +38,26 @@ impl Checker<'_> {
         }
         self.census.add_counters(stats);
         self.count_limits(stats);
+    }
+
+    /// All was seen and nothing reached a limit: some counters have nothing to count.
+    fn judge_plain(&mut self, stats: &Stats) {
+        let forged = self.forged;
+        let unmoved = [
+            stats.below_start,
+            stats.late,
+            stats.no_handshake,
+            stats.limit_stream_queue,
+            stats.limit_total_queue,
+            stats.limit_connections,
+            stats.limit_linger,
+        ];
+        if Position::from(stats.implausible) != forged || self.scenario.tap.tampered == 0 && stats.conflict > 0 {
+            self.fail(|| format!("all was seen, {forged} octets of it forged: {stats:?}"));
+        }
+        if !self.config.require_handshake && unmoved.iter().any(|count| *count > 0) {
+            self.fail(|| format!("all was seen, and nothing was out of bounds: {stats:?}"));
+        }
     }
 
     /// Which limit it was that a counter speaks of.

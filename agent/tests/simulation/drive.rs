@@ -147,6 +147,7 @@ impl Driver<'_> {
             sink.checker().fail(|| format!("a timer that is due at {now:?} has not fired"));
             return false;
         }
+        sink.checker().judge_overdue(at);
         sink.checker().failure.is_none()
     }
 
@@ -160,6 +161,8 @@ impl Driver<'_> {
         sink.checker().begin(Step::Timeout, None, 0);
         sink.checker().clock_hint = sink.checker().clock_hint.max(record.time);
         self.reassembler.handle_timeout(self.stamp(record.time), sink);
+        sink.checker().judge_overdue(record.time);
+        sink.checker().stamp = self.stamp(record.time).0;
         sink.checker().begin(Step::Segment, Some(*record), captured);
         sink.checker().show(record, captured);
         sink.checker().note_situation(record, captured);

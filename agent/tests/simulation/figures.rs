@@ -89,6 +89,7 @@ impl Checker<'_> {
             if packet.rst && !reset && moved(|stats| stats.rst_implausible) != 1 {
                 self.fail(|| "a forged RST was not refused".into());
             }
+            self.forged += captured;
             return;
         }
         let side = packet.from;
@@ -160,8 +161,7 @@ impl Checker<'_> {
     pub(crate) fn judge_closing_figures(&self, open: &Open, side: Side, numbers: &StreamSummary<'_>) -> Option<String> {
         let figures = &open.streams[side].figures;
         let ledger = self.ledger.side(open.talk, side);
-        let alone = self.scenario.pairs[self.capture.talks[open.talk].pair].len() == 1;
-        if alone && open.since == 0 && ledger.segments != numbers.segments {
+        if self.is_alone(open) && open.since == 0 && ledger.segments != numbers.segments {
             return Some(format!("{} segments, not {}", numbers.segments, ledger.segments));
         }
         if figures.doubtful || open.since > 0 || ledger.syn.or(ledger.syn_ack).is_none() {
@@ -186,10 +186,7 @@ impl Checker<'_> {
         let ledger = &talk.sides[side];
         let pair = self.capture.talks[open.talk].pair;
         let succeeded = self.capture.talks[open.talk + 1..].iter().any(|later| later.pair == pair);
-        let begins = ledger
-            .syn
-            .or(ledger.syn_ack)
-            .is_some_and(|syn| open.since == 0 && ledger.records.first().is_some_and(|first| first.record == syn));
+        let begins = open.since == 0 && ledger.begins_with_syn();
         // What opens a connection may close another one.
         let opens = packet.syn && (self.capture.talks[open.talk].index > 0 || self.small_limits());
         // And the limit for all may take from another one.
@@ -199,7 +196,7 @@ impl Checker<'_> {
             && !packet.rst
             && !succeeded
             && talk.real_rst.is_none()
-            && talk.sides.iter().all(SideLedger::all_plausible)
+            && talk.is_plausible()
             && ledger.cut.is_empty()
             && ledger.ambiguous.is_empty()
     }

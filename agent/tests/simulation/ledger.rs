@@ -18,6 +18,8 @@ pub(crate) struct Ledger {
     pub(crate) payload: Position,
     /// Octets that the current record was the first to bring.
     pub(crate) fresh: Position,
+    /// Of the current record, on the capture's clock.
+    pub(crate) stamp: u64,
     require_handshake: bool,
 }
 
@@ -26,6 +28,7 @@ pub(crate) struct TalkLedger {
     pub(crate) sides: [SideLedger; 2],
     /// Stamp and index of the last record; of the one before it.
     pub(crate) last_seen: u64,
+    pub(crate) last_stamp: u64,
     pub(crate) real_rst: Option<usize>,
     pub(crate) first_record: Option<usize>,
     /// The first record that may open a connection.
@@ -60,6 +63,12 @@ pub(crate) struct SideLedger {
     pub(crate) captured_end: [Position; 2],
     /// The first record that is not within the window that the tap knows of.
     pub(crate) implausible: Option<usize>,
+    /// The record that was corroborated after that: from it on all is certain again.
+    pub(crate) resumed: Option<usize>,
+    /// How often that happened.
+    pub(crate) corroborated: u64,
+    /// What waits to be corroborated: record, position and end; at most two.
+    parked: Vec<(usize, Position, Position)>,
     highest: Position,
     window: Option<Position>,
     scale: Option<u8>,
@@ -111,6 +120,7 @@ impl Ledger {
         let (index, now, packet) = (self.record, self.now, record.packet);
         let talk = &mut self.talks[packet.conversation];
         talk.last_seen = now;
+        talk.last_stamp = self.stamp;
         talk.first_record.get_or_insert(index);
         self.fresh = 0;
         if packet.kind == Kind::Forged {
@@ -141,6 +151,7 @@ impl Ledger {
             if plausible {
                 peer.highest = peer.highest.max(ack);
             }
+            peer.corroborate(|_, start, end| start < ack && ack <= end);
         }
         let offered = Position::from(packet.window);
         peer.window = Some(match (sender.scale, packet.syn) {
@@ -183,7 +194,13 @@ impl Ledger {
         if plausible && occupies {
             sender.highest = sender.highest.max(position + len);
         }
-        if !plausible {
+        if occupies && sender.corroborate(|_, _, end| end == position) {
+            sender.highest = sender.highest.max(position + len);
+        } else if !plausible && occupies {
+            sender.implausible.get_or_insert(index);
+            sender.resumed = None;
+            sender.park(index, position, position + len);
+        } else if !plausible {
             sender.implausible.get_or_insert(index);
         }
         sender.records.push(SideRecord { record: index, time: now, position, len, occupies });
@@ -195,6 +212,30 @@ impl Ledger {
 }
 
 impl SideLedger {
+    fn park(&mut self, record: usize, position: Position, end: Position) {
+        self.parked.push((record, position, end));
+        if self.parked.len() > 2 {
+            self.parked.remove(0);
+        }
+    }
+
+    /// Row 21: a segment far from everything known is believed when the peer acknowledges within it, or another one
+    /// continues it. Whether there was one.
+    fn corroborate(&mut self, is_it: impl Fn(usize, Position, Position) -> bool) -> bool {
+        let Some(at) = self.parked.iter().position(|&(record, start, end)| is_it(record, start, end)) else {
+            return false;
+        };
+        let (record, _, end) = self.parked.remove(at);
+        self.corroborated += 1;
+        self.highest = self.highest.max(end);
+        // What is still far away after that remains in doubt.
+        self.parked.retain(|(_, start, _)| *start > end + (1 << 30));
+        if self.parked.is_empty() {
+            self.resumed = Some(record);
+        }
+        true
+    }
+
     /// When the peer was first seen to acknowledge everything below `position`, by record `until`.
     pub(crate) fn acked(&self, position: Position, until: usize) -> Option<u64> {
         let at = self.acks.partition_point(|ack| ack.reach < position);

@@ -56,6 +56,7 @@ pub(crate) fn run(scenario: &mut Scenario) -> Capture {
         records: Vec::new(),
         refused: 0,
         burst: 0,
+        tapped: 0,
         passed: 0,
     };
     world.run();
@@ -76,6 +77,7 @@ struct World<'a> {
     records: Vec<Record>,
     refused: u64,
     burst: u64,
+    tapped: u64,
     passed: usize,
 }
 
@@ -262,6 +264,12 @@ impl World<'_> {
         if tap.only.is_some_and(|side| side != packet.from) {
             return false;
         }
+        self.tapped += 1;
+        let blind = tap.blind.is_some_and(|(start, len)| (start..start + len).contains(&self.tapped));
+        if blind && !needed {
+            self.refused += u64::from(tap.ring);
+            return false;
+        }
         if self.burst == 0 && self.rng.rarely(tap.lost) {
             self.burst = self.rng.between(1, tap.burst);
         }
@@ -288,29 +296,41 @@ impl World<'_> {
         }
     }
 
-    /// Somebody off the path guesses: an RST or a SYN with a number far from everything.
+    /// Somebody off the path guesses: an RST, a SYN or data with a number that is far from everything, or an RST with one
+    /// that was right before.
     fn forge(&mut self, pair: usize, out: &mut Vec<Packet>) {
         let Some((conversation, ends)) = &self.pairs[pair].now else { return };
         if !ends.iter().all(Endpoint::established) || !self.rng.rarely(self.scenario.network.forged) {
             return;
         }
         let from: Side = self.rng.below(2) as Side;
-        let syn = self.rng.chance(50);
-        out.push(Packet {
+        let (una, nxt) = ends[from].unacknowledged();
+        let mut packet = Packet {
             conversation: *conversation,
             from,
-            seq: self.rng.between(1 << 28, (1 << 32) - (1 << 28)).into(),
+            seq: 0,
             ack: None,
-            syn,
+            syn: false,
             fin: false,
-            rst: !syn,
+            rst: false,
             psh: false,
             urg: false,
             len: 0,
             window: 1_024,
             scale: None,
             kind: Kind::Forged,
-        });
+        };
+        // Beyond every window, and not so far that it would lie behind again.
+        let far = nxt + Position::from(self.rng.between(1 << 25, (3 << 30) - (1 << 25)));
+        match self.rng.below(4) {
+            0 => (packet.rst, packet.seq) = (true, far),
+            1 if self.scenario.tap.keeps_order() => {
+                (packet.rst, packet.seq) = (true, una.saturating_sub(1 + Position::from(self.rng.below(1 << 16))));
+            }
+            2 => (packet.seq, packet.len) = (far, self.rng.between(1, 1_000).into()),
+            _ => (packet.syn, packet.seq) = (true, far),
+        }
+        out.push(packet);
     }
 
     fn push(&mut self, wait: u64, hop: Hop) {

@@ -45,6 +45,8 @@ pub(crate) struct Tap {
     pub(crate) lost: u64,
     /// A loss takes this many packets in a row at the most.
     pub(crate) burst: u64,
+    /// After so many packets, it sees none of so many.
+    pub(crate) blind: Option<(u64, u64)>,
     /// Losses are the ring's, which counts them.
     pub(crate) ring: bool,
     /// What packets of either side wait for before they are recorded: less than the gap hold together.
@@ -65,6 +67,13 @@ pub(crate) struct Tap {
     pub(crate) tick: Option<u64>,
     /// After the last packet time goes on until every timer has fired.
     pub(crate) silence: bool,
+}
+
+impl Tap {
+    /// Packets are recorded in the order in which they pass.
+    pub(crate) fn keeps_order(&self) -> bool {
+        (self.skew, self.shuffle) == ([0; 2], 0)
+    }
 }
 
 impl Scenario {
@@ -92,7 +101,8 @@ impl Scenario {
     /// The tap sees all that passes it, whole, from the first packet to the last.
     pub(crate) fn sees_all(&self) -> bool {
         let tap = &self.tap;
-        (tap.lost, tap.snaplen, tap.only, tap.starts, tap.ends, tap.step) == (0, None, None, 0, 0, None)
+        (tap.lost, tap.blind, tap.snaplen, tap.only, tap.starts, tap.ends, tap.step)
+            == (0, None, None, None, 0, 0, None)
     }
 
     /// One conversation of more than 4 GiB, of which little is captured.
@@ -107,7 +117,7 @@ impl Scenario {
         plans.iter_mut().for_each(Plan::accept_enlarged);
         tap.snaplen = Some(rng.below(200));
         // The window's scale has to be known, or nothing so large is believed.
-        (tap.starts, tap.ends, tap.only) = (0, 0, None);
+        (tap.starts, tap.ends, tap.only, tap.blind) = (0, 0, None, None);
         // Nor what is so far out of place that 32 bits do not tell how far.
         (tap.skew, tap.shuffle) = ([0; 2], 0);
         self.network.jitter = self.network.jitter.min(self.network.latency / 4);
@@ -219,6 +229,7 @@ fn draw_tap(rng: &mut Rng, clock_step: u64) -> Tap {
     Tap {
         lost: if rng.chance(35) { rng.magnitude(10, 1_500) } else { 0 },
         burst: rng.magnitude(1, 20),
+        blind: rng.chance(8).then(|| (rng.magnitude(10, 1_000), rng.magnitude(20, 400))),
         ring: rng.chance(40),
         skew: if rng.chance(25) { [rng.below(250 * MS), rng.below(250 * MS)] } else { [0; 2] },
         shuffle: if rng.chance(25) { rng.magnitude(US, 50 * MS) } else { 0 },

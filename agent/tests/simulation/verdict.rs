@@ -65,6 +65,10 @@ impl Checker<'_> {
         if !legal {
             return Some(format!("not a legal reason (idle for {idle} ns, FINs {fins}, RST {:?})", talk.real_rst));
         }
+        let told = (summary.start.0, summary.end.0);
+        if self.is_alone(open) && told != (open.start, talk.last_stamp) {
+            return Some(format!("from and to {told:?}, not {:?}", (open.start, talk.last_stamp)));
+        }
         if summary.started == Started::Handshake && !syn {
             return Some("started with a handshake that was not captured".into());
         }
@@ -95,7 +99,7 @@ impl Checker<'_> {
     }
 
     /// The closing numbers against the events.
-    fn judge_summary(&self, stream: &OpenStream, numbers: &StreamSummary<'_>) -> Option<String> {
+    pub(crate) fn judge_summary(&self, stream: &OpenStream, numbers: &StreamSummary<'_>) -> Option<String> {
         let missing = stream.missing_by_cause();
         if Position::from(numbers.len) != stream.edge || Position::from(numbers.delivered) != stream.delivered {
             return Some(format!(
@@ -305,7 +309,8 @@ impl Checker<'_> {
     /// Whether the octets of `record` have to be in the output, however strictly the contract is read.
     fn must_take(&self, open: &Open, ledger: &SideLedger, record: usize) -> bool {
         let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
-        record < rst && ledger.implausible.is_none_or(|first| first > record)
+        let resumed = ledger.resumed.is_some_and(|first| record >= first) && !self.small_limits();
+        record < rst && (resumed || ledger.implausible.is_none_or(|first| first > record))
     }
 
     /// Row 13: the start is the lowest number seen within the hold.

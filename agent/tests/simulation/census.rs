@@ -187,6 +187,7 @@ const ROWS: &[(&str, u64)] = &[
     ("row 18 urgent", 300_000),
     ("row 20 snaplen", 1_000_000),
     ("row 21 far", 10_000),
+    ("row 21 forged ACK", 10_000),
     ("row 21 forged data", 10_000),
     ("row 21 corroborated", 5_000),
     ("row 25 clock step that is none", 10_000),

@@ -88,6 +88,7 @@ impl Checker<'_> {
                 self.census.add_conversation(segments);
             }
             for (side, isn) in sides.iter().zip(end.isn) {
+                self.census.add_many("row 21 corroborated", side.corroborated);
                 let end = side.captured_end[1];
                 let wraps = (Position::from(isn) + 1 + end) >> 32;
                 self.census.add_many("streams", u64::from(end > 0));

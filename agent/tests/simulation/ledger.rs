@@ -69,6 +69,8 @@ pub(crate) struct SideLedger {
     pub(crate) corroborated: u64,
     /// What waits to be corroborated: record, position and end; at most two.
     parked: Vec<(usize, Position, Position)>,
+    /// The ring's count at the last record with payload.
+    refused: Option<u64>,
     highest: Position,
     window: Option<Position>,
     scale: Option<u8>,
@@ -82,6 +84,8 @@ pub(crate) struct SideRecord {
     pub(crate) len: Position,
     /// It takes sequence numbers, or seems to.
     pub(crate) occupies: bool,
+    /// The ring refused records since the one of this side with payload before it.
+    pub(crate) hurt: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -203,7 +207,8 @@ impl Ledger {
         } else if !plausible {
             sender.implausible.get_or_insert(index);
         }
-        sender.records.push(SideRecord { record: index, time: now, position, len, occupies });
+        let hurt = len > 0 && sender.refused.replace(record.refused).is_some_and(|before| before != record.refused);
+        sender.records.push(SideRecord { record: index, time: now, position, len, occupies, hurt });
     }
 
     pub(crate) fn side(&self, talk: usize, side: Side) -> &SideLedger {

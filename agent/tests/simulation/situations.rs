@@ -52,11 +52,8 @@ impl Checker<'_> {
             ("row 18 urgent", packet.urg),
             ("row 20 snaplen", captured < packet.len),
             ("row 21 far", side.implausible == Some(self.ledger.record)),
+            ("row 21 forged ACK", packet.kind == Kind::Forged && packet.ack.is_some()),
             ("row 21 forged data", packet.kind == Kind::Forged && packet.len > 0),
-            (
-                "row 21 corroborated",
-                side.resumed == Some(self.ledger.record) || peer.resumed == Some(self.ledger.record),
-            ),
             ("row 23 opens nothing", unknown && packet.len == 0 && !packet.syn),
             ("row 26 half-closed for long", len > 0 && half_closed),
             ("segments", true),

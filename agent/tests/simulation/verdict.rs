@@ -1,7 +1,7 @@
 //! What is judged when a connection closes: every gap, every octet that was captured, the reason, the summary.
 
 use agent::reassembly::{
-    ConnectionId, Direction, Ended, GAPS_LISTED, Gap, GapCause, Late, Started, StreamSummary, Summary,
+    Config, ConnectionId, Direction, Ended, GAPS_LISTED, Gap, GapCause, Late, Started, StreamSummary, Summary,
 };
 
 use crate::{
@@ -200,7 +200,11 @@ impl Checker<'_> {
         let acked = ledger.acked(end, until);
         let far = !ledger.all_plausible();
         let elapsed = |since: u64| self.elapsed(declared, since);
+        let ring_full = ledger.records.iter().any(|r| r.hurt && known(r.record) && r.position >= end);
         let legal = match cause {
+            _ if ring_full && !far && rst > until && open.since == 0 && ledger.begins_with_syn() => {
+                matches!(cause, GapCause::RingFull | GapCause::Snaplen)
+            }
             GapCause::Snaplen => cut == end - start || far,
             _ if surely > 0 && !far => return Some(format!("{cut} octets of it were cut off by the snaplen")),
             GapCause::NotCaptured => {
@@ -208,8 +212,7 @@ impl Checker<'_> {
             }
             GapCause::RingFull => declared.refused > 0,
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
-            // Thousands of small segments reach the usual limit as well; one that was cut is two chunks.
-            GapCause::Limit => self.small_limits() || 2 * ledger.records.len() > self.config.max_stream_chunks as usize,
+            GapCause::Limit => self.may_be_full(ledger, start, until),
             GapCause::Close => {
                 let believable = |ack: &Ack| ack.believable >= end;
                 closing && !ledger.acks.iter().rfind(|ack| ack.record <= until).is_some_and(believable)
@@ -220,6 +223,17 @@ impl Checker<'_> {
             let waited = acked.map(elapsed);
             format!("not a legal cause (acknowledged {waited:?} ns ago, cut {cut}, closing {closing}, record {until})")
         })
+    }
+
+    /// Whether what waits behind `start` may have reached a limit: one segment may be several chunks, each of which costs
+    /// 128 octets at the least.
+    fn may_be_full(&self, ledger: &SideLedger, start: Position, until: usize) -> bool {
+        const CHUNKS: Position = 3;
+        let waits = ledger.records.iter().filter(|r| r.record <= until && r.len > 0 && r.position + r.len > start);
+        let (records, octets) = waits.fold((0, 0), |(records, octets), r| (records + 1, octets + r.len));
+        CHUNKS * records > self.config.max_stream_chunks.into()
+            || octets + CHUNKS * records * 128 > self.config.max_stream_queue.into()
+            || self.config.max_total_queue != Config::default().max_total_queue
     }
 
     /// Row 7: nobody has denied the hole since it opened, and it has been open for the timeout.

@@ -110,14 +110,14 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "a keep-alive's octet is data",
         file: "stream/window.rs",
-        right: "delivered || (!piece.push",
-        wrong: "false && delivered || (!piece.push",
+        right: "if piece.len() > 1 || piece.fin {",
+        wrong: "if piece.len() > 0 || piece.fin {",
     },
     Bug {
         what: "sequence numbers do not wrap",
-        file: "stream.rs",
-        right: "if distance < -BEHIND_MAX { distance + (1 << 32) } else { distance }",
-        wrong: "distance",
+        file: "../segment.rs",
+        right: "self.0.wrapping_sub(base.0).cast_signed()",
+        wrong: "self.0.saturating_sub(base.0).cast_signed()",
     },
     Bug {
         what: "the FIN's position is one too high",

@@ -201,6 +201,8 @@ const ROWS: &[(&str, u64)] = &[
     ("row 25 silence", 150_000),
     ("row 26 continues", 10_000),
     ("row 26 half-closed for long", 10_000),
+    ("decoded IPv4", 10_000_000),
+    ("decoded IPv6", 10_000_000),
     ("updates", 100_000),
     ("gap trailing", 10_000),
 ];

@@ -414,21 +414,13 @@ impl<'a> Checker<'a> {
     }
 
     pub(crate) fn endpoints(&self, talk: usize) -> [Endpoint; 2] {
-        endpoints(self.capture.talks[talk].pair)
+        self.scenario.endpoints(self.capture.talks[talk].pair)
     }
 }
 
 /// What the tap does to octets that are not those that were sent, and undoes it.
 pub(crate) fn tamper(octets: &mut [u8]) {
     octets.iter_mut().for_each(|octet| *octet ^= 0xa5);
-}
-
-/// Of a pair: the side that sends the first SYN, then its peer.
-pub(crate) fn endpoints(pair: usize) -> [Endpoint; 2] {
-    // Either may be the lower one, and a port may be equal on both sides.
-    let near = Endpoint::v4([10, 9, 0, 1 + pair as u8 % 2], 40_000 + pair as u16);
-    let far = Endpoint::v4([10, 9, 0, 1 + (pair as u8 + 1) % 2], 40_000);
-    [near, far]
 }
 
 impl Sink for Checker<'_> {

@@ -1,15 +1,20 @@
 //! Feeds one capture to a reassembler as a live capture would, and lets a sink watch.
 
 use agent::{
+    decode::decode,
+    frame::Frame,
     reassembly::{Reassembler, Sink, Stats},
     segment::{Flags, Origin, Segment, SeqNum, Timestamp},
 };
 
+use agent_common::frame::LinkType;
+
 use crate::{
-    checker::{Checker, Step, endpoints, tamper},
+    checker::{Checker, Step, tamper},
     network::{Capture, Record},
     packet::{Kind, Packet, Position},
     scenario::Scenario,
+    wire::{self, Octets, Wire},
 };
 
 /// A sink with a checker somewhere in it.
@@ -156,7 +161,7 @@ impl Driver<'_> {
         let captured = self.scenario.tap.snaplen.map_or(packet.len, |most| packet.len.min(most.into()));
         fill(packet, captured, sink.checker(), payload);
         let talk = &capture.talks[packet.conversation];
-        let ends = endpoints(talk.pair);
+        let ends = self.scenario.endpoints(talk.pair);
         // What is due by then comes before the segment, and is judged without it.
         sink.checker().begin(Step::Timeout, None, 0);
         sink.checker().clock_hint = sink.checker().clock_hint.max(record.time);
@@ -166,6 +171,7 @@ impl Driver<'_> {
         sink.checker().begin(Step::Segment, Some(*record), captured);
         sink.checker().show(record, captured);
         sink.checker().note_situation(record, captured);
+        let index = sink.checker().ledger.record;
         let segment = Segment {
             timestamp: self.stamp(record.time),
             src: ends[packet.from],
@@ -180,9 +186,42 @@ impl Driver<'_> {
             origin: Origin { refused: record.refused, ..Origin::default() },
         };
         let before = *self.reassembler.stats();
-        self.reassembler.handle_segment(&segment, sink);
+        match self.scenario.wire {
+            None => self.reassembler.handle_segment(&segment, sink),
+            Some(wire) => {
+                let numbers = [segment.seq.0, segment.ack.0];
+                let ends = wire::endpoints(talk.pair, wire.v6);
+                let octets = wire.encode(packet, numbers, payload, ends, index as u16);
+                self.hand_over_frame(&segment, wire, &octets, sink);
+            }
+        }
         sink.checker().judge_figures(record, captured, &before, self.reassembler.stats());
         self.judge_memory(sink);
+    }
+
+    /// The decoder must find in a frame what was put into it.
+    fn hand_over_frame<'a>(&mut self, put: &Segment<'_>, wire: Wire, octets: &Octets, sink: &mut impl Watch<'a>) {
+        let frame = Frame {
+            timestamp: put.timestamp,
+            len: octets.len as u32,
+            bytes: &octets.captured,
+            link_type: LinkType::ETHERNET,
+            origin: put.origin,
+        };
+        let found = match decode(&frame) {
+            Ok(found) => found.segment,
+            Err(why) => return sink.checker().fail(|| format!("the decoder says {why:?} of {octets:?}")),
+        };
+        let headers = |it: &Segment<'_>| (it.src, it.dst, it.seq, it.ack, it.flags, it.window, it.window_scale);
+        let right = Origin { vlan: wire.vlan, ..put.origin };
+        if headers(&found) != headers(put)
+            || (found.timestamp, found.origin, found.missing) != (put.timestamp, right, put.missing)
+            || found.payload != put.payload
+        {
+            return sink.checker().fail(|| format!("the decoder found {found:?}, not {put:?}"));
+        }
+        sink.checker().census.add(if wire.v6 { "decoded IPv6" } else { "decoded IPv4" });
+        self.reassembler.handle_segment(&found, sink);
     }
 
     fn judge_memory<'a>(&self, sink: &mut impl Watch<'a>) {
@@ -215,6 +254,7 @@ fn flags(packet: &Packet) -> Flags {
         (packet.rst, Flags::RST),
         (packet.psh, Flags::PSH),
         (packet.ack.is_some(), Flags::ACK),
+        (packet.urg, Flags::URG),
     ]
     .into_iter()
     .filter(|(set, _)| *set)

@@ -22,6 +22,7 @@ mod scenario;
 mod situations;
 mod spans;
 mod verdict;
+mod wire;
 
 use std::{
     env,

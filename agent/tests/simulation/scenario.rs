@@ -1,10 +1,14 @@
 //! One world, drawn from one seed: who talks, through what, how it is captured, and with which configuration.
 
-use agent::reassembly::{Config, Late, Overlap};
+use agent::{
+    reassembly::{Config, Late, Overlap},
+    segment::Endpoint,
+};
 
 use crate::{
     plan::{Close, MS, Plan, SECOND, US},
     rng::Rng,
+    wire::{self, Wire},
 };
 
 pub(crate) struct Scenario {
@@ -17,6 +21,8 @@ pub(crate) struct Scenario {
     pub(crate) tap: Tap,
     /// One conversation of more than 4 GiB.
     pub(crate) long: bool,
+    /// The reassembler gets what the decoder makes of frames.
+    pub(crate) wire: Option<Wire>,
 }
 
 pub(crate) struct Talk {
@@ -83,7 +89,8 @@ impl Scenario {
         let network = draw_network(&mut rng);
         let tap = draw_tap(&mut rng, config.clock_step);
         let long = rng.rarely(150);
-        let mut scenario = Self { seed, config, pairs: Vec::new(), network, tap, rng, long };
+        let wire = (!long && rng.chance(15)).then(|| draw_wire(&mut rng));
+        let mut scenario = Self { seed, config, pairs: Vec::new(), network, tap, rng, long, wire };
         if long {
             scenario.draw_long_talk();
         } else {
@@ -96,6 +103,11 @@ impl Scenario {
     #[expect(clippy::print_stderr, reason = "a replayed seed shows what happens")]
     pub(crate) fn show(&self) {
         eprintln!("{:#?}\n{:#?}\n{:#?}", self.config, self.network, self.tap);
+    }
+
+    /// Of a pair: the side that sends the first SYN, then its peer.
+    pub(crate) fn endpoints(&self, pair: usize) -> [Endpoint; 2] {
+        wire::endpoints(pair, self.wire.is_some_and(|wire| wire.v6)).map(|(ip, port)| Endpoint::new(ip, port))
     }
 
     /// The tap sees all that passes it, whole, from the first packet to the last.
@@ -205,6 +217,16 @@ pub(crate) fn generous(ours: &Config) -> bool {
 
 fn isn(rng: &mut Rng) -> u32 {
     if rng.chance(60) { u32::MAX - rng.magnitude(1, 64 << 10) as u32 + rng.below(2) as u32 } else { rng.next() as u32 }
+}
+
+fn draw_wire(rng: &mut Rng) -> Wire {
+    Wire {
+        v6: rng.chance(50),
+        vlan: rng.chance(20).then(|| rng.between(1, 4_094) as u16),
+        extra: if rng.chance(20) { rng.between(1, 3) as u8 } else { 0 },
+        options: rng.below(4) as u8,
+        padding: (if rng.chance(20) { rng.between(1, 18) as usize } else { 0 }, rng.next() as u8),
+    }
 }
 
 fn draw_network(rng: &mut Rng) -> Network {

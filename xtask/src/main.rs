@@ -9,6 +9,7 @@ mod demo;
 mod fuzz;
 mod interrupt;
 mod setup;
+mod simulate;
 mod test;
 
 use std::process::ExitCode;
@@ -36,6 +37,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Compare what xdpflow and its peers make of a capture for every row of the byte contract
     Conformance(conformance::Args),
+    /// Run seeded conversations through a hostile network and hold every stream against what was sent
+    Simulate(simulate::Args),
     /// Everything that must hold before a change is merged
     Ci,
     /// One side of the demo's traffic, started inside its namespace
@@ -70,6 +73,7 @@ impl Task {
             Self::Test(args) => return test::run(args),
             Self::Fuzz(args) => return fuzz::run(args),
             Self::Conformance(args) => return conformance::run(args),
+            Self::Simulate(args) => simulate::run(args)?,
             Self::Ci => return ci::run(),
             Self::DemoServer(args) => demo::server::run(args)?,
             Self::DemoClient(args) => demo::client::run(args)?,

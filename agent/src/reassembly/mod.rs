@@ -167,6 +167,8 @@ impl Reassembler {
             return None;
         }
         if syn {
+            // Whatever is picked up later is this connection, and not the one before.
+            self.given_up.remove(fingerprint);
             return Some(None);
         }
         if payload == 0 && segment.missing == 0 {

@@ -135,6 +135,13 @@ fn row_07_a_segment_in_the_middle_of_a_hole_does_not_open_it_anew() {
 }
 
 #[test]
+fn row_07_a_segment_before_the_fin_does_not_open_the_hole_anew() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.fin(1020).ack(5001)).send(S.ack(5001, 1004).at(10));
+    trace.send(C.data(1010, "jkl").ack(5001).at(20)).wait_until(200_000).expect(&["handshake open c2s=abc s2c="]);
+}
+
+#[test]
 fn row_07_a_denial_counts_while_the_stream_is_picked_up() {
     let mut trace = Trace::new(Config::default());
     trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).send(S.ack(5001, 1004).at(10));

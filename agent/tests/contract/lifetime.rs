@@ -115,6 +115,16 @@ fn row_26_a_connection_that_comes_back_names_the_one_it_continues() {
 }
 
 #[test]
+fn row_26_a_connection_continues_the_last_one_and_none_before_it() {
+    let mut trace = Trace::established(Config::default());
+    trace.wait_until(126 * MINUTE).send(C.syn(9000).at(127 * MINUTE)).send(S.syn(7000).ack(9001));
+    trace.send(C.fin(9001).ack(7001)).send(S.fin(7001).ack(9002)).wait_until(130 * MINUTE);
+    trace.send(C.data(9500, "abc").ack(7500).at(131 * MINUTE)).finish();
+    trace.expect(&["handshake idle c2s= s2c=", "handshake fin c2s= s2c=", "midstream finish c2s=abc s2c="]);
+    assert_eq!(trace.continues(2), None);
+}
+
+#[test]
 fn row_26_changed_connections_are_reported_while_they_last() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abc").ack(5001).at(10)).wait_until(4 * MINUTE);

@@ -91,6 +91,14 @@ fn row_21_an_old_segment_is_not_believed_because_the_stream_has_long_been_beyond
 }
 
 #[test]
+fn row_21_what_is_parked_before_the_one_believed_is_no_gap() {
+    let mut trace = talking();
+    trace.send(C.data(FAR + 5, "zzz").ack(5001)).send(C.data(FAR, "abc").ack(5001)).send(S.ack(5001, FAR + 8).at(10));
+    trace.wait_until(10_000);
+    trace.expect(&[&format!("handshake open c2s=abc[{} not-captured]abc[2 not-captured]zzz s2c=", 20 << 20)]);
+}
+
+#[test]
 fn row_21_believed_when_a_later_segment_continues_it() {
     let mut trace = talking();
     trace.send(C.data(FAR, "xyz").ack(5001)).send(C.data(FAR + 3, "!!!").ack(5001).at(10)).wait_until(40_000).finish();

@@ -1,10 +1,13 @@
 //! How often each situation was reached. What is not reached is not tested.
 
-use std::{collections::BTreeMap, fmt};
+use std::{borrow::Cow, collections::BTreeMap, fmt};
+
+use agent::reassembly::{Ended, GapCause, Started, Stats};
 
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Census {
-    counts: BTreeMap<&'static str, u64>,
+    pub(crate) seeds: u64,
+    counts: BTreeMap<Cow<'static, str>, u64>,
     /// Conversations by the segments that were recorded of them.
     lengths: BTreeMap<usize, u64>,
 }
@@ -14,18 +17,16 @@ impl Census {
         self.add_many(what, 1);
     }
 
-    pub(crate) fn add_many(&mut self, what: &'static str, count: u64) {
+    pub(crate) fn add_many(&mut self, what: impl Into<Cow<'static, str>>, count: u64) {
         if count > 0 {
-            *self.counts.entry(what).or_default() += count;
+            *self.counts.entry(what.into()).or_default() += count;
         }
     }
 
-    pub(crate) fn merge(&mut self, other: &Self) {
-        for (what, count) in &other.counts {
-            self.add_many(what, *count);
-        }
-        for (segments, count) in &other.lengths {
-            *self.lengths.entry(*segments).or_default() += count;
+    /// Counts the seeds in which each counter of the reassembler moved.
+    pub(crate) fn add_counters(&mut self, stats: &Stats) {
+        for (name, value) in counters(stats) {
+            self.add_many(counter(&name), u64::from(value > 0));
         }
     }
 
@@ -33,8 +34,41 @@ impl Census {
         *self.lengths.entry(segments).or_default() += 1;
     }
 
+    pub(crate) fn merge(&mut self, other: &Self) {
+        self.seeds += other.seeds;
+        for (what, count) in &other.counts {
+            self.add_many(what.clone(), *count);
+        }
+        for (segments, count) in &other.lengths {
+            *self.lengths.entry(*segments).or_default() += count;
+        }
+    }
+
+    /// What was reached too seldom. In a small run chance has its share: three standard deviations are granted.
+    pub(crate) fn scarce(&self) -> Vec<String> {
+        let mut scarce = Vec::new();
+        for (what, per_million) in expected() {
+            let mean = per_million as f64 * self.seeds as f64 / 1e6;
+            let (least, found) = ((mean - 3.0 * mean.sqrt()).max(0.0) as u64, self.get(&what));
+            if found < least {
+                scarce.push(format!("{what}: {found}, at least {least} ({per_million} per million seeds)"));
+            }
+        }
+        for (what, per_thousand) in SHARES {
+            let mean = per_thousand * self.get("streams") as f64 / 1e3;
+            let (least, found) = ((mean - 3.0 * mean.sqrt()).max(0.0) as u64, self.get(what));
+            if found < least {
+                scarce.push(format!("{what}: {found}, at least {least} ({per_thousand} of 1,000 streams)"));
+            }
+        }
+        if self.median() < MEDIAN {
+            scarce.push(format!("the median conversation has {} segments, at least {MEDIAN}", self.median()));
+        }
+        scarce
+    }
+
     /// Segments of the median conversation.
-    pub(crate) fn median(&self) -> usize {
+    fn median(&self) -> usize {
         let half = self.lengths.values().sum::<u64>() / 2;
         let mut below = 0;
         let mut reaches_half = |count: &u64| {
@@ -44,13 +78,131 @@ impl Census {
         self.lengths.iter().find(|(_, count)| reaches_half(count)).map_or(0, |(segments, _)| *segments)
     }
 
-    pub(crate) fn get(&self, what: &str) -> u64 {
+    fn get(&self, what: &str) -> u64 {
         self.counts.get(what).copied().unwrap_or(0)
     }
 }
 
 impl fmt::Display for Census {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.counts.iter().try_for_each(|(what, count)| writeln!(f, "{count:>12}  {what}"))
+        writeln!(f, "{:>12}  seeds", self.seeds)?;
+        writeln!(f, "{:>12}  segments in the median conversation", self.median())?;
+        let mut counts = self.counts.clone();
+        for (what, _) in expected() {
+            counts.entry(what).or_default();
+        }
+        counts.iter().try_for_each(|(what, count)| writeln!(f, "{count:>12}  {what}"))
     }
 }
+
+/// Every line that has to be there, and how often in a million seeds.
+fn expected() -> Vec<(Cow<'static, str>, u64)> {
+    let mut lines: Vec<_> = ROWS.iter().map(|(what, per_million)| (Cow::from(*what), *per_million)).collect();
+    lines.extend(
+        GapCause::ALL.into_iter().filter(|cause| comes_from_the_core(*cause)).map(|it| (cause(it).into(), LEAST)),
+    );
+    lines.extend(Ended::ALL.map(|it| (ended(it).into(), LEAST)));
+    lines.extend([Started::Handshake, Started::Midstream].map(|it| (started(it).into(), LEAST)));
+    // What is queued is delivered in the end.
+    let moves = counters(&Stats::default()).into_iter().filter(|(name, _)| name != "queued");
+    lines.extend(moves.map(|(name, _)| (counter(&name).into(), LEAST)));
+    lines
+}
+
+pub(crate) fn cause(cause: GapCause) -> String {
+    format!("gap {}", cause.name())
+}
+
+pub(crate) fn ended(ended: Ended) -> String {
+    format!("ended {}", ended.name())
+}
+
+pub(crate) fn started(started: Started) -> String {
+    format!("started {}", started.name())
+}
+
+fn counter(name: &str) -> String {
+    format!("seeds with counter {name}")
+}
+
+/// By the names of their fields, so that none can be forgotten.
+fn counters(stats: &Stats) -> Vec<(String, u64)> {
+    let serde_json::Value::Object(fields) = serde_json::to_value(stats).expect("counters are numbers") else {
+        panic!("counters have names")
+    };
+    fields.into_iter().filter_map(|(name, value)| Some((name, value.as_u64()?))).collect()
+}
+
+/// Exhaustive, so that a new cause cannot be forgotten. Of the others the sink's own tests know.
+fn comes_from_the_core(cause: GapCause) -> bool {
+    match cause {
+        GapCause::NotCaptured
+        | GapCause::RingFull
+        | GapCause::Timeout
+        | GapCause::Limit
+        | GapCause::Close
+        | GapCause::Snaplen => true,
+        GapCause::Fragment | GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+    }
+}
+
+/// Per million seeds, for whatever has no number of its own.
+const LEAST: u64 = 1_000;
+
+/// Segments recorded of the median conversation.
+const MEDIAN: usize = 200;
+
+/// Of 1,000 streams with octets.
+const SHARES: [(&str, f64); 2] = [("streams that cross 2^32", 10.0), ("streams beyond 4 GiB", 1.0)];
+
+/// Rows of the byte contract that concern the core, and limits. Per million seeds.
+const ROWS: &[(&str, u64)] = &[
+    ("clean conversations", 150_000),
+    ("row 01 in order", 10_000_000),
+    ("row 02 wrap", 100_000),
+    ("row 02 wrap with retransmission", 10_000),
+    ("row 03 out of order", 1_000_000),
+    ("row 04 overlap", 1_000_000),
+    ("row 04 retransmitted", 1_000_000),
+    ("row 05 conflict", 50_000),
+    ("row 06a late", 10_000),
+    ("row 06a counted", 10_000),
+    ("row 08 one-sided", 1_000_000),
+    ("row 09 FIN", 1_000_000),
+    ("row 09 empty FIN out of order", 20_000),
+    ("row 10 RST", 100_000),
+    ("row 10 forged RST", 10_000),
+    ("row 10 RST with text", 10_000),
+    ("row 11 reuse", 300_000),
+    ("row 11 forged SYN", 10_000),
+    ("row 12 after the close", 300_000),
+    ("row 14 SYN with data", 100_000),
+    ("row 14 SYN data refused", 5_000),
+    ("row 14 SYN data partly taken", 5_000),
+    ("row 15 simultaneous open", 30_000),
+    ("row 15 split handshake", 10_000),
+    ("row 16 keep-alive", 300_000),
+    ("row 16 keep-alive with an octet", 100_000),
+    ("row 17 window probe", 5_000),
+    ("row 18 urgent", 300_000),
+    ("row 20 snaplen", 1_000_000),
+    ("row 21 far", 10_000),
+    ("row 21 forged ACK", 10_000),
+    ("row 21 forged data", 10_000),
+    ("row 21 corroborated", 5_000),
+    ("row 25 clock step that is none", 10_000),
+    ("row 23 opens nothing", 60_000),
+    ("row 24 max_connections", 10_000),
+    ("row 24 max_linger", 10_000),
+    ("row 24 max_stream_queue", 10_000),
+    ("row 24 max_stream_chunks", 10_000),
+    ("row 24 max_total_queue", 10_000),
+    ("row 25 clock step", 20_000),
+    ("row 25 silence", 150_000),
+    ("row 26 continues", 10_000),
+    ("row 26 half-closed for long", 10_000),
+    ("decoded IPv4", 10_000_000),
+    ("decoded IPv6", 10_000_000),
+    ("updates", 100_000),
+    ("gap trailing", 10_000),
+];

@@ -4,13 +4,14 @@
 use std::collections::{HashMap, HashSet};
 
 use agent::{
-    reassembly::{Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Late, Sink, Started, Summary},
+    reassembly::{Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Late, Overlap, Sink, Started, Summary},
     segment::Endpoint,
 };
 
 use crate::{
-    census::Census,
+    census::{self, Census},
     content::Content,
+    figures::{Expected, Figures},
     ledger::Ledger,
     network::{Capture, Record},
     packet::{Kind, Position, Side},
@@ -37,7 +38,13 @@ pub(crate) struct Checker<'a> {
     pub(crate) current: Option<Record>,
     syns: Vec<Record>,
     captured: Position,
-    open: HashMap<u32, Open>,
+    pub(crate) open: HashMap<u32, Open>,
+    /// What the record at hand should do.
+    pub(crate) expected: Expected,
+    /// Octets of segments that nobody sent.
+    pub(crate) forged: Position,
+    /// Of the record at hand, on the capture's clock.
+    pub(crate) stamp: u64,
     serials: HashSet<u64>,
     /// By conversation: the connections it became, in order.
     pub(crate) became: Vec<Vec<Became>>,
@@ -58,6 +65,9 @@ pub(crate) struct Open {
     pub(crate) client: Side,
     /// Records up to this one belong to an earlier connection.
     pub(crate) since: usize,
+    /// Stamps of its first segment and of the last word about it.
+    pub(crate) start: u64,
+    updated: u64,
     pub(crate) streams: [OpenStream; 2],
 }
 
@@ -71,7 +81,10 @@ pub(crate) struct OpenStream {
     pub(crate) gaps: Vec<Declared>,
     /// Of the declared gaps, what is still missing; the record is the gap's index.
     pub(crate) missing: Spans,
-    pub(crate) filled: Spans,
+    pub(crate) fills: usize,
+    /// When to look for an overdue gap.
+    pub(crate) look_again: u64,
+    pub(crate) figures: Figures,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,6 +99,7 @@ pub(crate) struct Declared {
 /// What a conversation became.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Became {
+    serial: u64,
     pub(crate) closed: Option<(usize, Ended, u64)>,
     /// Octets of both streams that are in gaps.
     pub(crate) missing: Position,
@@ -111,6 +125,9 @@ impl<'a> Checker<'a> {
             syns: Vec::new(),
             captured: 0,
             open: HashMap::new(),
+            expected: Expected::default(),
+            forged: 0,
+            stamp: 0,
             serials: HashSet::new(),
             became: vec![Vec::new(); talks],
         }
@@ -123,7 +140,10 @@ impl<'a> Checker<'a> {
         self.current = current;
         self.captured = captured;
         if let Some(record) = current {
+            self.ledger.stamp = self.stamp;
+            self.expected = self.expect(&record.packet, captured);
             self.ledger.note(&record, captured);
+            self.foresee(&record.packet, captured);
             if record.packet.syn && record.packet.kind == Kind::Real {
                 self.syns.push(record);
             }
@@ -134,6 +154,25 @@ impl<'a> Checker<'a> {
         if self.failure.is_none() {
             self.failure = Some(format!("at record {}: {}", self.ledger.record, why()));
         }
+    }
+
+    /// The slot of the connection that a conversation has now.
+    pub(crate) fn slot_of(&self, talk: usize) -> Option<u32> {
+        self.open.iter().find(|(_, open)| open.talk == talk).map(|(slot, _)| *slot)
+    }
+
+    pub(crate) fn open_of(&self, talk: usize) -> Option<&Open> {
+        self.open.values().find(|open| open.talk == talk)
+    }
+
+    /// No step has come between the capture's clock and the one that never steps.
+    pub(crate) fn is_steady(&self) -> bool {
+        self.scenario.tap.step.is_none() && self.config.clock_step == Config::default().clock_step
+    }
+
+    /// Whether the endpoints of a connection that closed at `when` still absorb what comes late.
+    pub(crate) fn lingers_since(&self, when: u64) -> bool {
+        self.config.max_linger >= 1_000 && self.ledger.now < when + self.config.linger
     }
 
     pub(crate) fn still_open(&self) -> usize {
@@ -175,9 +214,10 @@ impl<'a> Checker<'a> {
             self.ledger.forget(&record, self.captured);
         }
         let since = if again { self.ledger.record - 1 } else { 0 };
-        self.became[talk].push(Became { closed: None, missing: 0 });
-        let streams = Default::default();
-        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, streams });
+        self.judge_continuation(talk, &record, summary.continues);
+        self.became[talk].push(Became { serial: id.serial, closed: None, missing: 0 });
+        let (start, updated, streams) = (self.stamp, self.now(), Default::default());
+        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, start, updated, streams });
         self.census.add(if summary.continues.is_some() { "row 26 continues" } else { "connections" });
     }
 
@@ -216,10 +256,44 @@ impl<'a> Checker<'a> {
         }
     }
 
+    /// Row 26: a connection that is picked up names the one that was given up on the same endpoints.
+    fn judge_continuation(&mut self, talk: usize, opener: &Record, continues: Option<u64>) {
+        let pair = self.capture.talks[talk].pair;
+        let before = self.became.iter().zip(&self.capture.talks).filter(|(_, end)| end.pair == pair);
+        let last = before.flat_map(|(became, _)| became).max_by_key(|became| became.serial);
+        let given_up = last.filter(|last| matches!(last.closed, Some((_, Ended::Idle | Ended::Evicted, _))));
+        let recent = given_up.and_then(|last| last.closed).is_some_and(|(_, _, when)| {
+            self.is_steady() && self.config.max_linger >= 1_000 && self.ledger.now < when + self.config.idle_timeout
+        });
+        let expected = given_up.map(|last| last.serial).filter(|_| !opener.packet.syn);
+        if continues != expected && (continues.is_some() || recent) {
+            self.fail(|| format!("continues {continues:?}, not {expected:?}"));
+        }
+    }
+
+    fn on_update(&mut self, open: &mut Open, summary: &Summary<'_>) {
+        self.census.add("updates");
+        let elapsed = self.now() - open.updated;
+        if self.is_steady() && elapsed < self.config.update_interval {
+            self.fail(|| format!("an update {elapsed} ns after the last word"));
+        }
+        open.updated = self.now();
+        for direction in Direction::BOTH {
+            let wrong = self.judge_summary(&open.streams[open.side(direction)], &summary.streams[direction as usize]);
+            if let Some(why) = wrong {
+                self.fail(|| format!("update of {direction:?}: {why}"));
+            }
+        }
+    }
+
+    /// On the clock that never steps.
+    fn now(&self) -> u64 {
+        self.ledger.now.max(self.clock_hint)
+    }
+
     fn on_data(&mut self, open: &mut Open, direction: Direction, offset: Position, bytes: &[u8]) {
         let side = open.side(direction);
         let bases = self.bases(open, side);
-        let content = self.contents[open.talk][side];
         let stream = &mut open.streams[side];
         if offset != stream.edge || bytes.is_empty() {
             let edge = stream.edge;
@@ -231,12 +305,12 @@ impl<'a> Checker<'a> {
             .iter()
             .copied()
             .filter(|base| {
-                content.mismatch(base + offset, bytes).is_none()
+                self.mismatch(open.talk, side, base + offset, bytes).is_none()
                     || bytes.len() == 1 && probes.within(base + offset, base + offset + 1).next().is_some()
             })
             .collect();
         if fits.is_empty() {
-            let at = (before == 1).then(|| content.mismatch(bases[0] + offset, bytes));
+            let at = (before == 1).then(|| self.mismatch(open.talk, side, bases[0] + offset, bytes));
             self.fail(|| format!("octets at {direction:?} {offset}..+{} were never sent there: {at:?}", bytes.len()));
         } else {
             stream.bases = Some(fits);
@@ -246,10 +320,34 @@ impl<'a> Checker<'a> {
         self.delivered += bytes.len() as Position;
     }
 
+    /// Index of the first octet that should not stand at `position` and on. With `Overlap::Last` what was captured last
+    /// while the octets waited is right.
+    fn mismatch(&self, talk: usize, side: Side, position: Position, octets: &[u8]) -> Option<usize> {
+        let (content, ledger) = (self.contents[talk][side], self.ledger.side(talk, side));
+        let mut tampered = ledger.tampered.within(position, position + octets.len() as Position).peekable();
+        if self.config.overlap == Overlap::First || tampered.peek().is_none() {
+            return content.mismatch(position, octets);
+        }
+        let right = self.untampered(talk, side, position, octets);
+        content
+            .mismatch(position, &right)
+            .filter(|_| ledger.all_plausible() || content.mismatch(position, octets).is_some())
+    }
+
+    /// The octets as they were before the tap changed them, if it did.
+    fn untampered(&self, talk: usize, side: Side, position: Position, octets: &[u8]) -> Vec<u8> {
+        let mut right = octets.to_vec();
+        let end = position + octets.len() as Position;
+        for (from, until, _) in self.ledger.side(talk, side).tampered.within(position, end) {
+            tamper(&mut right[(from - position) as usize..(until - position) as usize]);
+        }
+        right
+    }
+
     fn on_gap(&mut self, open: &mut Open, direction: Direction, gap: Gap) {
         let side = open.side(direction);
         let stream = &mut open.streams[side];
-        self.census.add(gap.cause.name());
+        self.census.add_many(census::cause(gap.cause), 1);
         let (start, end) = (Position::from(gap.offset), Position::from(gap.offset) + Position::from(gap.len));
         if start != stream.edge || start == end {
             let edge = stream.edge;
@@ -280,10 +378,21 @@ impl<'a> Checker<'a> {
         if stream.missing.remove(offset, end) != end - offset {
             self.fail(|| format!("late octets {offset}..{end} do not lie in a gap"));
         }
-        stream.filled.add(offset, end, 0);
+        stream.fills += 1;
         stream.delivered += bytes.len() as Position;
         self.delivered += bytes.len() as Position;
-        if bases.iter().all(|base| content.mismatch(base + offset, bytes).is_some()) {
+        // Of what waits to be corroborated the first copy may have been dropped.
+        let plausible = self.ledger.side(open.talk, side).all_plausible();
+        let probes = &self.ledger.side(open.talk, side).ambiguous;
+        let wrong = |base: &Position| {
+            if bytes.len() == 1 && probes.within(base + offset, base + offset + 1).next().is_some() {
+                return false;
+            }
+            let changed = || self.untampered(open.talk, side, base + offset, bytes);
+            content.mismatch(base + offset, bytes).is_some()
+                && (plausible || content.mismatch(base + offset, &changed()).is_some())
+        };
+        if bases.iter().all(wrong) {
             self.fail(|| format!("late octets at {offset} were never sent there"));
         }
     }
@@ -305,16 +414,13 @@ impl<'a> Checker<'a> {
     }
 
     pub(crate) fn endpoints(&self, talk: usize) -> [Endpoint; 2] {
-        endpoints(self.capture.talks[talk].pair)
+        self.scenario.endpoints(self.capture.talks[talk].pair)
     }
 }
 
-/// Of a pair: the side that sends the first SYN, then its peer.
-pub(crate) fn endpoints(pair: usize) -> [Endpoint; 2] {
-    // Either may be the lower one, and a port may be equal on both sides.
-    let near = Endpoint::v4([10, 9, 0, 1 + pair as u8 % 2], 40_000 + pair as u16);
-    let far = Endpoint::v4([10, 9, 0, 1 + (pair as u8 + 1) % 2], 40_000);
-    [near, far]
+/// What the tap does to octets that are not those that were sent, and undoes it.
+pub(crate) fn tamper(octets: &mut [u8]) {
+    octets.iter_mut().for_each(|octet| *octet ^= 0xa5);
 }
 
 impl Sink for Checker<'_> {
@@ -328,6 +434,7 @@ impl Sink for Checker<'_> {
                 Event::Late { direction, offset, bytes } => {
                     eprintln!("        {id:?} late {direction:?} {offset}..+{}", bytes.len());
                 }
+                Event::Gap { direction, gap } => eprintln!("        {id:?} {direction:?} {gap:?} at {}", self.now()),
                 _ => eprintln!("        {id:?} {event:?}"),
             }
         }
@@ -342,7 +449,7 @@ impl Sink for Checker<'_> {
             Event::Data { direction, offset, bytes } => self.on_data(&mut open, direction, offset.into(), bytes),
             Event::Gap { direction, gap } => self.on_gap(&mut open, direction, gap),
             Event::Late { direction, offset, bytes } => self.on_late(&mut open, direction, offset.into(), bytes),
-            Event::Update(_) => self.census.add("updates"),
+            Event::Update(summary) => self.on_update(&mut open, summary),
             Event::Close(summary) => {
                 let full = self.open.len() + 1 >= self.config.max_connections as usize;
                 return self.on_close(id, &mut open, summary, full);

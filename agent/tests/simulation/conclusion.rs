@@ -1,9 +1,14 @@
 //! What is judged when all is over: that every conversation was noticed, the clean ones perfectly, and the ledger of
 //! octets.
 
-use agent::reassembly::{Ended, Stats};
+use agent::reassembly::{Config, Ended, Stats};
 
-use crate::{checker::Checker, ledger::SideLedger, packet::Position, scenario::generous};
+use crate::{
+    checker::Checker,
+    ledger::{SideLedger, TalkLedger},
+    packet::Position,
+    scenario::generous,
+};
 
 impl Checker<'_> {
     pub(crate) fn conclude(&mut self, stats: &Stats) {
@@ -13,6 +18,10 @@ impl Checker<'_> {
             }
         }
         self.count_streams();
+        let plain = self.scenario.sees_all() && generous(&self.config);
+        if plain && self.ledger.talks.iter().all(TalkLedger::is_plausible) {
+            self.judge_plain(stats);
+        }
         if stats.imbalance() != 0 {
             self.fail(|| format!("the octets do not balance: {} of {stats:?}", stats.imbalance()));
         }
@@ -27,18 +36,47 @@ impl Checker<'_> {
                 )
             });
         }
-        for (what, count) in [
-            ("row 24 stream queue full", stats.limit_stream_queue),
-            ("row 24 total queue full", stats.limit_total_queue),
-            ("row 24 connection table full", stats.limit_connections),
-            ("row 24 linger table full", stats.limit_linger),
-            ("row 10 implausible", stats.rst_implausible),
-            ("row 10 reopened", stats.reopened),
-            ("row 11 unconfirmed", stats.syn_unconfirmed),
-            ("row 16 probe octets", stats.probe),
-            ("row 21 implausible octets", stats.implausible),
+        self.census.add_counters(stats);
+        self.count_limits(stats);
+    }
+
+    /// All was seen and nothing reached a limit: some counters have nothing to count.
+    fn judge_plain(&mut self, stats: &Stats) {
+        let forged = self.forged;
+        let unmoved = [
+            stats.below_start,
+            stats.late,
+            stats.no_handshake,
+            stats.limit_stream_queue,
+            stats.limit_total_queue,
+            stats.limit_connections,
+            stats.limit_linger,
+        ];
+        if Position::from(stats.implausible) != forged || self.scenario.tap.tampered == 0 && stats.conflict > 0 {
+            self.fail(|| format!("all was seen, {forged} octets of it forged: {stats:?}"));
+        }
+        if !self.config.require_handshake && unmoved.iter().any(|count| *count > 0) {
+            self.fail(|| format!("all was seen, and nothing was out of bounds: {stats:?}"));
+        }
+    }
+
+    /// Which limit it was that a counter speaks of.
+    fn count_limits(&mut self, stats: &Stats) {
+        let (ours, usual) = (&self.config, Config::default());
+        for (what, reached) in [
+            ("row 24 max_connections", stats.limit_connections > 0),
+            ("row 24 max_linger", stats.limit_linger > 0),
+            (
+                "row 24 max_stream_queue",
+                stats.limit_stream_queue > 0 && ours.max_stream_queue != usual.max_stream_queue,
+            ),
+            (
+                "row 24 max_stream_chunks",
+                stats.limit_stream_queue > 0 && ours.max_stream_chunks != usual.max_stream_chunks,
+            ),
+            ("row 24 max_total_queue", stats.limit_total_queue > 0),
         ] {
-            self.census.add_many(what, count);
+            self.census.add_many(what, u64::from(reached));
         }
     }
 
@@ -50,6 +88,7 @@ impl Checker<'_> {
                 self.census.add_conversation(segments);
             }
             for (side, isn) in sides.iter().zip(end.isn) {
+                self.census.add_many("row 21 corroborated", side.corroborated);
                 let end = side.captured_end[1];
                 let wraps = (Position::from(isn) + 1 + end) >> 32;
                 self.census.add_many("streams", u64::from(end > 0));

@@ -1,15 +1,20 @@
 //! Feeds one capture to a reassembler as a live capture would, and lets a sink watch.
 
 use agent::{
+    decode::{Config, Decoder},
+    frame::Frame,
     reassembly::{Reassembler, Sink, Stats},
     segment::{Flags, Origin, Segment, SeqNum, Timestamp},
 };
 
+use agent_common::frame::LinkType;
+
 use crate::{
-    checker::{Checker, Step, endpoints},
+    checker::{Checker, Step, tamper},
     network::{Capture, Record},
     packet::{Kind, Packet, Position},
     scenario::Scenario,
+    wire::{self, Octets, Wire},
 };
 
 /// A sink with a checker somewhere in it.
@@ -24,23 +29,23 @@ impl<'a> Watch<'a> for Checker<'a> {
 }
 
 /// The capture clock does not begin at zero.
-const EPOCH: u64 = 3_000_000_000_000_000;
+const EPOCH: u64 = 3_000_000_000_000_000_000;
 /// Ticks and updates of a few connections that end by the idle timeout stay well below.
 const TIMEOUTS_MAX: usize = 400_000;
 
 pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl Watch<'a>) -> Stats {
     let mut driver =
-        Driver { reassembler: Reassembler::new(scenario.config), scenario, step: 0, last: None, timeouts: 0 };
-    let step_at = scenario.tap.step.map(|(thousandth, _)| (capture.records.len() as u64 * thousandth / 1_000) as usize);
+        Driver { reassembler: Reassembler::new(scenario.config), scenario, step: 0, shift: 0, last: None, timeouts: 0 };
     let mut payload = Vec::new();
     for (index, record) in capture.records.iter().enumerate() {
-        if Some(index) == step_at {
-            driver.step = scenario.tap.step.map_or(0, |(_, step)| step);
-            driver.last = None;
-            sink.checker().census.add("row 25 clock step");
+        if let Some((thousandth, step)) = scenario.tap.step
+            && index == (capture.records.len() as u64 * thousandth / 1_000) as usize
+        {
+            driver.step(step, sink);
         }
+        let record = Record { time: record.time.saturating_add_signed(driver.shift), ..*record };
         driver.run_timers(record.time, sink);
-        driver.hand_over(record, capture, &mut payload, sink);
+        driver.hand_over(&record, capture, &mut payload, sink);
         if sink.checker().failure.is_some() {
             break;
         }
@@ -60,9 +65,11 @@ pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl 
 struct Driver<'a> {
     reassembler: Reassembler,
     scenario: &'a Scenario,
-    /// By how much the capture clock is off.
+    /// By how much the capture clock is off: what it has stepped.
     step: i64,
-    /// The last stamp since that changed.
+    /// A step that is too small to be told from time passing.
+    shift: i64,
+    /// The last time that the reassembler was given, since the clock stepped.
     last: Option<u64>,
     timeouts: usize,
 }
@@ -72,40 +79,52 @@ impl Driver<'_> {
         Timestamp((EPOCH + time).saturating_add_signed(self.step))
     }
 
+    fn step<'a>(&mut self, step: i64, sink: &mut impl Watch<'a>) {
+        if step.unsigned_abs() > self.scenario.config.clock_step {
+            self.step = step;
+            self.last = None;
+            sink.checker().census.add("row 25 clock step");
+        } else {
+            self.shift = step;
+            sink.checker().census.add("row 25 clock step that is none");
+        }
+    }
+
     /// Lets timers fire up to `time`, exactly or in coarse ticks.
     fn run_timers<'a>(&mut self, time: u64, sink: &mut impl Watch<'a>) {
         let Some(last) = self.last else {
             self.last = Some(time);
             return;
         };
-        match self.scenario.tap.tick {
-            None => {
-                let end = self.stamp(time);
-                while let Some(due) = self.reassembler.poll_timeout().filter(|due| *due < end) {
-                    if !self.tick(due, sink) {
-                        return;
-                    }
-                }
-            }
-            Some(tick) => {
-                // A long silence takes its ticks in larger steps, or they would be all there is.
-                let tick = tick.max(time.saturating_sub(last) / 100);
-                let mut at = last + tick;
-                while at < time && self.reassembler.poll_timeout().is_some() {
-                    let stamp = self.stamp(at);
-                    if !self.tick(stamp, sink) {
-                        return;
-                    }
-                    at += tick;
-                }
+        // A long silence takes its ticks in larger steps, or they would be all there is.
+        let tick = self.scenario.tap.tick.map(|tick| tick.max(time.saturating_sub(last) / 100));
+        while self.reassembler.poll_timeout().is_some_and(|due| tick.is_some() || due < self.stamp(time)) {
+            let Some(at) = self.next_tick(tick).filter(|at| *at < time) else { break };
+            if !self.tick(at, sink) {
+                return;
             }
         }
-        self.last = Some(last.max(time));
+        self.last = Some(self.last.unwrap_or(0).max(time));
+    }
+
+    /// When timers run next: every `tick`, or when something is due. And often enough for a small `Config::clock_step`,
+    /// beyond which a silence is a discontinuity.
+    fn next_tick(&self, tick: Option<u64>) -> Option<u64> {
+        let last = self.last?;
+        let due = match tick {
+            Some(tick) => last + tick,
+            None => {
+                self.reassembler.poll_timeout()?.0.saturating_add_signed(-self.step).saturating_sub(EPOCH).max(last)
+            }
+        };
+        Some(due.min(last + self.scenario.config.clock_step / 2))
     }
 
     fn be_silent<'a>(&mut self, sink: &mut impl Watch<'a>) {
-        while let Some(due) = self.reassembler.poll_timeout() {
-            if !self.tick(due, sink) {
+        while self.reassembler.poll_timeout().is_some()
+            && let Some(at) = self.next_tick(None)
+        {
+            if !self.tick(at, sink) {
                 return;
             }
         }
@@ -117,7 +136,9 @@ impl Driver<'_> {
     }
 
     /// Whether it made sense.
-    fn tick<'a>(&mut self, now: Timestamp, sink: &mut impl Watch<'a>) -> bool {
+    fn tick<'a>(&mut self, at: u64, sink: &mut impl Watch<'a>) -> bool {
+        let now = self.stamp(at);
+        self.last = Some(at);
         self.timeouts += 1;
         let checker = sink.checker();
         if self.timeouts > TIMEOUTS_MAX {
@@ -125,12 +146,13 @@ impl Driver<'_> {
             return false;
         }
         checker.begin(Step::Timeout, None, 0);
-        checker.clock_hint = checker.clock_hint.max(now.0.saturating_add_signed(-self.step).saturating_sub(EPOCH));
+        checker.clock_hint = checker.clock_hint.max(at);
         self.reassembler.handle_timeout(now, sink);
         if self.reassembler.poll_timeout().is_some_and(|next| next <= now) {
             sink.checker().fail(|| format!("a timer that is due at {now:?} has not fired"));
             return false;
         }
+        sink.checker().judge_overdue(at);
         sink.checker().failure.is_none()
     }
 
@@ -139,14 +161,17 @@ impl Driver<'_> {
         let captured = self.scenario.tap.snaplen.map_or(packet.len, |most| packet.len.min(most.into()));
         fill(packet, captured, sink.checker(), payload);
         let talk = &capture.talks[packet.conversation];
-        let ends = endpoints(talk.pair);
+        let ends = self.scenario.endpoints(talk.pair);
         // What is due by then comes before the segment, and is judged without it.
         sink.checker().begin(Step::Timeout, None, 0);
         sink.checker().clock_hint = sink.checker().clock_hint.max(record.time);
         self.reassembler.handle_timeout(self.stamp(record.time), sink);
+        sink.checker().judge_overdue(record.time);
+        sink.checker().stamp = self.stamp(record.time).0;
         sink.checker().begin(Step::Segment, Some(*record), captured);
         sink.checker().show(record, captured);
         sink.checker().note_situation(record, captured);
+        let index = sink.checker().ledger.record;
         let segment = Segment {
             timestamp: self.stamp(record.time),
             src: ends[packet.from],
@@ -162,8 +187,44 @@ impl Driver<'_> {
             missing: (packet.len - captured) as u32,
             origin: Origin { refused: record.refused, ..Origin::default() },
         };
-        self.reassembler.handle_segment(&segment, sink);
+        let before = *self.reassembler.stats();
+        match self.scenario.wire {
+            None => self.reassembler.handle_segment(&segment, sink),
+            Some(wire) => {
+                let numbers = [segment.seq.0, segment.ack.0];
+                let ends = wire::endpoints(talk.pair, wire.v6);
+                let octets = wire.encode(packet, numbers, payload, ends, index as u16);
+                self.hand_over_frame(&segment, wire, &octets, sink);
+            }
+        }
+        sink.checker().judge_figures(record, captured, &before, self.reassembler.stats());
         self.judge_memory(sink);
+    }
+
+    /// The decoder must find in a frame what was put into it.
+    fn hand_over_frame<'a>(&mut self, put: &Segment<'_>, wire: Wire, octets: &Octets, sink: &mut impl Watch<'a>) {
+        let frame = Frame {
+            timestamp: put.timestamp,
+            len: octets.len as u32,
+            bytes: &octets.captured,
+            link_type: LinkType::ETHERNET,
+            origin: put.origin,
+        };
+        let mut decoder = Decoder::new(Config::default());
+        let found = match decoder.decode(&frame) {
+            Ok(found) => found.segment,
+            Err(why) => return sink.checker().fail(|| format!("the decoder says {why:?} of {octets:?}")),
+        };
+        let headers = |it: &Segment<'_>| (it.src, it.dst, it.seq, it.ack, it.flags, it.window, it.window_scale);
+        let right = Origin { vlan: wire.vlan, ..put.origin };
+        if headers(&found) != headers(put)
+            || (found.timestamp, found.origin, found.missing) != (put.timestamp, right, put.missing)
+            || found.payload != put.payload
+        {
+            return sink.checker().fail(|| format!("the decoder found {found:?}, not {put:?}"));
+        }
+        sink.checker().census.add(if wire.v6 { "decoded IPv6" } else { "decoded IPv4" });
+        self.reassembler.handle_segment(&found, sink);
     }
 
     fn judge_memory<'a>(&self, sink: &mut impl Watch<'a>) {
@@ -185,7 +246,7 @@ fn fill(packet: &Packet, captured: Position, checker: &Checker<'_>, payload: &mu
     match packet.kind {
         Kind::Real | Kind::Forged => {}
         Kind::KeepAlive => payload.fill(0),
-        Kind::Tampered => payload.iter_mut().for_each(|octet| *octet ^= 0xa5),
+        Kind::Tampered => tamper(payload),
     }
 }
 
@@ -196,6 +257,7 @@ fn flags(packet: &Packet) -> Flags {
         (packet.rst, Flags::RST),
         (packet.psh, Flags::PSH),
         (packet.ack.is_some(), Flags::ACK),
+        (packet.urg, Flags::URG),
     ]
     .into_iter()
     .filter(|(set, _)| *set)

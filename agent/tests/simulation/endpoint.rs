@@ -113,6 +113,11 @@ impl Endpoint {
         self.state == State::Open && self.una == self.total + 2 && self.got_fin()
     }
 
+    /// SND.UNA and SND.NXT.
+    pub(crate) fn unacknowledged(&self) -> (Position, Position) {
+        (self.una, self.max)
+    }
+
     /// Nothing will be sent any more, whatever arrives, but answers.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Closed | State::Listen) || self.closed_in_order()
@@ -321,7 +326,7 @@ impl Endpoint {
                 Close::Fin => self.closing = true,
                 Close::AfterPeer if self.got_fin() => self.closing = true,
                 Close::Abort => {
-                    let mut rst = self.segment(self.max, 0);
+                    let mut rst = self.segment(self.max, self.plan.last_words);
                     rst.rst = true;
                     out.push(rst);
                     return self.stop();

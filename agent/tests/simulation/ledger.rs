@@ -16,6 +16,10 @@ pub(crate) struct Ledger {
     pub(crate) now: u64,
     pub(crate) refused: u64,
     pub(crate) payload: Position,
+    /// Octets that the current record was the first to bring.
+    pub(crate) fresh: Position,
+    /// Of the current record, on the capture's clock.
+    pub(crate) stamp: u64,
     require_handshake: bool,
 }
 
@@ -24,6 +28,7 @@ pub(crate) struct TalkLedger {
     pub(crate) sides: [SideLedger; 2],
     /// Stamp and index of the last record; of the one before it.
     pub(crate) last_seen: u64,
+    pub(crate) last_stamp: u64,
     pub(crate) real_rst: Option<usize>,
     pub(crate) first_record: Option<usize>,
     /// The first record that may open a connection.
@@ -37,9 +42,15 @@ pub(crate) struct SideLedger {
     /// Payload that was captured, and what the snaplen cut off, with the record that brought it first.
     pub(crate) octets: Spans,
     pub(crate) cut: Spans,
+    /// What was captured last of these octets was not what was sent.
+    pub(crate) tampered: Spans,
+    /// All of them, forged ones included.
+    pub(crate) segments: u64,
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
     pub(crate) fin: Option<(usize, Position)>,
+    pub(crate) fin_seen: u64,
+    pub(crate) octets_of_syn: Position,
     /// ACKs of the peer for this side.
     pub(crate) acks: Vec<Ack>,
     /// Records of this side.
@@ -52,6 +63,14 @@ pub(crate) struct SideLedger {
     pub(crate) captured_end: [Position; 2],
     /// The first record that is not within the window that the tap knows of.
     pub(crate) implausible: Option<usize>,
+    /// The record that was corroborated after that: from it on all is certain again.
+    pub(crate) resumed: Option<usize>,
+    /// How often that happened.
+    pub(crate) corroborated: u64,
+    /// What waits to be corroborated: record, position and end; at most two.
+    parked: Vec<(usize, Position, Position)>,
+    /// The ring's count at the last record with payload.
+    refused: Option<u64>,
     highest: Position,
     window: Option<Position>,
     scale: Option<u8>,
@@ -65,6 +84,8 @@ pub(crate) struct SideRecord {
     pub(crate) len: Position,
     /// It takes sequence numbers, or seems to.
     pub(crate) occupies: bool,
+    /// The ring refused records since the one of this side with payload before it.
+    pub(crate) hurt: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -103,8 +124,11 @@ impl Ledger {
         let (index, now, packet) = (self.record, self.now, record.packet);
         let talk = &mut self.talks[packet.conversation];
         talk.last_seen = now;
+        talk.last_stamp = self.stamp;
         talk.first_record.get_or_insert(index);
+        self.fresh = 0;
         if packet.kind == Kind::Forged {
+            talk.sides[packet.from].segments += 1;
             return;
         }
         let opens = packet.syn || !packet.rst && packet.len > 0 && !self.require_handshake;
@@ -115,6 +139,7 @@ impl Ledger {
             return;
         }
         talk.confirmed |= !packet.syn || packet.ack.is_some();
+        talk.sides[packet.from].segments += 1;
         let scaled = talk.sides.iter().all(|side| side.scale.is_some());
         let known = talk.sides.iter().all(|side| side.syn.or(side.syn_ack).is_some());
         let [one, other] = &mut talk.sides;
@@ -130,6 +155,7 @@ impl Ledger {
             if plausible {
                 peer.highest = peer.highest.max(ack);
             }
+            peer.corroborate(|_, start, end| start < ack && ack <= end);
         }
         let offered = Position::from(packet.window);
         peer.window = Some(match (sender.scale, packet.syn) {
@@ -142,6 +168,7 @@ impl Ledger {
             sender.scale = packet.scale;
             let syn = if packet.ack.is_some() { &mut sender.syn_ack } else { &mut sender.syn };
             syn.get_or_insert(index);
+            sender.octets_of_syn = sender.octets_of_syn.max(packet.len);
         }
         let position = packet.position();
         sender.starts.extend([position, position + packet.len]);
@@ -152,23 +179,36 @@ impl Ledger {
         sender.captured_end[0] = sender.captured_end[1];
         if len > 0 {
             let captured = captured.min(len);
-            sender.octets.add(position, position + captured, index);
+            self.fresh = sender.octets.add(position, position + captured, index);
+            if packet.kind == Kind::Tampered {
+                sender.tampered.add(position, position + captured, index);
+            } else if !sender.tampered.is_empty() {
+                sender.tampered.remove(position, position + captured);
+            }
             sender.captured_end[1] = sender.captured_end[1].max(position + captured);
             sender.cut.add(position + captured, position + len, index);
         } else if packet.kind == Kind::KeepAlive && packet.len > 0 {
             sender.ambiguous.add(position, position + 1, index);
         }
         if packet.fin {
+            sender.fin_seen = if sender.fin.is_none() { now } else { sender.fin_seen };
             sender.fin.get_or_insert((index, position + packet.len));
         }
         let occupies = !packet.rst && packet.end() > packet.seq;
         if plausible && occupies {
             sender.highest = sender.highest.max(position + len);
         }
-        if !plausible {
+        if occupies && sender.corroborate(|_, _, end| end == position) {
+            sender.highest = sender.highest.max(position + len);
+        } else if !plausible && occupies {
+            sender.implausible.get_or_insert(index);
+            sender.resumed = None;
+            sender.park(index, position, position + len);
+        } else if !plausible {
             sender.implausible.get_or_insert(index);
         }
-        sender.records.push(SideRecord { record: index, time: now, position, len, occupies });
+        let hurt = len > 0 && sender.refused.replace(record.refused).is_some_and(|before| before != record.refused);
+        sender.records.push(SideRecord { record: index, time: now, position, len, occupies, hurt });
     }
 
     pub(crate) fn side(&self, talk: usize, side: Side) -> &SideLedger {
@@ -177,6 +217,30 @@ impl Ledger {
 }
 
 impl SideLedger {
+    fn park(&mut self, record: usize, position: Position, end: Position) {
+        self.parked.push((record, position, end));
+        if self.parked.len() > 2 {
+            self.parked.remove(0);
+        }
+    }
+
+    /// Row 21: a segment far from everything known is believed when the peer acknowledges within it, or another one
+    /// continues it. Whether there was one.
+    fn corroborate(&mut self, is_it: impl Fn(usize, Position, Position) -> bool) -> bool {
+        let Some(at) = self.parked.iter().position(|&(record, start, end)| is_it(record, start, end)) else {
+            return false;
+        };
+        let (record, _, end) = self.parked.remove(at);
+        self.corroborated += 1;
+        self.highest = self.highest.max(end);
+        // What is still far away after that remains in doubt.
+        self.parked.retain(|(_, start, _)| *start > end + (1 << 30));
+        if self.parked.is_empty() {
+            self.resumed = Some(record);
+        }
+        true
+    }
+
     /// When the peer was first seen to acknowledge everything below `position`, by record `until`.
     pub(crate) fn acked(&self, position: Position, until: usize) -> Option<u64> {
         let at = self.acks.partition_point(|ack| ack.reach < position);

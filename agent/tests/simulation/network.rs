@@ -28,6 +28,8 @@ pub(crate) struct Record {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TalkEnd {
     pub(crate) pair: usize,
+    /// Which of the conversations of the pair.
+    pub(crate) index: usize,
     pub(crate) isn: [u32; 2],
     /// Octets of stream that were sent at least once.
     pub(crate) sent: [Position; 2],
@@ -54,6 +56,7 @@ pub(crate) fn run(scenario: &mut Scenario) -> Capture {
         records: Vec::new(),
         refused: 0,
         burst: 0,
+        tapped: 0,
         passed: 0,
     };
     world.run();
@@ -74,6 +77,7 @@ struct World<'a> {
     records: Vec<Record>,
     refused: u64,
     burst: u64,
+    tapped: u64,
     passed: usize,
 }
 
@@ -196,7 +200,14 @@ impl World<'_> {
         if talk.simultaneous {
             ends[1].connect(self.now, out);
         }
-        self.talks.push(TalkEnd { pair: index, isn: talk.isn, sent: [0; 2], fin_sent: [false; 2], in_order: false });
+        self.talks.push(TalkEnd {
+            pair: index,
+            index: pair.next,
+            isn: talk.isn,
+            sent: [0; 2],
+            fin_sent: [false; 2],
+            in_order: false,
+        });
         pair.now = Some((conversation, ends));
         pair.next += 1;
         pair.starts = None;
@@ -247,9 +258,16 @@ impl World<'_> {
     /// Whether it was.
     fn record(&mut self, packet: Packet) -> bool {
         let tap = &self.scenario.tap;
-        // A SYN that reuses endpoints is all that tells the conversations apart.
-        let needed = packet.syn && self.scenario.pairs[self.talks[packet.conversation].pair].len() > 1;
+        // A SYN that reuses endpoints is all that tells the conversations apart, and that of a long one has the scale.
+        let talks = &self.scenario.pairs[self.talks[packet.conversation].pair];
+        let needed = packet.syn && (talks.len() > 1 || self.scenario.long);
         if tap.only.is_some_and(|side| side != packet.from) {
+            return false;
+        }
+        self.tapped += 1;
+        let blind = tap.blind.is_some_and(|(start, len)| (start..start + len).contains(&self.tapped));
+        if blind && !needed {
+            self.refused += u64::from(tap.ring);
             return false;
         }
         if self.burst == 0 && self.rng.rarely(tap.lost) {
@@ -278,29 +296,45 @@ impl World<'_> {
         }
     }
 
-    /// Somebody off the path guesses: an RST or a SYN with a number far from everything.
+    /// Somebody off the path guesses: an RST, a SYN or data with a number that is far from everything, or an RST with one
+    /// that was right before.
     fn forge(&mut self, pair: usize, out: &mut Vec<Packet>) {
         let Some((conversation, ends)) = &self.pairs[pair].now else { return };
         if !ends.iter().all(Endpoint::established) || !self.rng.rarely(self.scenario.network.forged) {
             return;
         }
         let from: Side = self.rng.below(2) as Side;
-        let syn = self.rng.chance(50);
-        out.push(Packet {
+        let (una, nxt) = ends[from].unacknowledged();
+        let mut packet = Packet {
             conversation: *conversation,
             from,
-            seq: self.rng.between(1 << 28, (1 << 32) - (1 << 28)).into(),
+            seq: 0,
             ack: None,
-            syn,
+            syn: false,
             fin: false,
-            rst: !syn,
+            rst: false,
             psh: false,
             urg: false,
             len: 0,
             window: 1_024,
             scale: None,
             kind: Kind::Forged,
-        });
+        };
+        // Beyond every window, and not so far that it would lie behind again.
+        let far = nxt + Position::from(self.rng.between(1 << 25, (3 << 30) - (1 << 25)));
+        match self.rng.below(5) {
+            0 => (packet.rst, packet.seq) = (true, far),
+            1 if self.scenario.tap.keeps_order() => {
+                (packet.rst, packet.seq) = (true, una.saturating_sub(1 + Position::from(self.rng.below(1 << 16))));
+            }
+            2 => (packet.seq, packet.len) = (far, self.rng.between(1, 1_000).into()),
+            3 => {
+                let beyond = ends[1 - from].unacknowledged().1 + Position::from(self.rng.between(1 << 25, 1 << 30));
+                (packet.seq, packet.ack) = (nxt, Some(beyond));
+            }
+            _ => (packet.syn, packet.seq) = (true, far),
+        }
+        out.push(packet);
     }
 
     fn push(&mut self, wait: u64, hop: Hop) {

@@ -31,6 +31,8 @@ pub(crate) struct Plan {
     /// A listener answers a SYN with a SYN of its own, perhaps after a bare ACK: four segments make the handshake.
     pub(crate) split: Option<bool>,
     pub(crate) fin_with_data: bool,
+    /// Octets of text on an RST (RFC 9293 section 3.5.3).
+    pub(crate) last_words: Position,
     /// Percentage of data segments that are marked urgent.
     pub(crate) urgent: u64,
     /// On a timeout everything is sent again from SND.UNA, in segments of other sizes.
@@ -100,6 +102,7 @@ impl Plan {
             },
             split: rng.chance(5).then(|| rng.chance(50)),
             fin_with_data: rng.chance(50),
+            last_words: if rng.chance(20) { rng.between(1, 40).into() } else { 0 },
             urgent: if rng.chance(10) { rng.between(1, 50) } else { 0 },
             go_back: rng.chance(60),
             rto: rng.magnitude(200 * MS, 3 * SECOND),

@@ -1,10 +1,14 @@
 //! One world, drawn from one seed: who talks, through what, how it is captured, and with which configuration.
 
-use agent::reassembly::{Config, Late};
+use agent::{
+    reassembly::{Config, Late, Overlap},
+    segment::Endpoint,
+};
 
 use crate::{
     plan::{Close, MS, Plan, SECOND, US},
     rng::Rng,
+    wire::{self, Wire},
 };
 
 pub(crate) struct Scenario {
@@ -15,6 +19,10 @@ pub(crate) struct Scenario {
     pub(crate) pairs: Vec<Vec<Talk>>,
     pub(crate) network: Network,
     pub(crate) tap: Tap,
+    /// One conversation of more than 4 GiB.
+    pub(crate) long: bool,
+    /// The reassembler gets what the decoder makes of frames.
+    pub(crate) wire: Option<Wire>,
 }
 
 pub(crate) struct Talk {
@@ -43,6 +51,8 @@ pub(crate) struct Tap {
     pub(crate) lost: u64,
     /// A loss takes this many packets in a row at the most.
     pub(crate) burst: u64,
+    /// After so many packets, it sees none of so many.
+    pub(crate) blind: Option<(u64, u64)>,
     /// Losses are the ring's, which counts them.
     pub(crate) ring: bool,
     /// What packets of either side wait for before they are recorded: less than the gap hold together.
@@ -65,27 +75,23 @@ pub(crate) struct Tap {
     pub(crate) silence: bool,
 }
 
-const HOUR: i64 = 3_600_000_000_000;
+impl Tap {
+    /// Packets are recorded in the order in which they pass.
+    pub(crate) fn keeps_order(&self) -> bool {
+        (self.skew, self.shuffle) == ([0; 2], 0)
+    }
+}
 
 impl Scenario {
     pub(crate) fn draw(seed: u64) -> Self {
         let mut rng = Rng::new(seed);
-        let mut config = Config {
-            late: if rng.chance(50) { Late::Fill } else { Late::Count },
-            hash_key: std::array::from_fn(|_| rng.next()),
-            ..Config::default()
-        };
+        let config = draw_config(&mut rng);
         let network = draw_network(&mut rng);
-        let tap = draw_tap(&mut rng);
-        if rng.chance(25) {
-            draw_timeouts(&mut rng, &mut config);
-        }
-        if rng.chance(20) {
-            draw_limits(&mut rng, &mut config);
-        }
-        config.require_handshake = rng.chance(5);
-        let mut scenario = Self { seed, config, pairs: Vec::new(), network, tap, rng };
-        if scenario.rng.rarely(150) {
+        let tap = draw_tap(&mut rng, config.clock_step);
+        let long = rng.rarely(150);
+        let wire = (!long && rng.chance(15)).then(|| draw_wire(&mut rng));
+        let mut scenario = Self { seed, config, pairs: Vec::new(), network, tap, rng, long, wire };
+        if long {
             scenario.draw_long_talk();
         } else {
             scenario.draw_talks();
@@ -94,10 +100,21 @@ impl Scenario {
         scenario
     }
 
+    #[expect(clippy::print_stderr, reason = "a replayed seed shows what happens")]
+    pub(crate) fn show(&self) {
+        eprintln!("{:#?}\n{:#?}\n{:#?}", self.config, self.network, self.tap);
+    }
+
+    /// Of a pair: the side that sends the first SYN, then its peer.
+    pub(crate) fn endpoints(&self, pair: usize) -> [Endpoint; 2] {
+        wire::endpoints(pair, self.wire.is_some_and(|wire| wire.v6)).map(|(ip, port)| Endpoint::new(ip, port))
+    }
+
     /// The tap sees all that passes it, whole, from the first packet to the last.
     pub(crate) fn sees_all(&self) -> bool {
         let tap = &self.tap;
-        (tap.lost, tap.snaplen, tap.only, tap.starts, tap.ends, tap.step) == (0, None, None, 0, 0, None)
+        (tap.lost, tap.blind, tap.snaplen, tap.only, tap.starts, tap.ends, tap.step)
+            == (0, None, None, None, 0, 0, None)
     }
 
     /// One conversation of more than 4 GiB, of which little is captured.
@@ -112,7 +129,7 @@ impl Scenario {
         plans.iter_mut().for_each(Plan::accept_enlarged);
         tap.snaplen = Some(rng.below(200));
         // The window's scale has to be known, or nothing so large is believed.
-        (tap.starts, tap.ends, tap.only) = (0, 0, None);
+        (tap.starts, tap.ends, tap.only, tap.blind) = (0, 0, None, None);
         // Nor what is so far out of place that 32 bits do not tell how far.
         (tap.skew, tap.shuffle) = ([0; 2], 0);
         self.network.jitter = self.network.jitter.min(self.network.latency / 4);
@@ -179,6 +196,10 @@ impl Scenario {
             // A limit may end the search for a stream's start before its SYN comes.
             self.tap.shuffle = 0;
         }
+        if self.tap.step.is_some() {
+            // Across a step, a stamp that lies before the last one is as good as time passing.
+            self.tap.early_stamp = false;
+        }
         if self.tap.starts > 0 {
             self.tap.skew = self.tap.skew.map(|skew| skew.min(self.config.pickup_hold / 4));
         }
@@ -198,6 +219,16 @@ fn isn(rng: &mut Rng) -> u32 {
     if rng.chance(60) { u32::MAX - rng.magnitude(1, 64 << 10) as u32 + rng.below(2) as u32 } else { rng.next() as u32 }
 }
 
+fn draw_wire(rng: &mut Rng) -> Wire {
+    Wire {
+        v6: rng.chance(50),
+        vlan: rng.chance(20).then(|| rng.between(1, 4_094) as u16),
+        extra: if rng.chance(20) { rng.between(1, 3) as u8 } else { 0 },
+        options: rng.below(4) as u8,
+        padding: (if rng.chance(20) { rng.between(1, 18) as usize } else { 0 }, rng.next() as u8),
+    }
+}
+
 fn draw_network(rng: &mut Rng) -> Network {
     let mut maybe = |percent, low, high| if rng.chance(percent) { rng.magnitude(low, high) } else { 0 };
     Network {
@@ -210,10 +241,17 @@ fn draw_network(rng: &mut Rng) -> Network {
     }
 }
 
-fn draw_tap(rng: &mut Rng) -> Tap {
+/// Well beyond what is a discontinuity, or well below.
+fn draw_step(rng: &mut Rng, limit: u64) -> i64 {
+    let step = if rng.chance(70) { limit * rng.between(2, 200) } else { rng.magnitude(MS, limit / 2) };
+    if rng.chance(50) { step.cast_signed() } else { -step.cast_signed() }
+}
+
+fn draw_tap(rng: &mut Rng, clock_step: u64) -> Tap {
     Tap {
         lost: if rng.chance(35) { rng.magnitude(10, 1_500) } else { 0 },
         burst: rng.magnitude(1, 20),
+        blind: rng.chance(8).then(|| (rng.magnitude(10, 1_000), rng.magnitude(20, 400))),
         ring: rng.chance(40),
         skew: if rng.chance(25) { [rng.below(250 * MS), rng.below(250 * MS)] } else { [0; 2] },
         shuffle: if rng.chance(25) { rng.magnitude(US, 50 * MS) } else { 0 },
@@ -224,30 +262,66 @@ fn draw_tap(rng: &mut Rng) -> Tap {
         only: rng.chance(8).then(|| rng.below(2) as usize),
         starts: if rng.chance(20) { rng.between(1, 900) } else { 0 },
         ends: if rng.chance(15) { rng.between(1, 900) } else { 0 },
-        step: rng.chance(6).then(|| (rng.below(1_000), rng.pick(&[-500 * HOUR, -2 * HOUR, 2 * HOUR, 80_000 * HOUR]))),
+        step: rng.chance(10).then(|| (rng.below(1_000), draw_step(rng, clock_step))),
         tick: rng.chance(40).then(|| rng.magnitude(MS, SECOND)),
         silence: rng.chance(40),
     }
 }
 
-fn draw_timeouts(rng: &mut Rng, config: &mut Config) {
-    config.gap_hold = rng.magnitude(50 * MS, 3 * SECOND);
-    config.gap_timeout = config.gap_hold + rng.magnitude(100 * MS, 60 * SECOND);
-    config.pickup_hold = rng.magnitude(MS, 200 * MS);
-    config.rst_hold = rng.magnitude(300 * MS, 3 * SECOND);
-    config.handshake_timeout = rng.magnitude(SECOND, 100 * SECOND);
-    config.fin_timeout = rng.magnitude(SECOND, 400 * SECOND);
-    config.idle_timeout = rng.magnitude(2 * SECOND, 8_000 * SECOND);
-    config.linger = rng.magnitude(100 * MS, 100 * SECOND);
-    config.update_interval = rng.magnitude(SECOND, 400 * SECOND);
-}
-
-fn draw_limits(rng: &mut Rng, config: &mut Config) {
-    match rng.below(5) {
-        0 => config.max_connections = rng.between(1, 3) as u32,
-        1 => config.max_linger = rng.below(3) as u32,
-        2 => config.max_stream_queue = rng.magnitude(256, 64 << 10) as u32,
-        3 => config.max_stream_chunks = rng.between(1, 20) as u32,
-        _ => config.max_total_queue = rng.magnitude(512, 64 << 10),
+/// Exhaustive, so that a new field cannot be forgotten.
+fn draw_config(rng: &mut Rng) -> Config {
+    let mut config = Config::default();
+    let Config {
+        gap_hold,
+        gap_timeout,
+        pickup_hold,
+        rst_hold,
+        handshake_timeout,
+        fin_timeout,
+        idle_timeout,
+        linger,
+        clock_step,
+        update_interval,
+        max_connections,
+        max_linger,
+        max_stream_queue,
+        max_stream_chunks,
+        max_total_queue,
+        require_handshake,
+        strict_fsm: _,
+        strict_options: _,
+        interface_key: _,
+        vlan_key: _,
+        overlap,
+        late,
+        hash_key,
+    } = &mut config;
+    if rng.chance(25) {
+        *gap_hold = rng.magnitude(50 * MS, 3 * SECOND);
+        *gap_timeout = *gap_hold + rng.magnitude(100 * MS, 60 * SECOND);
+        *pickup_hold = rng.magnitude(MS, 200 * MS);
+        *rst_hold = rng.magnitude(300 * MS, 3 * SECOND);
+        *handshake_timeout = rng.magnitude(SECOND, 100 * SECOND);
+        *fin_timeout = rng.magnitude(SECOND, 400 * SECOND);
+        *idle_timeout = rng.magnitude(2 * SECOND, 8_000 * SECOND);
+        *linger = rng.magnitude(100 * MS, 100 * SECOND);
+        *update_interval = rng.magnitude(SECOND, 400 * SECOND);
     }
+    if rng.chance(25) {
+        *clock_step = rng.magnitude(10 * SECOND, 8_000 * SECOND);
+    }
+    if rng.chance(20) {
+        match rng.below(5) {
+            0 => *max_connections = rng.between(1, 3) as u32,
+            1 => *max_linger = rng.below(3) as u32,
+            2 => *max_stream_queue = rng.magnitude(256, 64 << 10) as u32,
+            3 => *max_stream_chunks = rng.between(1, 20) as u32,
+            _ => *max_total_queue = rng.magnitude(512, 64 << 10),
+        }
+    }
+    *require_handshake = rng.chance(5);
+    *overlap = if rng.chance(20) { Overlap::Last } else { Overlap::First };
+    *late = if rng.chance(50) { Late::Fill } else { Late::Count };
+    *hash_key = std::array::from_fn(|_| rng.next());
+    config
 }

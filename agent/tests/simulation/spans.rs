@@ -59,6 +59,10 @@ impl Spans {
         self.0.iter().map(|(from, (until, record))| (*from, *until, *record))
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     pub(crate) fn len(&self) -> Position {
         self.all().map(|(from, until, _)| until - from).sum()
     }

@@ -1,10 +1,11 @@
 //! What is judged when a connection closes: every gap, every octet that was captured, the reason, the summary.
 
 use agent::reassembly::{
-    ConnectionId, Direction, Ended, GAPS_KEPT, GAPS_LISTED, Gap, GapCause, Late, Started, StreamSummary, Summary,
+    Config, ConnectionId, Direction, Ended, GAPS_LISTED, Gap, GapCause, Late, Started, StreamSummary, Summary,
 };
 
 use crate::{
+    census,
     checker::{Checker, Declared, Open, OpenStream, Step},
     ledger::{Ack, SideLedger},
     packet::{Position, Side},
@@ -16,8 +17,8 @@ impl Checker<'_> {
         let Some(ended) = summary.ended else {
             return self.fail(|| format!("{id:?} closed without a reason"));
         };
-        self.census.add(ended.name());
-        self.census.add(summary.started.name());
+        self.census.add_many(census::ended(ended), 1);
+        self.census.add_many(census::started(summary.started), 1);
         if let Some(last) = self.became[open.talk].last_mut() {
             last.closed = Some((self.ledger.record, ended, self.ledger.now));
             let trailing =
@@ -30,12 +31,14 @@ impl Checker<'_> {
             let numbers = &summary.streams[direction as usize];
             let verdict = self
                 .judge_summary(&open.streams[side], numbers)
+                .or_else(|| self.judge_closing_figures(open, side, numbers))
                 .or_else(|| self.judge_stream(open, side, ended, numbers.trailing_gap));
             wrong = wrong.or_else(|| verdict.map(|why| format!("{direction:?}: {why}")));
             let Some(late) = numbers.late.checked_add(numbers.conflict) else { continue };
             self.census.add_many("row 05 conflict", numbers.conflict);
             self.census.add_many("row 06a counted", late - numbers.conflict);
             self.census.add_many("row 04 retransmitted", numbers.retransmitted);
+            self.census.add_many("gap trailing", u64::from(numbers.trailing_gap.is_some()));
         }
         if let Some(why) = wrong {
             self.fail(|| format!("{id:?}, conversation {}, {ended:?}: {why}", open.talk));
@@ -61,6 +64,10 @@ impl Checker<'_> {
         };
         if !legal {
             return Some(format!("not a legal reason (idle for {idle} ns, FINs {fins}, RST {:?})", talk.real_rst));
+        }
+        let told = (summary.start.0, summary.end.0);
+        if self.is_alone(open) && told != (open.start, talk.last_stamp) {
+            return Some(format!("from and to {told:?}, not {:?}", (open.start, talk.last_stamp)));
         }
         if summary.started == Started::Handshake && !syn {
             return Some("started with a handshake that was not captured".into());
@@ -92,7 +99,7 @@ impl Checker<'_> {
     }
 
     /// The closing numbers against the events.
-    fn judge_summary(&self, stream: &OpenStream, numbers: &StreamSummary<'_>) -> Option<String> {
+    pub(crate) fn judge_summary(&self, stream: &OpenStream, numbers: &StreamSummary<'_>) -> Option<String> {
         let missing = stream.missing_by_cause();
         if Position::from(numbers.len) != stream.edge || Position::from(numbers.delivered) != stream.delivered {
             return Some(format!(
@@ -124,7 +131,7 @@ impl Checker<'_> {
             listed += Position::from(gap.len);
         }
         let total: Position = missing.iter().sum();
-        (numbers.gaps.len().max(stream.gaps.len()) < self.gaps_known() && listed != total)
+        (numbers.gaps.len() < GAPS_LISTED && stream.knows_all_gaps(&self.config) && listed != total)
             .then(|| format!("{listed} of {total} missing octets are listed"))
     }
 
@@ -193,7 +200,11 @@ impl Checker<'_> {
         let acked = ledger.acked(end, until);
         let far = !ledger.all_plausible();
         let elapsed = |since: u64| self.elapsed(declared, since);
+        let ring_full = ledger.records.iter().any(|r| r.hurt && known(r.record) && r.position >= end);
         let legal = match cause {
+            _ if ring_full && !far && rst > until && open.since == 0 && ledger.begins_with_syn() => {
+                matches!(cause, GapCause::RingFull | GapCause::Snaplen)
+            }
             GapCause::Snaplen => cut == end - start || far,
             _ if surely > 0 && !far => return Some(format!("{cut} octets of it were cut off by the snaplen")),
             GapCause::NotCaptured => {
@@ -201,8 +212,7 @@ impl Checker<'_> {
             }
             GapCause::RingFull => declared.refused > 0,
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
-            // Thousands of small segments reach the usual limit as well; one that was cut is two chunks.
-            GapCause::Limit => self.small_limits() || 2 * ledger.records.len() > self.config.max_stream_chunks as usize,
+            GapCause::Limit => self.may_be_full(ledger, start, until),
             GapCause::Close => {
                 let believable = |ack: &Ack| ack.believable >= end;
                 closing && !ledger.acks.iter().rfind(|ack| ack.record <= until).is_some_and(believable)
@@ -213,6 +223,17 @@ impl Checker<'_> {
             let waited = acked.map(elapsed);
             format!("not a legal cause (acknowledged {waited:?} ns ago, cut {cut}, closing {closing}, record {until})")
         })
+    }
+
+    /// Whether what waits behind `start` may have reached a limit: one segment may be several chunks, each of which costs
+    /// 128 octets at the least.
+    fn may_be_full(&self, ledger: &SideLedger, start: Position, until: usize) -> bool {
+        const CHUNKS: Position = 3;
+        let waits = ledger.records.iter().filter(|r| r.record <= until && r.len > 0 && r.position + r.len > start);
+        let (records, octets) = waits.fold((0, 0), |(records, octets), r| (records + 1, octets + r.len));
+        CHUNKS * records > self.config.max_stream_chunks.into()
+            || octets + CHUNKS * records * 128 > self.config.max_stream_queue.into()
+            || self.config.max_total_queue != Config::default().max_total_queue
     }
 
     /// Row 7: nobody has denied the hole since it opened, and it has been open for the timeout.
@@ -234,12 +255,6 @@ impl Checker<'_> {
         self.elapsed(declared, opened.time) >= self.config.gap_timeout && (!denied || !ledger.all_plausible())
     }
 
-    /// With more gaps in a stream they need not all be listed, and late octets not be told from duplicates. Where all
-    /// queues are small, filling a few gaps may make more of them than are kept.
-    fn gaps_known(&self) -> usize {
-        if self.config.max_total_queue < 1 << 20 { GAPS_KEPT / 2 } else { GAPS_LISTED }
-    }
-
     /// Every octet that was captured in time is in the output.
     fn judge_captured(&self, open: &Open, ledger: &SideLedger, stream: &OpenStream, base: Position) -> Option<String> {
         for (from, until, record) in ledger.octets.all().filter(|span| span.2 > open.since) {
@@ -259,7 +274,7 @@ impl Checker<'_> {
             let (from, until) = (from.max(base) - base, until.max(base) - base);
             let left: Position = stream.missing.within(from, until).map(|(from, until, _)| until - from).sum();
             let doubtful = ledger.ambiguous.within(base + from, base + until).next().is_some();
-            if left > 0 && self.config.late == Late::Fill && !doubtful && stream.gaps.len() < self.gaps_known() {
+            if left > 0 && self.config.late == Late::Fill && !doubtful && stream.knows_all_gaps(&self.config) {
                 return Some(format!(
                     "{left} octets of {from}..{until} came late with record {record}, and are missing"
                 ));
@@ -308,7 +323,8 @@ impl Checker<'_> {
     /// Whether the octets of `record` have to be in the output, however strictly the contract is read.
     fn must_take(&self, open: &Open, ledger: &SideLedger, record: usize) -> bool {
         let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
-        record < rst && ledger.implausible.is_none_or(|first| first > record)
+        let resumed = ledger.resumed.is_some_and(|first| record >= first) && !self.small_limits();
+        record < rst && (resumed || ledger.implausible.is_none_or(|first| first > record))
     }
 
     /// Row 13: the start is the lowest number seen within the hold.

@@ -190,8 +190,9 @@ impl Extra {
         self.assembler.charged() + self.parked.iter().map(Parked::charged).sum::<usize>()
     }
 
-    /// When the first hole opened.
+    /// When the first hole opened. A FIN that was seen stands behind every hole.
     fn hole_opened(&mut self) -> Timestamp {
-        self.assembler.oldest().unwrap_or(self.fin_seen)
+        let fin = Some(self.fin_seen).filter(|seen| *seen > Timestamp::default());
+        self.assembler.oldest().into_iter().chain(fin).min().unwrap_or_default()
     }
 }

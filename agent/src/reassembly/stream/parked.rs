@@ -95,12 +95,24 @@ impl Stream {
         self.extra.get_or_insert_default().far_ack = Some(ack);
     }
 
+    /// Whether a parked segment is ahead of everything known, and before `offset`.
+    fn lies_between(&self, parked: &Parked, offset: i64) -> bool {
+        self.offset_of(parked.seq, WINDOW_ANY).is_some_and(|at| (self.highest().cast_signed()..offset).contains(&at))
+    }
+
     /// Takes a parked segment after all: everything before it is a gap, unless the stream has come there on its own.
     pub(super) fn believe<S: Sink>(&mut self, parked: &Parked, cx: &mut Context<'_, S>) {
         if self.start == Start::Pickup {
             self.end_pickup(cx);
         }
         let Some(offset) = self.offset_of(parked.seq, WINDOW_ANY) else { return };
+        // What is parked on the way there was captured, and is acknowledged by the same ACK.
+        if let Some(extra) = &self.extra
+            && let Some(at) = extra.parked.iter().position(|other| self.lies_between(other, offset))
+            && let Some(other) = self.extra.as_mut().and_then(|extra| extra.parked.remove(at))
+        {
+            self.believe(&other, cx);
+        }
         // Before a FIN alone lies the end of the stream, which may still come: it waits like any hole.
         if offset > self.highest().cast_signed() && parked.piece(0).len() > 0 {
             self.flush_all(GapCause::NotCaptured, cx);

@@ -1,0 +1,218 @@
+//! What a single record must do to the counters. Where the capture leaves no doubt, each figure is known from outside.
+
+use agent::reassembly::{Config, Ended, GAPS_KEPT, Late, Overlap, Stats, StreamSummary};
+
+use crate::{
+    checker::{Checker, Open, OpenStream},
+    ledger::SideLedger,
+    network::Record,
+    packet::{Kind, Packet, Position, Side},
+};
+
+/// What is expected of the record at hand, as far as it has to be known before.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Expected {
+    /// The conversation was open, and its sender's stream had come so far.
+    edge: Option<Position>,
+    /// Octets of which another copy, with other values, waits.
+    conflict: Position,
+}
+
+/// Figures of a stream that are told when it closes.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Figures {
+    doubtful: bool,
+    retransmitted: u64,
+    /// One octet may be a probe.
+    perhaps_retransmitted: u64,
+    out_of_order: u64,
+    conflict: Position,
+    late: Position,
+}
+
+impl Checker<'_> {
+    /// Before the ledger takes note of the record.
+    pub(crate) fn expect(&self, packet: &Packet, captured: Position) -> Expected {
+        let Some(open) = self.open_of(packet.conversation) else { return Expected::default() };
+        let edge = open.streams[packet.from].edge;
+        let ledger = self.ledger.side(packet.conversation, packet.from);
+        let (start, end) = (packet.position().max(edge), packet.position() + captured);
+        let tampered: Position = ledger.tampered.within(start, end).map(|(from, until, _)| until - from).sum();
+        let conflict = match (packet.kind, self.config.overlap) {
+            (Kind::Tampered, Overlap::First) => end.saturating_sub(start),
+            (Kind::Tampered, Overlap::Last) => end.saturating_sub(start) - tampered,
+            (Kind::Real, Overlap::Last) => tampered,
+            _ => 0,
+        };
+        Expected { edge: Some(edge), conflict }
+    }
+
+    /// After the ledger has taken note of the record, and before the reassembler sees it: what will be said of its stream
+    /// at the end.
+    pub(crate) fn foresee(&mut self, packet: &Packet, captured: Position) {
+        let (talk, side) = (packet.conversation, packet.from);
+        let Some(slot) = self.slot_of(talk).filter(|_| packet.kind != Kind::Forged) else { return };
+        let (sure, fresh, conflict) =
+            (self.is_sure(&self.open[&slot], side, packet), self.ledger.fresh, self.expected.conflict);
+        let Some(open) = self.open.get_mut(&slot) else { return };
+        let stream = &mut open.streams[side];
+        let (start, end) = (packet.position(), packet.position() + captured);
+        let late: Position = stream.missing.within(start, end).map(|(from, until, _)| until - from).sum();
+        let late = if self.config.late == Late::Count { late } else { 0 };
+        let seen = packet.kind != Kind::KeepAlive && captured > 0 && fresh == 0 && late == 0;
+        let figures = &mut stream.figures;
+        figures.doubtful |= !sure;
+        figures.retransmitted += u64::from(seen && packet.len > 1);
+        // One octet may be a probe.
+        figures.perhaps_retransmitted += u64::from(seen && packet.len == 1);
+        figures.out_of_order += u64::from(packet.stream_octets() > 0 && start > stream.edge);
+        figures.conflict += conflict;
+        figures.late += if packet.kind == Kind::KeepAlive { 0 } else { late };
+    }
+
+    /// After the reassembler has taken the record.
+    pub(crate) fn judge_figures(&mut self, record: &Record, captured: Position, before: &Stats, after: &Stats) {
+        let packet = &record.packet;
+        let expected = self.expected;
+        let talk = packet.conversation;
+        let moved = |figure: fn(&Stats) -> u64| figure(after).wrapping_sub(figure(before)).cast_signed();
+        let octets = captured as i64;
+        let Some(slot) = self.slot_of(talk) else {
+            if expected.edge.is_none() {
+                self.judge_stranger(record, octets, moved);
+            }
+            return;
+        };
+        let Some(open) = self.open.get(&slot) else { return };
+        if packet.kind == Kind::Forged {
+            let reset = self.ledger.talks[talk].real_rst.is_some();
+            if packet.rst && !reset && moved(|stats| stats.rst_implausible) != 1 {
+                self.fail(|| "a forged RST was not refused".into());
+            }
+            self.forged += captured;
+            return;
+        }
+        let side = packet.from;
+        let sure = self.is_sure(open, side, packet);
+        let (start, end) = (packet.position(), packet.position() + captured);
+        let stream = &open.streams[side];
+        let ledger = self.ledger.side(talk, side);
+        let edge = expected.edge.unwrap_or(0);
+        if !sure {
+            return;
+        }
+        if packet.kind == Kind::KeepAlive {
+            let is_probe = packet.len == 1 && captured == 1 && edge > 0 && end == edge;
+            if is_probe && moved(|stats| stats.probe) != 1 {
+                self.fail(|| "a keep-alive's octet was not taken for one".into());
+            }
+            return;
+        }
+        let count = |spans: &dyn Fn() -> Position| spans() as i64;
+        let fresh = self.ledger.fresh as i64;
+        let late = match self.config.late {
+            Late::Fill => 0,
+            Late::Count => count(&|| stream.missing.within(start, end).map(|(from, until, _)| until - from).sum()),
+        };
+        let fresh_below = match self.config.late {
+            Late::Fill => 0,
+            Late::Count => count(&|| fresh_below(ledger, start, end.min(edge), self.ledger.record)),
+        };
+        let probe = moved(|stats| stats.probe);
+        let kept = moved(|stats| stats.delivered) + moved(|stats| stats.queued);
+        let again = moved(|stats| stats.duplicate) + moved(|stats| stats.conflict);
+        let conflict = moved(|stats| stats.conflict);
+        let figures = (kept, again, conflict, moved(|stats| stats.late));
+        let right = (fresh - fresh_below, octets - late - (fresh - fresh_below), expected.conflict as i64, late);
+        // With many gaps those forgotten make late octets duplicates.
+        let wrong = probe == 0 && figures != right && stream.knows_all_gaps(&self.config);
+        if wrong || probe > 0 && (captured > 1 || fresh > 0) {
+            return self.fail(|| {
+                format!("kept, seen again, in conflict, late: {figures:?}, not {right:?}; {probe} octets are a probe")
+            });
+        }
+    }
+
+    /// A record whose conversation is open neither before nor after it.
+    fn judge_stranger(&mut self, record: &Record, octets: i64, moved: impl Fn(fn(&Stats) -> u64) -> i64) {
+        let packet = &record.packet;
+        let talk = packet.conversation;
+        let pair = self.capture.talks[talk].pair;
+        if self.scenario.pairs[pair].len() > 1 || !self.is_steady() {
+            // It may count for another conversation on the same endpoints.
+            return;
+        }
+        let taken = moved(|stats| stats.delivered) + moved(|stats| stats.queued) + moved(|stats| stats.duplicate);
+        let right = match self.became[talk].last().and_then(|last| last.closed) {
+            Some((_, Ended::Fin | Ended::Rst, when)) if self.lingers_since(when) && !packet.syn => {
+                (moved(|stats| stats.after_close), moved(|stats| stats.lingering)) == (octets, 1)
+            }
+            None if !packet.syn && octets == 0 => moved(|stats| stats.orphans) <= 1,
+            None if packet.rst => moved(|stats| stats.rst_payload) == octets && moved(|stats| stats.orphans) == 1,
+            None if self.config.require_handshake && !packet.syn => moved(|stats| stats.no_handshake) == octets,
+            _ => true,
+        };
+        if taken != 0 || !right {
+            self.fail(|| format!("{octets} octets of no open connection were not counted as such ({taken} taken)"));
+        }
+    }
+
+    /// The closing figures of a stream about which there was no doubt.
+    pub(crate) fn judge_closing_figures(&self, open: &Open, side: Side, numbers: &StreamSummary<'_>) -> Option<String> {
+        let figures = &open.streams[side].figures;
+        let ledger = self.ledger.side(open.talk, side);
+        if self.is_alone(open) && open.since == 0 && ledger.segments != numbers.segments {
+            return Some(format!("{} segments, not {}", numbers.segments, ledger.segments));
+        }
+        if figures.doubtful || open.since > 0 || ledger.syn.or(ledger.syn_ack).is_none() {
+            return None;
+        }
+        let told = (Position::from(numbers.conflict), Position::from(numbers.late), numbers.out_of_order);
+        let right = (figures.conflict, figures.late, figures.out_of_order);
+        let least = figures.retransmitted;
+        let most = least + figures.perhaps_retransmitted;
+        (told != right && open.streams[side].knows_all_gaps(&self.config) || !(least..=most).contains(&numbers.retransmitted))
+            .then(|| {
+                let retransmitted = numbers.retransmitted;
+                format!(
+                    "conflict, late, out of order: {told:?}, not {right:?}; {retransmitted} retransmitted, not {least} to {most}"
+                )
+            })
+    }
+
+    /// Nothing that the tap has seen leaves a doubt about where the octets of this record belong.
+    fn is_sure(&self, open: &Open, side: Side, packet: &Packet) -> bool {
+        let talk = &self.ledger.talks[open.talk];
+        let ledger = &talk.sides[side];
+        let pair = self.capture.talks[open.talk].pair;
+        let succeeded = self.capture.talks[open.talk + 1..].iter().any(|later| later.pair == pair);
+        let begins = open.since == 0 && ledger.begins_with_syn();
+        // What opens a connection may close another one.
+        let opens = packet.syn && (self.capture.talks[open.talk].index > 0 || self.small_limits());
+        // And the limit for all may take from another one.
+        begins
+            && !opens
+            && self.config.max_total_queue == Config::default().max_total_queue
+            && !packet.rst
+            && !succeeded
+            && talk.real_rst.is_none()
+            && talk.is_plausible()
+            && ledger.cut.is_empty()
+            && ledger.ambiguous.is_empty()
+    }
+}
+
+impl OpenStream {
+    /// The reassembler keeps 512 gaps of a stream, of which what comes late makes more; or fewer while the queues of all
+    /// streams are full.
+    pub(crate) fn knows_all_gaps(&self, config: &Config) -> bool {
+        let kept = if config.max_total_queue < Config::default().max_total_queue { GAPS_KEPT } else { 512 };
+        self.gaps.len() + self.fills <= kept
+    }
+}
+
+/// Octets of `start..end` that came with this record for the first time.
+fn fresh_below(ledger: &SideLedger, start: Position, end: Position, record: usize) -> Position {
+    let spans = ledger.octets.within(start, end.max(start)).filter(|span| span.2 == record);
+    spans.map(|(from, until, _)| until - from).sum()
+}

@@ -1,0 +1,395 @@
+//! Bugs of the kind that reassemblers have, each planted alone in a copy of the tree. One that the simulation does not
+//! find is a hole in the simulation.
+
+use std::{fs, path::Path, time::Duration};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{command, interrupt};
+
+pub(crate) fn run() -> Result<()> {
+    let copy = command::target().join("simulate");
+    let missed: Vec<_> = copy_sources(&copy)
+        .and_then(|()| BUGS.iter().map(|bug| Ok((bug, bug.is_found(&copy)?))).collect::<Result<Vec<_>>>())?
+        .into_iter()
+        .filter_map(|(bug, found)| (!found).then_some(bug.what))
+        .collect();
+    if !missed.is_empty() {
+        bail!("{} of {} planted bugs were not found: {}", missed.len(), BUGS.len(), missed.join("; "));
+    }
+    println!("all {} planted bugs were found", BUGS.len());
+    Ok(())
+}
+
+/// One place in the sources that is made wrong.
+struct Bug {
+    what: &'static str,
+    /// In `agent/src/reassembly`.
+    file: &'static str,
+    /// Stands there exactly once.
+    right: &'static str,
+    wrong: &'static str,
+}
+
+impl Bug {
+    fn is_found(&self, copy: &Path) -> Result<bool> {
+        interrupt::check()?;
+        let file = copy.join("agent/src/reassembly").join(self.file);
+        let source = fs::read_to_string(&file).with_context(|| format!("read {}", file.display()))?;
+        if source.matches(self.right).count() != 1 {
+            bail!("plant \"{}\": {} does not have its line exactly once", self.what, self.file);
+        }
+        write(&file, &source.replace(self.right, self.wrong))?;
+        let verdict = simulate(copy);
+        write(&file, &source)?;
+        let found = verdict?;
+        println!("{} {}", if found { "found " } else { "MISSED" }, self.what);
+        Ok(found)
+    }
+}
+
+/// Whether the simulation in `copy` fails.
+fn simulate(copy: &Path) -> Result<bool> {
+    let mut build = command::cargo();
+    // Without optimisation across crates, which takes longer than the runs.
+    build.current_dir(copy).env("CARGO_TARGET_DIR", copy.join("target"));
+    build.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_INCREMENTAL", "true");
+    build.env("XDPFLOW_SEEDS", SEEDS.to_string());
+    build.args(["test", "--release", "--quiet", "--package", "agent", "--test", "simulation"]);
+    let mut test = command::cargo();
+    test.current_dir(copy).args(build.get_args());
+    for (name, value) in build.get_envs() {
+        value.map(|value| test.env(name, value));
+    }
+    let log = copy.join("log");
+    if !command::into_log(build.arg("--no-run"), &log, LIMIT)?.success() {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        bail!("build the simulation with a planted bug: {}", text.trim());
+    }
+    let run = command::into_log(test.args(["--", "--exact", "seeds"]), &log, LIMIT);
+    // One that never ends has been found as well.
+    Ok(!run.is_ok_and(|status| status.success()))
+}
+
+fn copy_sources(to: &Path) -> Result<()> {
+    for name in ["Cargo.toml", "Cargo.lock", "agent", "agent-common", "agent-ebpf", "xtask"] {
+        copy(&command::root().join(name), &to.join(name))?;
+    }
+    Ok(())
+}
+
+/// Leaves alone what is there already and equal, so that cargo does not build it again.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let context = || format!("copy {} to {}", from.display(), to.display());
+    if from.is_dir() {
+        fs::create_dir_all(to).with_context(context)?;
+        for entry in fs::read_dir(from).with_context(context)? {
+            let name = entry.with_context(context)?.file_name();
+            copy(&from.join(&name), &to.join(&name))?;
+        }
+        return Ok(());
+    }
+    let ours = fs::read(from).with_context(context)?;
+    if fs::read(to).is_ok_and(|known| known == ours) {
+        return Ok(());
+    }
+    fs::write(to, ours).with_context(context)
+}
+
+fn write(file: &Path, text: &str) -> Result<()> {
+    fs::write(file, text).with_context(|| format!("write {}", file.display()))
+}
+
+/// Enough for every one of [`BUGS`].
+const SEEDS: u64 = 3_000;
+
+/// For a build, and for a run with a bug that makes it slow.
+const LIMIT: Duration = Duration::from_secs(900);
+
+const BUGS: &[Bug] = &[
+    Bug {
+        what: "a keep-alive's octet is data",
+        file: "stream/window.rs",
+        right: "if piece.len() > 1 || piece.fin {",
+        wrong: "if piece.len() > 0 || piece.fin {",
+    },
+    Bug {
+        what: "sequence numbers do not wrap",
+        file: "../segment.rs",
+        right: "self.0.wrapping_sub(base.0).cast_signed()",
+        wrong: "self.0.saturating_sub(base.0).cast_signed()",
+    },
+    Bug {
+        what: "the FIN's position is one too high",
+        file: "stream.rs",
+        right: "            self.fin = Some(end);\n",
+        wrong: "            self.fin = Some(end + 1);\n",
+    },
+    Bug {
+        what: "an empty FIN out of order is forgotten",
+        file: "stream.rs",
+        right: "if piece.fin && self.fin.is_none() && end >= self.captured_end() {",
+        wrong: "if piece.fin && self.fin.is_none() && end >= self.captured_end() && end <= self.edge() {",
+    },
+    Bug {
+        what: "gaps are declared in half the hold",
+        file: "stream/hole.rs",
+        right: "&& at.after(cx.config.gap_hold) <= cx.now",
+        wrong: "&& at.after(cx.config.gap_hold / 2) <= cx.now",
+    },
+    Bug {
+        what: "gaps are declared in twice the hold",
+        file: "stream/hole.rs",
+        right: "&& at.after(cx.config.gap_hold) <= cx.now",
+        wrong: "&& at.after(cx.config.gap_hold * 2) <= cx.now",
+    },
+    Bug {
+        what: "an acknowledged gap reaches to the next segment",
+        file: "stream/hole.rs",
+        right: "let upto = extra.matured.min(behind);",
+        wrong: "let upto = behind;",
+    },
+    Bug {
+        what: "the peer's denial of a hole is not heard",
+        file: "stream/hole.rs",
+        right: "self.acked <= edge && extra.last_ack < opened && opened",
+        wrong: "self.acked <= edge && opened",
+    },
+    Bug {
+        what: "no gap timeout",
+        file: "stream/hole.rs",
+        right: "opened.after(cx.config.gap_timeout) <= cx.now {",
+        wrong: "opened.after(cx.config.gap_timeout * 1_000) <= cx.now {",
+    },
+    Bug {
+        what: "ACKs beyond the window are believed",
+        file: "stream/hole.rs",
+        right: "let Some(offset) = self.offset_of(ack, window)",
+        wrong: "let Some(offset) = self.offset_of(ack, window.max(1 << 30))",
+    },
+    Bug {
+        what: "every RST is believed",
+        file: "connection.rs",
+        right: "answers_syn || stream.may_reset(segment.seq, peer)",
+        wrong: "answers_syn || stream.may_reset(segment.seq, peer) || true",
+    },
+    Bug {
+        what: "no RST is believed",
+        file: "connection.rs",
+        right: "answers_syn || stream.may_reset(segment.seq, peer)",
+        wrong: "answers_syn && stream.may_reset(segment.seq, peer)",
+    },
+    Bug {
+        what: "a window's worth of RSTs too many is believed",
+        file: "stream/window.rs",
+        right: "(0..i64::from(peer.window) << shift)",
+        wrong: "(-(1 << 20)..i64::from(peer.window) << shift)",
+    },
+    Bug {
+        what: "reuse is not recognised by a SYN-ACK",
+        file: "connection.rs",
+        right: "syn && ack && u64::try_from(taken)",
+        wrong: "false && syn && ack && u64::try_from(taken)",
+    },
+    Bug {
+        what: "a SYN splits a connection at once",
+        file: "connection.rs",
+        right: "            if self.reset.is_some() {\n                return Outcome::Reused",
+        wrong: "            if true {\n                return Outcome::Reused",
+    },
+    Bug {
+        what: "the linger absorbs nothing",
+        file: "mod.rs",
+        right: "if !syn || same || segment",
+        wrong: "if false && !syn || same || segment",
+    },
+    Bug {
+        what: "the linger absorbs a new connection",
+        file: "mod.rs",
+        right: "if !syn || same || segment",
+        wrong: "if true || same || segment",
+    },
+    Bug {
+        what: "late octets count twice",
+        file: "stream.rs",
+        right: "cx.stats.late += len;",
+        wrong: "cx.stats.late += 2 * len;",
+    },
+    Bug {
+        what: "a stream's late octets count twice",
+        file: "stream.rs",
+        right: "extra.late += len;",
+        wrong: "extra.late += 2 * len;",
+    },
+    Bug {
+        what: "late octets do not shrink their gap",
+        file: "stream.rs",
+        right: "extra.gaps.fill(start, until);",
+        wrong: "",
+    },
+    Bug {
+        what: "late octets are duplicates",
+        file: "gaps.rs",
+        right: "let gap = self.known.get(at).filter(|gap| gap.offset.max(start) < end)?;",
+        wrong: "let gap = self.known.get(at).filter(|gap| gap.offset.max(start) + 1 < end)?;",
+    },
+    Bug {
+        what: "duplicates are not counted",
+        file: "stream.rs",
+        right: "cx.stats.duplicate += octets.len() as u64 - late;",
+        wrong: "cx.stats.duplicate += 0;",
+    },
+    Bug {
+        what: "a gap's cause is never the ring",
+        file: "stream/hole.rs",
+        right: "if ring_full { GapCause::RingFull } else { cause }",
+        wrong: "if ring_full { cause } else { cause }",
+    },
+    Bug {
+        what: "what the snaplen cut off was not captured",
+        file: "stream.rs",
+        right: "            self.skip_to(edge, GapCause::Snaplen, cx);\n        }\n    }\n",
+        wrong: "            self.skip_to(edge, GapCause::NotCaptured, cx);\n        }\n    }\n",
+    },
+    Bug {
+        what: "the last copy of queued octets wins",
+        file: "assembler.rs",
+        right: "if overlap == Overlap::Last && conflict > 0 {",
+        wrong: "if conflict > 0 {",
+    },
+    Bug {
+        what: "the first copy of queued octets always wins",
+        file: "assembler.rs",
+        right: "if overlap == Overlap::Last && conflict > 0 {",
+        wrong: "if false {",
+    },
+    Bug {
+        what: "conflicts are not counted",
+        file: "stream.rs",
+        right: "extra.conflict += inserted.conflict;",
+        wrong: "extra.conflict += 0;",
+    },
+    Bug {
+        what: "a stream's queue has no limit",
+        file: "stream.rs",
+        right: "while let Some(extra) = &self.extra\n            && (extra.assembler.charged()",
+        wrong: "while let Some(extra) = &self.extra\n            && false && (extra.assembler.charged()",
+    },
+    Bug {
+        what: "all queues have no limit",
+        file: "mod.rs",
+        right: "while self.queues.total > self.config.max_total_queue",
+        wrong: "while self.queues.total > self.config.max_total_queue * 4",
+    },
+    Bug {
+        what: "half of a stream's queue is its limit",
+        file: "stream.rs",
+        right: "(extra.assembler.charged() > cx.config.max_stream_queue as usize",
+        wrong: "(2 * extra.assembler.charged() > cx.config.max_stream_queue as usize",
+    },
+    Bug {
+        what: "connections are not evicted",
+        file: "mod.rs",
+        right: "while self.table.len() >= self.config.max_connections.max(1) as usize",
+        wrong: "while self.table.len() > self.config.max_connections.max(1) as usize",
+    },
+    Bug {
+        what: "idle connections stay",
+        file: "connection.rs",
+        right: "if self.last_seen.after(self.idle_timeout(core.config)) <= core.now {",
+        wrong: "if false {",
+    },
+    Bug {
+        what: "a half-closed connection has all the time",
+        file: "connection.rs",
+        right: "            config.fin_timeout\n",
+        wrong: "            config.idle_timeout\n",
+    },
+    Bug {
+        what: "an established connection has the time of a handshake",
+        file: "connection.rs",
+        right: "            config.idle_timeout\n        }\n    }\n}\n",
+        wrong: "            config.handshake_timeout\n        }\n    }\n}\n",
+    },
+    Bug {
+        what: "the hold of a pickup is never over",
+        file: "stream/hole.rs",
+        right: "extra.pickup_since.after(cx.config.pickup_hold) <= cx.now",
+        wrong: "extra.pickup_since.after(cx.config.pickup_hold * 1_000_000) <= cx.now",
+    },
+    Bug {
+        what: "there is no hold of a pickup",
+        file: "stream/hole.rs",
+        right: "extra.pickup_since.after(cx.config.pickup_hold) <= cx.now",
+        wrong: "extra.pickup_since <= cx.now",
+    },
+    Bug {
+        what: "what is parked is never believed",
+        file: "stream/parked.rs",
+        right: "if let Some(at) = extra.parked.iter().position(within)",
+        wrong: "if let Some(at) = extra.parked.iter().position(within).filter(|_| false)",
+    },
+    Bug {
+        what: "a clock step lets timers fire",
+        file: "mod.rs",
+        right: "let stepped = time.since(self.latest) > step || self.latest.since(time) > step;",
+        wrong: "let stepped = self.latest.since(time) > step;",
+    },
+    Bug {
+        what: "an RST is final at once",
+        file: "connection.rs",
+        right: "if since.after(core.config.rst_hold) <= core.now {",
+        wrong: "if since <= core.now {",
+    },
+    Bug {
+        what: "octets behind an ignored RST are dropped",
+        file: "connection.rs",
+        right: "} else if acked.held_was_acked() {",
+        wrong: "} else if acked.held_was_acked() && false {",
+    },
+    Bug {
+        what: "segments are not counted",
+        file: "connection.rs",
+        right: "self.stream_mut(direction).count_segment();",
+        wrong: "if !segment.payload.is_empty() { self.stream_mut(direction).count_segment(); }",
+    },
+    Bug {
+        what: "a picked-up connection continues none",
+        file: "mod.rs",
+        right: "                self.given_up.remove(fingerprint);\n                Some(serial)\n",
+        wrong: "                self.given_up.remove(fingerprint);\n                Some(serial).filter(|_| false)\n",
+    },
+    Bug {
+        what: "updates come twice as often",
+        file: "connection.rs",
+        right: "if self.updated.after(core.config.update_interval) <= core.now {",
+        wrong: "if self.updated.after(core.config.update_interval / 2) <= core.now {",
+    },
+    Bug {
+        what: "the end of a stream that was acknowledged is not told",
+        file: "stream.rs",
+        right: "if self.is_located() && end > self.next {",
+        wrong: "if self.is_located() && end > self.next + 1_000 {",
+    },
+    Bug {
+        what: "data of a SYN is dropped",
+        file: "connection.rs",
+        right: "octets: segment.payload,",
+        wrong: "octets: if syn { &[] } else { segment.payload },",
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_bug_has_a_place_in_the_sources() {
+        let folder = command::root().join("agent/src/reassembly");
+        let astray = BUGS.iter().filter(|bug| {
+            let source = fs::read_to_string(folder.join(bug.file)).unwrap_or_default();
+            source.matches(bug.right).count() != 1
+        });
+        assert_eq!(astray.map(|bug| bug.what).collect::<Vec<_>>(), [""; 0]);
+    }
+}

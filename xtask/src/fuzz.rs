@@ -21,7 +21,7 @@ pub(crate) struct Args {
     /// The target to run; without it, all
     target: Option<String>,
     /// How long each target runs
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..))]
     minutes: u64,
     /// Replace the corpus in the repository by the least set of inputs that reaches as much
     #[arg(long)]
@@ -128,19 +128,20 @@ impl Target {
         Ok(true)
     }
 
-    /// Leaves in the repository what covers as much code as all that is known.
+    /// Leaves in the repository the least set of inputs that reaches as much as all that are known. Of operations in a row it
+    /// matters how often something happens, of octets that are parsed only that it does.
     fn keep(&self) -> Result<()> {
         let least = folder().join("least").join(&self.name);
         if least.exists() {
             fs::remove_dir_all(&least).with_context(|| format!("remove {}", least.display()))?;
         }
         fs::create_dir_all(&least).with_context(|| format!("create {}", least.display()))?;
+        let [counters, len] = match &*self.name {
+            "fragments" | "reassembly" => ["-use_counters=1", "-max_len=256"],
+            _ => ["-use_counters=0", "-max_len=1024"],
+        };
         let mut merge = self.binary();
-        merge.args(["-set_cover_merge=1", "-use_counters=0", &format!("-max_len={KEPT_LEN}")]).args([
-            &least,
-            &self.corpus,
-            &self.found,
-        ]);
+        merge.args(["-set_cover_merge=1", counters, len]).args([&least, &self.corpus, &self.found]);
         command::logged(&mut merge, &folder().join(&self.name).with_extension("merge.log"))?;
         fs::remove_dir_all(&self.corpus).with_context(|| format!("remove {}", self.corpus.display()))?;
         fs::create_dir_all(&self.corpus).with_context(|| format!("create {}", self.corpus.display()))?;
@@ -195,8 +196,6 @@ fn folder() -> PathBuf {
     command::root().join("target/fuzz")
 }
 
-/// Of an input in the repository. Longer ones are cut: what they reach behind that is seldom worth its place.
-const KEPT_LEN: usize = 1_024;
 /// An input that takes longer is a finding.
 const INPUT_SECONDS: u32 = 10;
 /// To read the corpus and to end.

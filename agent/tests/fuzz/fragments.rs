@@ -71,13 +71,12 @@ enum Operation {
 #[derive(Arbitrary, Debug)]
 struct Fragment {
     datagram: u8,
-    /// In units of eight octets, from the start or near the end of the largest datagram.
     place: u8,
-    far: bool,
     len: u8,
     /// Only the last one may have any number of octets.
     ragged: bool,
     more: bool,
+    /// From 200 on, so many octets less are captured.
     cut: u8,
     /// With other octets than usual at their place.
     other: bool,
@@ -97,13 +96,17 @@ impl Fragment {
         self.datagram % 16
     }
 
+    /// So near to the others that they meet, or so far that the largest datagram ends within it.
     fn start(&self) -> usize {
-        usize::from(self.place) * 8 + if self.far { 63_488 } else { 0 }
+        match self.place {
+            0..240 => usize::from(self.place % 16) * 8,
+            240.. => 65_000 + usize::from(self.place) * 8 % 512,
+        }
     }
 
     fn piece(&self) -> Piece {
-        let wire = if self.ragged { usize::from(self.len) } else { usize::from(self.len) / 8 * 8 };
-        let captured = wire.saturating_sub(usize::from(self.cut));
+        let wire = if self.ragged { usize::from(self.len % 80) } else { usize::from(self.len % 80) / 8 * 8 };
+        let captured = wire.saturating_sub(usize::from(self.cut.saturating_sub(200)));
         let octets = (self.start()..).take(captured).map(|at| self.octet(at)).collect();
         Piece { start: self.start(), octets, wire, more: self.more }
     }

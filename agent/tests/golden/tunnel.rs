@@ -274,7 +274,7 @@ fn fragments(frame: &Frame, id: u32, size: usize) -> Vec<Frame> {
         if v4 {
             header[2..4].copy_from_slice(&(20 + piece.len() as u16).to_be_bytes());
             header[4..6].copy_from_slice(&(id as u16).to_be_bytes());
-            header[6..8].copy_from_slice(&(offset / 8 | if more { 0x2000 } else { 0 }).to_be_bytes());
+            header[6..8].copy_from_slice(&((offset / 8) | if more { 0x2000 } else { 0 }).to_be_bytes());
         } else {
             header[4..6].copy_from_slice(&(8 + piece.len() as u16).to_be_bytes());
             let next = std::mem::replace(&mut header[6], 44);

@@ -16,6 +16,7 @@ mod tests;
 mod tunnel;
 
 use agent_common::{filter::EXTENSIONS_MAX, tunnel::Tunnels};
+use etherparse::ip_number;
 pub use link::{Name, supported};
 
 use self::{
@@ -34,6 +35,8 @@ use crate::{
 pub struct Decoder {
     config: Config,
     fragments: Fragments,
+    /// What the last fragment told of the segment that it is the beginning of.
+    begun: Option<Segment<'static>>,
     /// The datagrams that the segment at hand was in.
     wholes: [Vec<u8>; NESTED_MAX],
 }
@@ -73,7 +76,7 @@ pub enum Reject {
 
 impl Decoder {
     pub fn new(config: Config) -> Self {
-        Self { config, fragments: Fragments::new(config.fragments), wholes: Default::default() }
+        Self { config, fragments: Fragments::new(config.fragments), begun: None, wholes: Default::default() }
     }
 
     /// Finds the TCP segment in `frame`. It borrows its payload from there, or from the decoder when it was in fragments.
@@ -88,8 +91,13 @@ impl Decoder {
             return finish(self.config, frame, &packet, rest, vlan);
         }
         let (config, mut vlan) = (self.config, vlan);
-        let (rest, unwrapped) = self.look_inside(frame.timestamp, layer, rest, &mut packet, &mut vlan)?;
+        let (rest, unwrapped) = self.look_inside(frame, layer, rest, &mut packet, &mut vlan)?;
         Ok(Decoded { unwrapped, ..finish(config, frame, &packet, rest, vlan)? })
+    }
+
+    /// After [`Reject::Fragment`]: the segment that the fragment is the beginning of, as far as its header tells.
+    pub fn take_begun(&mut self) -> Option<Segment<'static>> {
+        self.begun.take()
     }
 
     /// Lets time pass without a frame. `now` is the time up to which all frames have been decoded.
@@ -111,13 +119,13 @@ impl Decoder {
     #[cold]
     fn look_inside<'a>(
         &'a mut self,
-        now: Timestamp,
+        frame: &Frame<'_>,
         mut layer: Layer,
         mut rest: Rest<'a>,
         packet: &mut Packet,
         vlan: &mut Option<u16>,
     ) -> Result<(Rest<'a>, bool), Reject> {
-        let Self { config: Config { tunnels, .. }, fragments, wholes } = self;
+        let Self { config: Config { tunnels, .. }, fragments, begun, wholes } = self;
         let mut wholes = wholes.iter_mut();
         let (mut unwrapped, mut extensions) = (false, 0);
         for _ in 0..LAYERS_MAX {
@@ -135,8 +143,15 @@ impl Decoder {
                     if !packet.has_sure_end() {
                         return Err(Reject::Malformed);
                     }
+                    *begun = if packet.part.offset == 0 && packet.part.next == ip_number::TCP {
+                        let first = finish(Config::default(), frame, packet, rest, *vlan);
+                        first.ok().map(|first| Segment { payload: &[], ..first.segment })
+                    } else {
+                        None
+                    };
                     let place = wholes.next().ok_or(Reject::Malformed)?;
-                    let Whole { next, bytes, wire } = fragments.insert(now, packet.key(), packet.part, rest)?;
+                    let Whole { next, bytes, wire } =
+                        fragments.insert(frame.timestamp, packet.key(), packet.part, rest)?;
                     *place = bytes;
                     (layer, rest) = (Layer::Protocol(next), Rest { bytes: place, wire });
                     unwrapped = true;

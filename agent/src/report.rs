@@ -305,6 +305,28 @@ mod tests {
     }
 
     #[test]
+    fn a_lost_fragment_is_noticed() {
+        let mut report = report();
+        report.totals.frames.segments -= 1;
+        report.totals.reassembly.segments -= 1;
+        report.totals.frames.fragments += 1;
+        let lost: Vec<String> = report.imbalances().iter().map(ToString::to_string).collect();
+        assert!(lost.contains(&"frames: 1 fragments = 0".to_owned()), "{lost:?}");
+        report.totals.fragments.timeout += 1;
+        assert!(!report.imbalances().iter().any(|equation| equation.left.0 == "fragments"));
+    }
+
+    #[test]
+    fn a_segment_with_a_wrong_checksum_has_its_place_in_both_ledgers() {
+        let mut report = report();
+        let frames = &mut report.totals.frames;
+        (frames.segments, frames.bad_checksum) = (2, 1);
+        (frames.payload, frames.bad_checksum_payload) = (100, 100);
+        report.totals.reassembly.segments = 2;
+        assert_eq!(report.imbalances(), []);
+    }
+
+    #[test]
     fn a_lost_octet_is_noticed() {
         let mut report = report();
         report.totals.frames.payload = 1;

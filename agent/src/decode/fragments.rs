@@ -145,10 +145,15 @@ impl Fragments {
         if self.datagrams.is_empty() {
             self.clock.restart(now);
         } else {
-            self.clock.advance(now);
-            if self.clock.now >= self.due {
-                self.expire();
-            }
+            self.pass(now);
+        }
+    }
+
+    #[cold]
+    fn pass(&mut self, now: Timestamp) {
+        self.clock.advance(now);
+        if self.clock.now >= self.due {
+            self.expire();
         }
     }
 
@@ -178,7 +183,6 @@ impl Fragments {
         oldest.is_some()
     }
 
-    #[cold]
     fn expire(&mut self) {
         while let Some((key, expires)) = self.oldest() {
             self.due = expires;

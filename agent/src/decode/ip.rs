@@ -42,8 +42,14 @@ impl Packet {
     }
 }
 
-#[inline]
-pub(super) fn ipv4<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Reject> {
+/// Reads the IP header that a link layer announced into `packet`.
+#[inline(always)]
+pub(super) fn header<'a>(layer: Layer, rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Reject> {
+    if let Layer::Ipv4 = layer { ipv4(rest, packet) } else { ipv6(rest, packet) }
+}
+
+#[inline(always)]
+fn ipv4<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Reject> {
     let header = Ipv4HeaderSlice::from_slice(rest.bytes).map_err(|_| Reject::Malformed)?;
     let len = usize::from(header.total_len());
     // Segmentation offload leaves 0 to the hardware, and BIG TCP (over 64 KiB) has no other way to say it.
@@ -53,16 +59,12 @@ pub(super) fn ipv4<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Re
         return Err(Reject::Malformed);
     }
     let payload = whole.skip(header_len)?;
-    *packet = Packet {
-        src: Endpoint::v4(header.source(), 0).address,
-        dst: Endpoint::v4(header.destination(), 0).address,
-        id: Some(header.identification()),
-        part: Part::default(),
-        len,
-        badlen,
-        // With a source route the header's destination is only the next one.
-        is_summed: len != 0 && !header.options().iter().any(|&octet| matches!(octet, LSRR | SSRR)),
-    };
+    packet.src = Endpoint::v4(header.source(), 0).address;
+    packet.dst = Endpoint::v4(header.destination(), 0).address;
+    packet.id = Some(header.identification());
+    packet.len = len;
+    packet.badlen = badlen;
+    packet.is_summed = len != 0 && (header_len == 20 || !is_source_routed(header.options()));
     let next = header.protocol();
     let layer = match next {
         _ if header.is_fragmenting_payload() => {
@@ -84,22 +86,19 @@ pub(super) fn ipv4<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Re
     Ok((layer, payload))
 }
 
-#[inline]
-pub(super) fn ipv6<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Reject> {
+#[inline(always)]
+fn ipv6<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Reject> {
     let header = Ipv6HeaderSlice::from_slice(rest.bytes).map_err(|_| Reject::Malformed)?;
     let payload = rest.skip(header.slice().len())?;
     let len = usize::from(header.payload_length());
     // 0 is a jumbogram (RFC 2675) or offload; the length on the wire is right for both.
     let (payload, badlen) = if len == 0 { offloaded(payload) } else { (payload.truncate(len), len > payload.wire) };
-    *packet = Packet {
-        src: bytemuck::cast(header.source()),
-        dst: bytemuck::cast(header.destination()),
-        id: None,
-        part: Part::default(),
-        len,
-        badlen,
-        is_summed: len != 0,
-    };
+    packet.src = bytemuck::cast(header.source());
+    packet.dst = bytemuck::cast(header.destination());
+    packet.id = None;
+    packet.len = len;
+    packet.badlen = badlen;
+    packet.is_summed = len != 0;
     let layer = match header.next_header() {
         ip_number::TCP => Layer::Tcp,
         next => Layer::Protocol(next),
@@ -173,6 +172,12 @@ fn payload(number: IpNumber, tunnels: Tunnels) -> Layer {
     if tunnels.intersects(tunnel) { layer } else { Layer::Other }
 }
 
+/// Whether the destination in the header may be only the next one: loose and strict source route (RFC 791 section 3.1).
+#[cold]
+fn is_source_routed(options: &[u8]) -> bool {
+    options.iter().any(|option| matches!(option, 131 | 137))
+}
+
 /// Whether an extension header says that the addresses which a checksum is computed from are others than those in the IPv6
 /// header: a routing header with segments left (RFC 8200 section 8.1), a Home Address option (RFC 6275 section 6.3).
 fn moves_addresses(number: IpNumber, content: &[u8]) -> bool {
@@ -189,9 +194,5 @@ fn moves_addresses(number: IpNumber, content: &[u8]) -> bool {
 fn offloaded(rest: Rest<'_>) -> (Rest<'_>, bool) {
     if rest.wire > CAPLEN_MAX as usize { (rest.captured(), true) } else { (rest, false) }
 }
-
-/// Loose and strict source route (RFC 791 section 3.1).
-const LSRR: u8 = 131;
-const SSRR: u8 = 137;
 
 const HOME_ADDRESS: u8 = 0xc9;

@@ -28,58 +28,67 @@ impl fmt::Display for Name {
     }
 }
 
-/// Removes one header below IP; the outermost VLAN id among them stays in `vlan`.
+/// Removes everything below IP; also the outermost VLAN id, unless there is one outside of it.
 #[inline(always)]
-pub(super) fn strip<'a>(layer: Layer, mut rest: Rest<'a>, vlan: &mut Option<u16>) -> Result<(Layer, Rest<'a>), Reject> {
-    let (next, header_len) = match layer {
-        Layer::Ethernet => (Layer::of_ether_type(rest.u16(12)?), 14),
-        Layer::Vlan => {
-            *vlan = vlan.or(Some(rest.u16(0)? & VLAN_ID));
-            (Layer::of_ether_type(rest.u16(2)?), 4)
-        }
-        // Version, length, one option with the security group tag; then the frame's own type.
-        Layer::CiscoMetadata => (Layer::of_ether_type(rest.u16(6)?), 8),
-        // SNAP in unnumbered information, with the OUI of RFC 1042 or of IEEE 802.1H.
-        Layer::Llc => match rest.array(0)? {
-            [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x00 | 0xf8, high, low] => {
-                (Layer::of_ether_type(u16::from_be_bytes([high, low])), 8)
+pub(super) fn strip<'a>(
+    mut layer: Layer,
+    mut rest: Rest<'a>,
+    mut vlan: Option<u16>,
+) -> Result<(Layer, Rest<'a>, Option<u16>), Reject> {
+    for _ in 0..LAYERS_MAX {
+        let (next, header_len) = match layer {
+            Layer::Ethernet => (Layer::of_ether_type(rest.u16(12)?), 14),
+            Layer::Vlan => {
+                vlan = vlan.or(Some(rest.u16(0)? & VLAN_ID));
+                (Layer::of_ether_type(rest.u16(2)?), 4)
             }
+            // Version, length, one option with the security group tag; then the frame's own type.
+            Layer::CiscoMetadata => (Layer::of_ether_type(rest.u16(6)?), 8),
+            // SNAP in unnumbered information, with the OUI of RFC 1042 or of IEEE 802.1H.
+            Layer::Llc => match rest.array(0)? {
+                [0xaa, 0xaa, 0x03, 0x00, 0x00, 0x00 | 0xf8, high, low] => {
+                    (Layer::of_ether_type(u16::from_be_bytes([high, low])), 8)
+                }
+                _ => return Err(Reject::NotTcp),
+            },
+            Layer::Sll => (Layer::of_ether_type(rest.u16(14)?), 16),
+            Layer::Sll2 => (Layer::of_ether_type(rest.u16(0)?), 20),
+            Layer::CiscoHdlc => (Layer::of_ether_type(rest.u16(2)?), 4),
+            Layer::Family => (Layer::family(rest.array(0)?).ok_or(Reject::NotTcp)?, 4),
+            Layer::Nflog => {
+                rest = nflog(rest)?;
+                (Layer::Ip, 0)
+            }
+            Layer::Ppp => ppp(rest)?,
+            // A code other than 0 belongs to discovery (RFC 2516 section 4).
+            Layer::Pppoe => match rest.array(0)? {
+                [0x11, 0x00] => (Layer::Ppp, 6),
+                _ => return Err(Reject::NotTcp),
+            },
+            Layer::Mpls => {
+                let [_, _, bottom, _] = rest.array(0)?;
+                (if bottom & 1 == 0 { Layer::Mpls } else { Layer::MplsPayload }, 4)
+            }
+            // Nothing says what is inside: the first nibble tells IP from a pseudowire. It is 0 in a control word (RFC
+            // 4385), but also in many an address of a pseudowire without one, where a type is at its place.
+            Layer::MplsPayload => match rest.array(0)? {
+                [0x40..0x50] => (Layer::Ipv4, 0),
+                [0x60..0x70] => (Layer::Ipv6, 0),
+                [0x00..0x10] if !ether_type::is_likely(rest.u16(12)?) => (Layer::Ethernet, 4),
+                _ => (Layer::Ethernet, 0),
+            },
+            Layer::Ip => match rest.array(0)? {
+                [0x40..0x50] => (Layer::Ipv4, 0),
+                [0x60..0x70] => (Layer::Ipv6, 0),
+                _ => return Err(Reject::Malformed),
+            },
+            Layer::Ipv4 | Layer::Ipv6 => return Ok((layer, rest, vlan)),
             _ => return Err(Reject::NotTcp),
-        },
-        Layer::Sll => (Layer::of_ether_type(rest.u16(14)?), 16),
-        Layer::Sll2 => (Layer::of_ether_type(rest.u16(0)?), 20),
-        Layer::CiscoHdlc => (Layer::of_ether_type(rest.u16(2)?), 4),
-        Layer::Family => (Layer::family(rest.array(0)?).ok_or(Reject::NotTcp)?, 4),
-        Layer::Nflog => {
-            rest = nflog(rest)?;
-            (Layer::Ip, 0)
-        }
-        Layer::Ppp => ppp(rest)?,
-        // A code other than 0 belongs to discovery (RFC 2516 section 4).
-        Layer::Pppoe => match rest.array(0)? {
-            [0x11, 0x00] => (Layer::Ppp, 6),
-            _ => return Err(Reject::NotTcp),
-        },
-        Layer::Mpls => {
-            let [_, _, bottom, _] = rest.array(0)?;
-            (if bottom & 1 == 0 { Layer::Mpls } else { Layer::MplsPayload }, 4)
-        }
-        // Nothing says what is inside: the first nibble tells IP from a pseudowire. It is 0 in a control word (RFC
-        // 4385), but also in many an address of a pseudowire without one, where a type is at its place.
-        Layer::MplsPayload => match rest.array(0)? {
-            [0x40..0x50] => (Layer::Ipv4, 0),
-            [0x60..0x70] => (Layer::Ipv6, 0),
-            [0x00..0x10] if !ether_type::is_likely(rest.u16(12)?) => (Layer::Ethernet, 4),
-            _ => (Layer::Ethernet, 0),
-        },
-        Layer::Ip => match rest.array(0)? {
-            [0x40..0x50] => (Layer::Ipv4, 0),
-            [0x60..0x70] => (Layer::Ipv6, 0),
-            _ => return Err(Reject::Malformed),
-        },
-        _ => return Err(Reject::NotTcp),
-    };
-    Ok((next, rest.skip(header_len)?))
+        };
+        layer = next;
+        rest = rest.skip(header_len)?;
+    }
+    Err(Reject::Malformed)
 }
 
 /// The protocol field is one octet when it is odd (RFC 1661 section 6.5); address and control may be left out. Some
@@ -125,6 +134,9 @@ fn nflog(rest: Rest<'_>) -> Result<Rest<'_>, Reject> {
 
 /// The id in a VLAN tag; priority and drop eligibility are the rest.
 const VLAN_ID: u16 = 0x0fff;
+
+/// Most layers below IP. Of real ones a dozen are rare; a frame of nothing but tags ends here.
+const LAYERS_MAX: usize = 32;
 
 /// The names of the pcap registry (tcpdump.org/linktypes.html), without `LINKTYPE_`; in order.
 const NAMES: [(u16, &str); 69] = [

@@ -15,7 +15,7 @@ mod tcp;
 mod tests;
 mod tunnel;
 
-use agent_common::tunnel::Tunnels;
+use agent_common::{filter::EXTENSIONS_MAX, tunnel::Tunnels};
 use etherparse::ip_number;
 pub use link::{Name, supported};
 
@@ -59,7 +59,8 @@ pub struct Decoded<'a> {
     pub badlen: bool,
     /// The checksum was to be verified, and is wrong.
     pub bad_checksum: bool,
-    /// It was in a tunnel or in fragments: the endpoints are not those that the kernel saw.
+    /// It was in a tunnel, in fragments, or behind more extension headers than the kernel follows: the endpoints are not
+    /// those that the kernel saw.
     pub unwrapped: bool,
 }
 
@@ -81,55 +82,17 @@ impl Decoder {
     /// Finds the TCP segment in `frame`. It borrows its payload from there, or from the decoder when it was in fragments.
     pub fn decode<'a>(&'a mut self, frame: &Frame<'a>) -> Result<Decoded<'a>, Reject> {
         self.fragments.advance(frame.timestamp);
-        let Self { config, fragments, begun, wholes } = self;
-        let mut wholes = wholes.iter_mut();
-        let mut layer = Layer::first(frame.link_type).ok_or(Reject::NotTcp)?;
-        let mut rest = Rest::of(frame);
-        let mut vlan = frame.origin.vlan;
+        let layer = Layer::first(frame.link_type).ok_or(Reject::NotTcp)?;
         let mut packet = Packet::default();
-        let mut unwrapped = false;
-        for _ in 0..LAYERS_MAX {
-            match layer {
-                Layer::Ipv4 => (layer, rest) = ip::ipv4(rest, &mut packet)?,
-                Layer::Ipv6 => (layer, rest) = ip::ipv6(rest, &mut packet)?,
-                Layer::Protocol(number) => {
-                    (layer, rest) = ip::protocol(number, rest, &mut packet, config.tunnels)?;
-                    unwrapped |= !matches!(layer, Layer::Tcp | Layer::Protocol(_) | Layer::Fragment);
-                }
-                Layer::Fragment => {
-                    if packet.part.offset == 0 && packet.part.next == ip_number::TCP {
-                        let first = segment(frame.timestamp, &packet, rest, Origin { vlan, ..frame.origin });
-                        *begun = first.ok().map(|first| Segment { payload: &[], ..first });
-                    }
-                    let place = wholes.next().ok_or(Reject::Malformed)?;
-                    (layer, rest) = put_together(fragments, frame.timestamp, &packet, rest, config.tunnels, place)?;
-                    unwrapped = true;
-                }
-                Layer::Udp
-                | Layer::Vxlan
-                | Layer::VxlanGpe
-                | Layer::Geneve
-                | Layer::Gre
-                | Layer::Erspan2
-                | Layer::Erspan3
-                | Layer::Wccp
-                | Layer::Nsh
-                | Layer::L2tp
-                | Layer::L2tp3
-                | Layer::Gtp
-                | Layer::Teredo
-                | Layer::EtherIp => (layer, rest) = tunnel::enter(layer, rest, config.tunnels)?,
-                _ => (layer, rest) = link::strip(layer, rest, &mut vlan)?,
-            }
-            if let Layer::Tcp = layer {
-                let origin = Origin { vlan, ..frame.origin };
-                let segment = segment(frame.timestamp, &packet, rest, origin)?;
-                let verify = config.verify_checksum && !origin.checksum_partial;
-                let bad_checksum = verify && checksum::is_bad(&packet, rest);
-                return Ok(Decoded { segment, badlen: packet.badlen, bad_checksum, unwrapped });
-            }
+        let (layer, rest, vlan) = link::strip(layer, Rest::of(frame), frame.origin.vlan)?;
+        let (layer, rest) = ip::header(layer, rest, &mut packet)?;
+        // Nearly always. Up to here all is inlined: a result that goes through memory costs more than what made it.
+        if let Layer::Tcp = layer {
+            return finish(self.config, frame, &packet, rest, vlan);
         }
-        Err(Reject::Malformed)
+        let (config, mut vlan) = (self.config, vlan);
+        let (rest, unwrapped) = self.look_inside(frame, layer, rest, &mut packet, &mut vlan)?;
+        Ok(Decoded { unwrapped, ..finish(config, frame, &packet, rest, vlan)? })
     }
 
     /// After [`Reject::Fragment`]: the segment that the fragment is the beginning of, as far as its header tells.
@@ -151,31 +114,81 @@ impl Decoder {
     pub fn stats(&self) -> fragments::Stats {
         self.fragments.stats()
     }
+
+    /// From behind an IP header to TCP, through whatever lies between; and whether that was more than headers.
+    #[cold]
+    fn look_inside<'a>(
+        &'a mut self,
+        frame: &Frame<'_>,
+        mut layer: Layer,
+        mut rest: Rest<'a>,
+        packet: &mut Packet,
+        vlan: &mut Option<u16>,
+    ) -> Result<(Rest<'a>, bool), Reject> {
+        let Self { config: Config { tunnels, .. }, fragments, begun, wholes } = self;
+        let mut wholes = wholes.iter_mut();
+        let (mut unwrapped, mut extensions) = (false, 0);
+        for _ in 0..LAYERS_MAX {
+            match layer {
+                Layer::Tcp => return Ok((rest, unwrapped)),
+                Layer::Protocol(number) => {
+                    (layer, rest) = ip::protocol(number, rest, packet, *tunnels)?;
+                    extensions += 1;
+                    unwrapped |= extensions > EXTENSIONS_MAX;
+                }
+                Layer::Fragment => {
+                    if !ip::may_hold_tcp(packet.part.next, *tunnels) {
+                        return Err(Reject::NotTcp);
+                    }
+                    if !packet.has_sure_end() {
+                        return Err(Reject::Malformed);
+                    }
+                    *begun = if packet.part.offset == 0 && packet.part.next == ip_number::TCP {
+                        let first = finish(Config::default(), frame, packet, rest, *vlan);
+                        first.ok().map(|first| Segment { payload: &[], ..first.segment })
+                    } else {
+                        None
+                    };
+                    let place = wholes.next().ok_or(Reject::Malformed)?;
+                    let Whole { next, bytes, wire } =
+                        fragments.insert(frame.timestamp, packet.key(), packet.part, rest)?;
+                    *place = bytes;
+                    (layer, rest) = (Layer::Protocol(next), Rest { bytes: place, wire });
+                    unwrapped = true;
+                }
+                Layer::Udp
+                | Layer::Vxlan
+                | Layer::VxlanGpe
+                | Layer::Geneve
+                | Layer::Gre
+                | Layer::Erspan2
+                | Layer::Erspan3
+                | Layer::Wccp
+                | Layer::Nsh
+                | Layer::L2tp
+                | Layer::L2tp3
+                | Layer::Gtp
+                | Layer::Teredo
+                | Layer::EtherIp => (layer, rest) = tunnel::enter(layer, rest, *tunnels)?,
+                _ => {
+                    (layer, rest, *vlan) = link::strip(layer, rest, *vlan)?;
+                    (layer, rest) = ip::header(layer, rest, packet)?;
+                    unwrapped = true;
+                }
+            }
+        }
+        Err(Reject::Malformed)
+    }
 }
 
-/// Takes in a fragment; the last one that was missing leads on, into what was put together in `place`.
-#[cold]
-fn put_together<'a>(
-    fragments: &mut Fragments,
-    now: Timestamp,
+#[inline(always)]
+fn finish<'a>(
+    config: Config,
+    frame: &Frame<'_>,
     packet: &Packet,
-    rest: Rest<'_>,
-    tunnels: Tunnels,
-    place: &'a mut Vec<u8>,
-) -> Result<(Layer, Rest<'a>), Reject> {
-    if !ip::may_hold_tcp(packet.part.next, tunnels) {
-        return Err(Reject::NotTcp);
-    }
-    if !packet.has_sure_end() {
-        return Err(Reject::Malformed);
-    }
-    let Whole { next, bytes, wire } = fragments.insert(now, packet.key(), packet.part, rest)?;
-    *place = bytes;
-    Ok((Layer::Protocol(next), Rest { bytes: place, wire }))
-}
-
-#[inline]
-fn segment<'a>(timestamp: Timestamp, packet: &Packet, rest: Rest<'a>, origin: Origin) -> Result<Segment<'a>, Reject> {
+    rest: Rest<'a>,
+    vlan: Option<u16>,
+) -> Result<Decoded<'a>, Reject> {
     let tcp = tcp::Header::read(rest)?;
     // A length that lies may even have cost the last options; ports, flags and sequence number are worth having.
     if tcp.len > rest.wire && !packet.badlen {
@@ -183,26 +196,32 @@ fn segment<'a>(timestamp: Timestamp, packet: &Packet, rest: Rest<'a>, origin: Or
     }
     let payload = rest.bytes.get(tcp.len..).unwrap_or_default();
     let missing = rest.wire.saturating_sub(tcp.len + payload.len());
-    Ok(Segment {
-        timestamp,
-        src: Endpoint { address: packet.src, port: tcp.src_port },
-        dst: Endpoint { address: packet.dst, port: tcp.dst_port },
-        seq: tcp.seq,
-        ack: tcp.ack,
-        flags: tcp.flags,
-        window: tcp.window,
-        window_scale: tcp.options.window_scale,
-        mss: tcp.options.mss,
-        ip_id: packet.id,
-        payload,
-        missing: u32::try_from(missing).map_err(|_| Reject::Malformed)?,
-        origin,
+    let verify = config.verify_checksum && !frame.origin.checksum_partial;
+    Ok(Decoded {
+        segment: Segment {
+            timestamp: frame.timestamp,
+            src: Endpoint { address: packet.src, port: tcp.src_port },
+            dst: Endpoint { address: packet.dst, port: tcp.dst_port },
+            seq: tcp.seq,
+            ack: tcp.ack,
+            flags: tcp.flags,
+            window: tcp.window,
+            window_scale: tcp.options.window_scale,
+            mss: tcp.options.mss,
+            ip_id: packet.id,
+            payload,
+            missing: u32::try_from(missing).map_err(|_| Reject::Malformed)?,
+            origin: Origin { vlan, ..frame.origin },
+        },
+        badlen: packet.badlen,
+        bad_checksum: verify && checksum::is_bad(packet, rest),
+        unwrapped: false,
     })
 }
 
-/// Most layers of a frame, from its first octet to TCP. A tunnel takes five, and of real frames two dozen layers are
-/// rare; a frame of nothing but tags ends here.
-const LAYERS_MAX: usize = 64;
+/// Most layers behind the first IP header of a frame. Each tunnel takes three or four, and of real frames two tunnels are
+/// rare.
+const LAYERS_MAX: usize = 32;
 
 /// Datagrams in fragments that may be inside each other: those that a tunnel's ends made, and those inside the tunnel.
 const NESTED_MAX: usize = 3;

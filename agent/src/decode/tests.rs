@@ -1,3 +1,4 @@
+mod checksums;
 mod fragments;
 mod tunnels;
 
@@ -255,6 +256,22 @@ fn extension_headers() {
         }
     }
     check_link(LinkType::RAW, &[], &ipv4(51, 0, &[auth(6), segment].concat()), None);
+}
+
+/// Behind a longer chain than it follows the kernel sees no ports, and takes the addresses alone.
+#[test]
+fn chains_that_the_kernel_does_not_follow() {
+    use agent_common::filter::{Parsed, parse};
+    for count in 1..=12 {
+        let options = (1..=count).flat_map(|number| [if number < count { 60 } else { 6 }, 0, 1, 4, 0, 0, 0, 0]);
+        let content: Vec<u8> = options.chain(tcp(Flags::ACK, &[], PAYLOAD)).collect();
+        let packet = ipv6(60, &content);
+        let Parsed::Tcp(head) = parse(&packet[..], LinkType::RAW) else { panic!("{count}: not matched") };
+        let mut decoder = decoder();
+        let decoded = decoder.decode(&frame(LinkType::RAW, &packet)).expect("a segment");
+        assert_eq!(decoded.unwrapped, head.fragment, "{count}");
+        assert_eq!(decoded.segment.head() == head, !head.fragment, "{count}");
+    }
 }
 
 #[test]

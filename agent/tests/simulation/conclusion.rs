@@ -4,7 +4,7 @@
 use agent::reassembly::{Config, Ended, Stats};
 
 use crate::{
-    checker::Checker,
+    checker::{Became, Checker},
     ledger::{SideLedger, TalkLedger},
     packet::Position,
     scenario::generous,
@@ -18,7 +18,9 @@ impl Checker<'_> {
             }
         }
         self.count_streams();
-        let plain = self.scenario.sees_all() && generous(&self.config);
+        let idle = |became: &Became| matches!(became.closed, Some((_, Ended::Idle, _)));
+        let gave_up = self.became.iter().flatten().any(idle);
+        let plain = self.scenario.sees_all() && generous(&self.config) && !gave_up;
         if plain && self.ledger.talks.iter().all(TalkLedger::is_plausible) {
             self.judge_plain(stats);
         }
@@ -28,6 +30,13 @@ impl Checker<'_> {
         let (payload, delivered, records) = (self.ledger.payload, self.delivered, self.ledger.record as u64);
         let agree = [stats.payload, stats.delivered].map(Position::from) == [payload, delivered]
             && (stats.queued, stats.segments) == (0, records);
+        let missed = [stats.gaps, stats.gaps_filled, stats.gaps_trailing].map(Position::from);
+        // One that was reset says so, although it had to give way.
+        let evicted = self.evicted..=self.evicted + self.reset;
+        if missed != self.missed || !evicted.contains(&stats.limit_connections) {
+            let gaps = self.missed;
+            self.fail(|| format!("{gaps:?} octets in gaps, filled, trailing, and {evicted:?} evicted: {stats:?}"));
+        }
         let connections = self.became.iter().map(Vec::len).sum::<usize>() as u64;
         if !agree || (stats.opened, stats.closed) != (connections, connections) {
             self.fail(|| {

@@ -188,6 +188,7 @@ const ROWS: &[(&str, u64)] = &[
     ("row 10 RST", 200_000),
     ("row 10 forged RST", 9_000),
     ("row 10 RST with text", 50_000),
+    ("row 10 RST that was ignored", 1_000),
     ("row 11 reuse", 300_000),
     ("row 11 forged SYN", 8_000),
     ("row 12 after the close", 400_000),

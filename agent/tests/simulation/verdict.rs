@@ -55,7 +55,12 @@ impl Checker<'_> {
         let idle = self.ledger.now.max(self.clock_hint) - talk.last_seen;
         let legal = match ended {
             Ended::Fin => fins,
-            Ended::Rst => talk.real_rst.is_some(),
+            Ended::Rst => {
+                // Row 10: for a while it might still prove to be ignored.
+                let waited = self.ledger.now.max(self.clock_hint).saturating_sub(talk.rst_seen);
+                let over = waited >= self.config.rst_hold || idle >= self.least_timeout(open);
+                talk.real_rst.is_some() && (self.step != Step::Timeout || over)
+            }
             Ended::Idle => idle >= self.least_timeout(open),
             Ended::Reused => self.ledger.talks.iter().enumerate().any(|(other, later)| {
                 other > open.talk

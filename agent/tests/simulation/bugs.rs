@@ -2,7 +2,9 @@
 
 use std::collections::HashMap;
 
-use agent::reassembly::{Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Overlap, Sink, Summary};
+use agent::reassembly::{
+    Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Overlap, Sink, Started, StreamSummary, Summary,
+};
 
 use crate::{checker::Checker, drive::Watch};
 
@@ -15,18 +17,38 @@ pub(crate) enum Bug {
     DeliverTwice,
     GapOverCaptured,
     LoseGap,
+    EmptyGap,
+    LongerGap,
     WrongCause,
     LateTwice,
+    LateElsewhere,
+    WrongLateOctet,
+    LoseLate,
     WrongReason,
     LoseClose,
     CloseTwice,
     OpenTwice,
+    SwapEnds,
+    WrongContinues,
+    WrongStarted,
     WrongSlot,
     WrongNumbers,
+    WrongTotals,
+    LoseListedGap,
+    LongerTrailingGap,
+    WrongSegments,
+    WrongStart,
+    WrongEnd,
+    WrongConflict,
+    WrongLate,
+    WrongRetransmitted,
+    WrongOutOfOrder,
+    WrongUpdate,
+    UpdateTwice,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 15] = [
+    pub(crate) const ALL: [Self; 35] = [
         Self::DropOctet,
         Self::WrongOctet,
         Self::ShiftOffset,
@@ -34,15 +56,55 @@ impl Bug {
         Self::DeliverTwice,
         Self::GapOverCaptured,
         Self::LoseGap,
+        Self::EmptyGap,
+        Self::LongerGap,
         Self::WrongCause,
         Self::LateTwice,
+        Self::LateElsewhere,
+        Self::WrongLateOctet,
+        Self::LoseLate,
         Self::WrongReason,
         Self::LoseClose,
         Self::CloseTwice,
         Self::OpenTwice,
+        Self::SwapEnds,
+        Self::WrongContinues,
+        Self::WrongStarted,
         Self::WrongSlot,
         Self::WrongNumbers,
+        Self::WrongTotals,
+        Self::LoseListedGap,
+        Self::LongerTrailingGap,
+        Self::WrongSegments,
+        Self::WrongStart,
+        Self::WrongEnd,
+        Self::WrongConflict,
+        Self::WrongLate,
+        Self::WrongRetransmitted,
+        Self::WrongOutOfOrder,
+        Self::WrongUpdate,
+        Self::UpdateTwice,
     ];
+
+    /// Wherever it strikes. The others touch figures that are known only where the capture leaves no doubt.
+    pub(crate) fn is_always_found(self) -> bool {
+        !matches!(
+            self,
+            Self::WrongContinues
+                | Self::LongerTrailingGap
+                | Self::LoseListedGap
+                | Self::WrongStarted
+                | Self::WrongSegments
+                | Self::WrongStart
+                | Self::WrongEnd
+                | Self::WrongConflict
+                | Self::WrongLate
+                | Self::WrongRetransmitted
+                | Self::WrongOutOfOrder
+                | Self::SwapEnds
+                | Self::UpdateTwice
+        )
+    }
 }
 
 /// Changes the configuration behind the checker's back.
@@ -113,6 +175,12 @@ impl<'a> Saboteur<'a> {
         if self.now(Bug::LoseGap) {
             return;
         }
+        if self.now(Bug::EmptyGap) {
+            self.checker.event(id, Event::Gap { direction, gap: Gap { len: 0, ..gap } });
+        }
+        if self.now(Bug::LongerGap) {
+            gap.len += 1;
+        }
         if self.now(Bug::WrongCause) {
             gap.cause = match gap.cause {
                 GapCause::Snaplen => GapCause::NotCaptured,
@@ -121,6 +189,50 @@ impl<'a> Saboteur<'a> {
             };
         }
         self.checker.event(id, Event::Gap { direction, gap });
+    }
+
+    fn on_late(&mut self, id: ConnectionId, direction: Direction, offset: u64, bytes: &[u8]) {
+        let late = |offset, bytes| Event::Late { direction, offset, bytes };
+        if self.now(Bug::LoseLate) {
+            return;
+        }
+        if self.now(Bug::LateTwice) {
+            self.checker.event(id, late(offset, bytes));
+        }
+        if self.now(Bug::LateElsewhere) {
+            return self.checker.event(id, late(offset + 1, bytes));
+        }
+        if bytes.len() >= 2 && self.now(Bug::WrongLateOctet) {
+            let mut wrong = bytes.to_vec();
+            wrong[bytes.len() / 2] ^= 1;
+            return self.checker.event(id, late(offset, &wrong));
+        }
+        self.checker.event(id, late(offset, bytes));
+    }
+
+    fn on_open(&mut self, id: ConnectionId, summary: &Summary<'_>) {
+        let mut summary = *summary;
+        if self.now(Bug::OpenTwice) {
+            self.checker.event(id, Event::Open(&summary));
+        }
+        if self.now(Bug::SwapEnds) {
+            (summary.client, summary.server) = (summary.server, summary.client);
+        }
+        if self.now(Bug::WrongContinues) {
+            summary.continues = Some(summary.continues.map_or(99, |serial| serial + 1));
+        }
+        self.checker.event(id, Event::Open(&summary));
+    }
+
+    fn on_update(&mut self, id: ConnectionId, summary: &Summary<'_>) {
+        let mut summary = *summary;
+        if self.now(Bug::WrongUpdate) {
+            summary.streams[1].len += 1;
+        }
+        self.checker.event(id, Event::Update(&summary));
+        if self.now(Bug::UpdateTwice) {
+            self.checker.event(id, Event::Update(&summary));
+        }
     }
 
     fn on_close(&mut self, id: ConnectionId, summary: &Summary<'_>) {
@@ -134,9 +246,19 @@ impl<'a> Saboteur<'a> {
                 _ => Some(Ended::Evicted),
             };
         }
-        if self.now(Bug::WrongNumbers) {
-            summary.streams[0].delivered += 1;
+        if self.now(Bug::WrongStarted) {
+            summary.started = match summary.started {
+                Started::Handshake => Started::Midstream,
+                Started::Midstream => Started::Handshake,
+            };
         }
+        if self.now(Bug::WrongStart) {
+            summary.start = summary.start.after(1);
+        }
+        if self.now(Bug::WrongEnd) {
+            summary.end = summary.end.after(1);
+        }
+        self.spoil(&mut summary.streams[0]);
         let mut lists = summary.streams.map(|stream| stream.gaps.to_vec());
         for direction in Direction::BOTH {
             if let Some(gap) = self.turned.remove(&(id.slot, direction)) {
@@ -157,15 +279,29 @@ impl<'a> Saboteur<'a> {
     }
 }
 
+impl Saboteur<'_> {
+    /// Closing numbers.
+    fn spoil(&mut self, stream: &mut StreamSummary<'_>) {
+        stream.delivered += u64::from(self.now(Bug::WrongNumbers));
+        stream.gap_totals[0] += u64::from(self.now(Bug::WrongTotals));
+        stream.segments += u64::from(self.now(Bug::WrongSegments));
+        stream.conflict += u64::from(self.now(Bug::WrongConflict));
+        stream.late += u64::from(self.now(Bug::WrongLate));
+        stream.retransmitted += u64::from(self.now(Bug::WrongRetransmitted));
+        stream.out_of_order += u64::from(self.now(Bug::WrongOutOfOrder));
+        if !stream.gaps.is_empty() && self.now(Bug::LoseListedGap) {
+            stream.gaps = &stream.gaps[1..];
+        }
+        if let Some(gap) = &mut stream.trailing_gap {
+            gap.len += u64::from(self.now(Bug::LongerTrailingGap));
+        }
+    }
+}
+
 impl Sink for Saboteur<'_> {
     fn event(&mut self, mut id: ConnectionId, event: Event<'_>) {
         match event {
-            Event::Open(_) => {
-                if self.now(Bug::OpenTwice) {
-                    self.checker.event(id, event);
-                }
-                self.checker.event(id, event);
-            }
+            Event::Open(summary) => self.on_open(id, summary),
             Event::Data { direction, offset, bytes } => {
                 if self.now(Bug::WrongSlot) {
                     id.slot += 1;
@@ -173,13 +309,8 @@ impl Sink for Saboteur<'_> {
                 self.on_data(id, direction, offset, bytes);
             }
             Event::Gap { direction, gap } => self.on_gap(id, direction, gap),
-            Event::Late { .. } => {
-                if self.now(Bug::LateTwice) {
-                    self.checker.event(id, event);
-                }
-                self.checker.event(id, event);
-            }
-            Event::Update(_) => self.checker.event(id, event),
+            Event::Late { direction, offset, bytes } => self.on_late(id, direction, offset, bytes),
+            Event::Update(summary) => self.on_update(id, summary),
             Event::Close(summary) => self.on_close(id, summary),
         }
     }

@@ -29,6 +29,10 @@ pub(crate) struct Checker<'a> {
     /// The first thing that was wrong.
     pub(crate) failure: Option<String>,
     pub(crate) delivered: Position,
+    /// Octets in gaps; those of them that came late; those in trailing gaps.
+    pub(crate) missed: [Position; 3],
+    pub(crate) evicted: u64,
+    pub(crate) reset: u64,
     pub(crate) trace: bool,
     /// Time that timers were given, on the clock that never steps.
     pub(crate) clock_hint: u64,
@@ -117,6 +121,9 @@ impl<'a> Checker<'a> {
             contents: (0..talks).map(|talk| [0, 1].map(|side| Content::new(scenario.seed, talk, side))).collect(),
             failure: None,
             delivered: 0,
+            missed: [0; 3],
+            evicted: 0,
+            reset: 0,
             trace,
             clock_hint: 0,
             step: Step::Timeout,
@@ -353,6 +360,7 @@ impl<'a> Checker<'a> {
             let edge = stream.edge;
             self.fail(|| format!("{gap:?} does not begin at {edge}"));
         }
+        self.missed[0] += end - start;
         let index = stream.gaps.len();
         stream.gaps.push(Declared {
             gap,
@@ -379,6 +387,7 @@ impl<'a> Checker<'a> {
             self.fail(|| format!("late octets {offset}..{end} do not lie in a gap"));
         }
         stream.fills += 1;
+        self.missed[1] += end - offset;
         stream.delivered += bytes.len() as Position;
         self.delivered += bytes.len() as Position;
         // Of what waits to be corroborated the first copy may have been dropped.

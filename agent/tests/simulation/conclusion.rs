@@ -4,9 +4,10 @@
 use agent::reassembly::{Config, Ended, Stats};
 
 use crate::{
-    checker::Checker,
+    checker::{Became, Checker},
     ledger::{SideLedger, TalkLedger},
-    packet::Position,
+    network::Record,
+    packet::{Kind, Position},
     scenario::generous,
 };
 
@@ -18,7 +19,12 @@ impl Checker<'_> {
             }
         }
         self.count_streams();
-        let plain = self.scenario.sees_all() && generous(&self.config);
+        let idle = |became: &Became| matches!(became.closed, Some((_, Ended::Idle, _)));
+        let gave_up = self.became.iter().flatten().any(idle);
+        let plain = self.scenario.sees_all()
+            && generous(&self.config)
+            && !gave_up
+            && !(0..self.capture.talks.len()).any(|talk| self.was_guessed_at(talk));
         if plain && self.ledger.talks.iter().all(TalkLedger::is_plausible) {
             self.judge_plain(stats);
         }
@@ -28,6 +34,13 @@ impl Checker<'_> {
         let (payload, delivered, records) = (self.ledger.payload, self.delivered, self.ledger.record as u64);
         let agree = [stats.payload, stats.delivered].map(Position::from) == [payload, delivered]
             && (stats.queued, stats.segments) == (0, records);
+        let missed = [stats.gaps, stats.gaps_filled, stats.gaps_trailing].map(Position::from);
+        // One that was reset says so, although it had to give way.
+        let evicted = self.evicted..=self.evicted + self.reset;
+        if missed != self.missed || !evicted.contains(&stats.limit_connections) {
+            let gaps = self.missed;
+            self.fail(|| format!("{gaps:?} octets in gaps, filled, trailing, and {evicted:?} evicted: {stats:?}"));
+        }
         let connections = self.became.iter().map(Vec::len).sum::<usize>() as u64;
         if !agree || (stats.opened, stats.closed) != (connections, connections) {
             self.fail(|| {
@@ -80,6 +93,12 @@ impl Checker<'_> {
         }
     }
 
+    /// Somebody guessed an RST that the tap may believe.
+    fn was_guessed_at(&self, talk: usize) -> bool {
+        let guess = |record: &Record| record.packet.kind == Kind::Guessed && record.packet.conversation == talk;
+        self.capture.records.iter().any(guess)
+    }
+
     fn count_streams(&mut self) {
         for (talk, end) in self.capture.talks.iter().enumerate() {
             let sides = &self.ledger.talks[talk].sides;
@@ -114,6 +133,17 @@ impl Checker<'_> {
         self.census.add("clean conversations");
         // What is repeated for longer than the linger after both FINs were seen may open another one.
         let Some(first) = became.first() else { return Some("became no connection".into()) };
+        if self.was_guessed_at(talk) {
+            let goes_on = truth.guessed && truth.rsts == 1 && truth.goes_on_after_rst(self.config.rst_hold);
+            self.census.add_many("row 10 RST that was ignored", u64::from(goes_on));
+            let reset = matches!(first.closed, Some((_, Ended::Rst, _)));
+            // An RST gives up the holes that there are.
+            let network = &self.scenario.network;
+            let in_order = (network.jitter, network.lost_before_tap) == (0, 0) && self.scenario.tap.keeps_order();
+            return (goes_on && (reset || in_order && first.missing > 0)).then(|| {
+                format!("went on after an RST, and ended {:?} with {} octets missing", first.closed, first.missing)
+            });
+        }
         match first.closed {
             // A silence may have been longer than the timeout, which was judged when it closed.
             Some((_, Ended::Fin | Ended::Idle, _)) if first.missing == 0 => None,

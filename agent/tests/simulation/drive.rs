@@ -244,7 +244,7 @@ fn fill(packet: &Packet, captured: Position, checker: &Checker<'_>, payload: &mu
     payload.clear();
     checker.contents[packet.conversation][packet.from].append(packet.position(), captured as usize, payload);
     match packet.kind {
-        Kind::Real | Kind::Forged => {}
+        Kind::Real | Kind::Forged | Kind::Guessed => {}
         Kind::KeepAlive => payload.fill(0),
         Kind::Tampered => tamper(payload),
     }

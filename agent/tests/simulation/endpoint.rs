@@ -118,6 +118,11 @@ impl Endpoint {
         (self.una, self.max)
     }
 
+    /// RCV.NXT.
+    pub(crate) fn received(&self) -> Position {
+        self.rcv
+    }
+
     /// Nothing will be sent any more, whatever arrives, but answers.
     pub(crate) fn is_over(&self) -> bool {
         matches!(self.state, State::Closed | State::Listen) || self.closed_in_order()

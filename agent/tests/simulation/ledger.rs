@@ -29,7 +29,12 @@ pub(crate) struct TalkLedger {
     /// Stamp and index of the last record; of the one before it.
     pub(crate) last_seen: u64,
     pub(crate) last_stamp: u64,
+    /// The first RST that may be believed, and when it came.
     pub(crate) real_rst: Option<usize>,
+    pub(crate) rst_seen: u64,
+    pub(crate) rsts: u64,
+    /// It was not its sender's.
+    pub(crate) guessed: bool,
     pub(crate) first_record: Option<usize>,
     /// The first record that may open a connection.
     pub(crate) opener: Option<usize>,
@@ -173,6 +178,10 @@ impl Ledger {
         let position = packet.position();
         sender.starts.extend([position, position + packet.len]);
         if packet.rst {
+            if talk.real_rst.is_none() {
+                (talk.rst_seen, talk.guessed) = (now, packet.kind == Kind::Guessed);
+            }
+            talk.rsts += 1;
             talk.real_rst.get_or_insert(index);
         }
         let len = packet.stream_octets();
@@ -213,6 +222,22 @@ impl Ledger {
 
     pub(crate) fn side(&self, talk: usize, side: Side) -> &SideLedger {
         &self.talks[talk].sides[side]
+    }
+}
+
+impl TalkLedger {
+    /// The first RST was not accepted, or proved to be ignored: octets came behind it, and the peer acknowledged them,
+    /// within `hold`.
+    pub(crate) fn goes_on_after_rst(&self, hold: u64) -> bool {
+        let Some(rst) = self.real_rst else { return true };
+        self.sides.iter().any(|side| {
+            let held = side.octets.all().filter(|span| span.2 > rst);
+            let acked = |(from, _, record): (Position, Position, usize)| {
+                let mut acks = side.acks.iter().filter(|ack| ack.record > record && ack.time < self.rst_seen + hold);
+                acks.any(|ack| ack.position > from)
+            };
+            held.into_iter().any(acked)
+        })
     }
 }
 

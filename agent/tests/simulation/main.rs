@@ -75,7 +75,7 @@ fn seeds() {
 
 #[test]
 fn planted_bugs_are_found() {
-    const TIMES: usize = 10;
+    const TIMES: usize = 4;
     let mut report = String::new();
     for bug in Bug::ALL {
         let mut found = 0;
@@ -86,11 +86,12 @@ fn planted_bugs_are_found() {
             let stats = drive(&scenario, &capture, &mut saboteur);
             saboteur.checker().conclude(&stats);
             if saboteur.fired {
-                assert!(saboteur.checker().failure.is_some(), "seed {seed}: {bug:?} was not found");
-                found += 1;
+                let noticed = saboteur.checker().failure.is_some();
+                assert!(noticed || !bug.is_always_found(), "seed {seed}: {bug:?} was not found");
+                found += usize::from(noticed);
             }
             if found == TIMES {
-                report += &format!("{bug:?}: found {found} of {found} times, in {} seeds\n", seed + 1);
+                report += &format!("{bug:?}: found {found} times in {} seeds\n", seed + 1);
                 break;
             }
             assert!(seed < 10_000, "{bug:?} had no opportunity");
@@ -101,15 +102,17 @@ fn planted_bugs_are_found() {
 
 #[test]
 fn planted_impatience_is_found() {
-    let mut report = String::new();
-    for (what, plant) in IMPATIENCE {
-        let found = (0..300)
-            .filter(|&seed| run_with(seed, false, plant).failure.is_some() && run(seed, false).failure.is_none())
-            .count();
-        assert!(found > 0, "{what}: not found");
-        report += &format!("{what}: found in {found} of 300 seeds\n");
+    const SEEDS: u64 = 150;
+    let mut found = IMPATIENCE.map(|_| 0);
+    for seed in (0..SEEDS).filter(|&seed| run(seed, false).failure.is_none()) {
+        for ((_, plant), found) in IMPATIENCE.iter().zip(&mut found) {
+            *found += u64::from(run_with(seed, false, *plant).failure.is_some());
+        }
     }
-    print(&report);
+    for ((what, _), found) in IMPATIENCE.iter().zip(found) {
+        print(&format!("{what}: found in {found} of {SEEDS} seeds"));
+        assert!(found > 0, "{what}: not found");
+    }
 }
 
 /// Many seeds, by several threads.
@@ -147,8 +150,7 @@ impl Run {
                 break;
             }
             let outcome = run(seed, false);
-            census.merge(&outcome.census);
-            census.seeds += 1;
+            census.merge(&outcome.census.of_one_seed());
             if let Some(why) = outcome.failure {
                 let failures = &mut self.found.lock().expect("no worker panicked").1;
                 failures.push((seed, why));

@@ -32,6 +32,8 @@ pub(crate) enum Kind {
     KeepAlive,
     /// Somebody else's: far from all that the connection uses.
     Forged,
+    /// Somebody else's RST, near enough to be believed by all but its receiver.
+    Guessed,
     /// A copy whose octets are not those that were sent.
     Tampered,
 }

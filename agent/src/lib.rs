@@ -15,4 +15,5 @@ pub mod replay;
 pub mod report;
 pub mod segment;
 pub mod shard;
+pub mod signals;
 pub mod sink;

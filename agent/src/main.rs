@@ -2,7 +2,7 @@
 
 use std::{
     io::{IsTerminal as _, Write as _, stderr, stdout},
-    process::ExitCode,
+    process::{self, ExitCode},
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -18,10 +18,13 @@ use agent::{
     interface::Interface,
     pcap, replay,
     report::Report,
+    signals::Signals,
     sink::{OnFull, Output},
 };
 use agent_common::frame::INTERFACES_MAX;
+use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use tokio::runtime;
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
@@ -93,9 +96,13 @@ fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
 
     let read = AtomicU64::new(0);
     let done = AtomicBool::new(false);
+    let stop = Arc::new(AtomicBool::new(false));
+    if args.shards == 1 {
+        stop_on_signal(stop.clone())?;
+    }
     let outcome = thread::scope(|scope| {
         let bar = stderr().is_terminal().then(|| scope.spawn(|| show_progress(&read, replay.size(), &done)));
-        let outcome = replay.run(&read);
+        let outcome = replay.run(&read, &stop);
         done.store(true, Ordering::Relaxed);
         if let Some(bar) = bar {
             bar.thread().unpark();
@@ -107,11 +114,31 @@ fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let status = conclude(&report, &args.output);
     errors.iter().for_each(|error| say(&error.to_string()));
     Ok(match &errors[..] {
+        [] if stop.load(Ordering::Relaxed) => ExitCode::FAILURE,
         [] => status,
         errors if errors.iter().any(pcap::Error::is_misuse) => ExitCode::from(2),
         _ => ExitCode::FAILURE,
     })
 }
+
+/// The first signal ends the files where they have been read to; what feeds a pipe has usually got it, too, and ends. The
+/// second one does not wait for that.
+fn stop_on_signal(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
+    let mut signals = runtime.block_on(async { Signals::new() })?;
+    let wait = move || {
+        runtime.block_on(signals.recv());
+        stop.store(true, Ordering::Relaxed);
+        say("interrupted: the rest is not read (once more to lose what is not written yet)");
+        runtime.block_on(signals.recv());
+        process::exit(INTERRUPTED);
+    };
+    thread::Builder::new().name("signals".into()).spawn(wait).context("start the thread for signals")?;
+    Ok(())
+}
+
+/// As a shell says of what SIGINT has killed.
+const INTERRUPTED: i32 = 130;
 
 /// Draws a bar until `done` says otherwise; without a size, what it would be a part of.
 fn show_progress(read: &AtomicU64, size: Option<u64>, done: &AtomicBool) {
@@ -131,7 +158,7 @@ fn show_progress(read: &AtomicU64, size: Option<u64>, done: &AtomicBool) {
 
 /// What every output has in common.
 fn output(args: &OutputArgs, clock: Clock) -> Output {
-    let run = format!("{:x}-{:x}", Clock::live().wall(clock::now()).0 / 1_000, std::process::id());
+    let run = format!("{:x}-{:x}", Clock::live().wall(clock::now()).0 / 1_000, process::id());
     Output::new(args.output.clone(), run, clock, Arc::new(say))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
 };
 
@@ -42,11 +42,13 @@ impl Replay {
     }
 
     /// Merges the files once per shard and takes the frames of that shard. What can be read of a damaged one is delivered.
+    /// `read` says how far it has come. When `stop` is set, the files end there; only with one shard, since others would
+    /// have come to other places.
     ///
     /// # Errors
     ///
     /// When a file cannot be opened or the output not be made: then nothing was written.
-    pub fn run(&self, read: &AtomicU64) -> anyhow::Result<Outcome> {
+    pub fn run(&self, read: &AtomicU64, stop: &AtomicBool) -> anyhow::Result<Outcome> {
         let merges = Merge::open(&self.files, self.shards as usize)?;
         let sinks = Directory::for_shards(&self.output)?;
         let results: Vec<_> = thread::scope(|scope| {
@@ -57,7 +59,7 @@ impl Replay {
                     thread::Builder::new().name(format!("shard {shard}")).spawn_scoped(scope, move || {
                         let share = Share { key: ShardKey::FIXED, shard, shards: self.shards };
                         let shard = Shard::new(self.filter, Part::File(share), self.decode, self.config, sink);
-                        run_shard(merge, shard, read)
+                        run_shard(merge, shard, read, stop)
                     })
                 })
                 .collect();
@@ -85,11 +87,18 @@ impl Replay {
     }
 }
 
-fn run_shard(mut merge: Merge, mut shard: Shard, progress: Option<&AtomicU64>) -> (Totals, u64, Vec<pcap::Error>) {
+fn run_shard(
+    mut merge: Merge,
+    mut shard: Shard,
+    progress: Option<&AtomicU64>,
+    stop: &AtomicBool,
+) -> (Totals, u64, Vec<pcap::Error>) {
     /// Frames between two looks at the progress.
     const STRIDE: u64 = 4_096;
     let mut frames = 0_u64;
-    while let Some(frame) = merge.next() {
+    while !stop.load(Ordering::Relaxed)
+        && let Some(frame) = merge.next()
+    {
         frames += 1;
         shard.handle_frame(&frame);
         if let Some(progress) = progress

@@ -5,7 +5,7 @@ use std::{
     fs,
     io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     sync::atomic::{AtomicU32, Ordering},
     thread,
 };
@@ -56,17 +56,26 @@ impl Folder {
 
     /// The same with `input` in a pipe that is the standard input.
     pub(crate) fn replay_with_input(&self, input: &[u8], files: &[PathBuf], args: &[&str]) -> Outcome {
-        let out = self.0.join("out");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xdpflow"));
-        command.arg("replay").args(files).args(args).arg("-o").arg(&out);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().unwrap();
+        let mut child = self.start(files, args);
         let mut pipe = child.stdin.take().unwrap();
         let output = thread::scope(|scope| {
             // Who does not want all of it closes the pipe.
             scope.spawn(move || pipe.write_all(input));
             child.wait_with_output().unwrap()
         });
+        self.outcome(output)
+    }
+
+    /// Starts a replay whose standard streams are pipes.
+    pub(crate) fn start(&self, files: &[PathBuf], args: &[&str]) -> Child {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xdpflow"));
+        command.arg("replay").args(files).args(args).arg("-o").arg(self.0.join("out"));
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.spawn().unwrap()
+    }
+
+    /// What it left behind.
+    pub(crate) fn outcome(&self, output: Output) -> Outcome {
         let mut outcome = Outcome {
             status: output.status.code().unwrap(),
             stdout: String::from_utf8(output.stdout).unwrap(),
@@ -75,7 +84,7 @@ impl Folder {
             files: BTreeMap::new(),
             _folder: None,
         };
-        outcome.walk(&out, "");
+        outcome.walk(&self.0.join("out"), "");
         outcome
     }
 }

@@ -1,15 +1,24 @@
 //! Captures that can be read once.
 
-use std::{fs, path::PathBuf, thread};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader, Write as _},
+    path::PathBuf,
+    thread,
+};
 
-use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::{
+    fs::{CWD, FileType, Mode, mknodat},
+    io::ioctl_fionread,
+    process::{Pid, Signal, kill_process},
+};
 
 use crate::{
     account::assert_complete,
     compressed::{gzip, zstd},
     damage::assert_cut,
     file::Pcap,
-    outcome::{Folder, Outcome},
+    outcome::{Folder, Outcome, replay_frames},
     output::replay_recording,
     recording::Recording,
 };
@@ -54,6 +63,31 @@ fn standard_input_cut_short_gives_all_before_the_cut() {
     let outcome = Folder::new().replay_with_input(input, &["-".into()], &[]);
     let place = format!("read standard input: record at offset {offset} ends after 7 of 16 octets");
     assert_cut(&outcome, &place, cut);
+}
+
+/// As when somebody ends `tcpdump -w - | xdpflow replay -` by Ctrl-C.
+#[test]
+fn an_interrupt_ends_the_capture_where_it_is_and_loses_nothing_before() {
+    let frames = &Recording::get().frames;
+    let folder = Folder::new();
+    let mut child = folder.start(&["-".into()], &["--json"]);
+    let (mut pipe, mut stderr) = (child.stdin.take().unwrap(), BufReader::new(child.stderr.take().unwrap()));
+    pipe.write_all(&Pcap::PLAIN.write(&frames[..frames.len() / 2])).unwrap();
+    while ioctl_fionread(&pipe).unwrap() > 0 {
+        thread::yield_now();
+    }
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    assert!(line.starts_with("xdpflow: interrupted: "), "{line}");
+    drop(pipe);
+    let outcome = folder.outcome(child.wait_with_output().unwrap());
+    assert_eq!(outcome.status, 1);
+    assert_eq!(outcome.summary()["balances"], true);
+
+    let read = outcome.summary()["source"]["files"]["frames"].as_u64().unwrap() as usize;
+    assert!((1..=frames.len() / 2).contains(&read), "{read} frames were read");
+    assert_eq!(outcome.essence(), replay_frames(&frames[..read], &[]).essence());
 }
 
 #[test]

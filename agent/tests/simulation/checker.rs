@@ -355,6 +355,8 @@ impl<'a> Checker<'a> {
         let side = open.side(direction);
         let stream = &mut open.streams[side];
         self.census.add_many(census::cause(gap.cause), 1);
+        let acknowledged = gap.cause == GapCause::NotCaptured;
+        self.census.add(if acknowledged { "row 06 acknowledged hole" } else { "row 07 hole that nobody fills" });
         let (start, end) = (Position::from(gap.offset), Position::from(gap.offset) + Position::from(gap.len));
         if start != stream.edge || start == end {
             let edge = stream.edge;

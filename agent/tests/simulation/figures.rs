@@ -127,7 +127,7 @@ impl Checker<'_> {
         // With many gaps those forgotten make late octets duplicates.
         let wrong = probe == 0 && figures != right && stream.knows_all_gaps(&self.config);
         if wrong || probe > 0 && (captured > 1 || fresh > 0) {
-            return self.fail(|| {
+            self.fail(|| {
                 format!("kept, seen again, in conflict, late: {figures:?}, not {right:?}; {probe} octets are a probe")
             });
         }

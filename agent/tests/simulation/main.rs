@@ -130,7 +130,7 @@ impl Run {
     fn new() -> Self {
         let first = number("XDPFLOW_FIRST").unwrap_or(0);
         let minutes = number("XDPFLOW_MINUTES");
-        let seeds = number("XDPFLOW_SEEDS").unwrap_or(if minutes.is_some() { u64::MAX } else { SEEDS });
+        let seeds = number("XDPFLOW_SEEDS").unwrap_or_else(|| if minutes.is_some() { u64::MAX } else { SEEDS });
         Self {
             first,
             next: AtomicU64::new(first),
@@ -158,7 +158,7 @@ impl Run {
                     self.next.store(self.end, Ordering::Relaxed);
                 }
             }
-            if self.terminal && seed % 256 == 0 {
+            if self.terminal && seed.is_multiple_of(256) {
                 self.show_progress(seed);
             }
         }

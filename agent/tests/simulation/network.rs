@@ -60,7 +60,13 @@ pub(crate) fn run(scenario: &mut Scenario) -> Capture {
         passed: 0,
     };
     world.run();
-    Capture { records: world.records, talks: world.talks }
+    let World { mut records, talks, .. } = world;
+    // The capture starts and stops anywhere.
+    let thousandths = |of: u64| records.len() * of as usize / 1_000;
+    let (start, end) = (thousandths(scenario.tap.starts), records.len() - thousandths(scenario.tap.ends));
+    records.truncate(end);
+    records.drain(..start.min(end));
+    Capture { records, talks }
 }
 
 struct World<'a> {

@@ -19,6 +19,7 @@ impl Checker<'_> {
         };
         self.census.add_many(census::ended(ended), 1);
         self.census.add_many(census::started(summary.started), 1);
+        self.census.add_many("row 13 picked up", u64::from(summary.started == Started::Midstream));
         let trailing = summary.streams.iter().filter_map(|stream| stream.trailing_gap);
         let trailing: Position = trailing.map(|gap| Position::from(gap.len)).sum();
         if let Some(last) = self.became[open.talk].last_mut() {

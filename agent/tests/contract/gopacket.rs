@@ -146,3 +146,85 @@ fn row_10_flush_with_a_late_rst() {
         .send(C.data(1010, [10, 11, 12]).at(80));
     trace.finish().expect(&[r"midstream finish c2s=\x05\x06\x07[2 close]\n\x0b\x0c s2c="]);
 }
+
+/// TestFSM* and TestCheckFSM*: a query and its answer over TCP, as they were captured, with and without parts of the
+/// handshake. `SupportMissingEstablishment` is the opposite of `require_handshake`.
+fn dns(require_handshake: bool) -> Trace {
+    Trace::new(Config { strict_fsm: true, require_handshake, ..Config::default() })
+}
+
+const QUERY: [u8; 33] = [b'q'; 33];
+const ANSWER: [u8; 600] = [b'a'; 600];
+
+#[track_caller]
+fn refused(trace: &Trace, segments: u64) {
+    let stats = trace.reassembler().stats();
+    assert_eq!((stats.refused_fsm, stats.imbalance()), (segments, 0));
+}
+
+#[test]
+fn row_28_fsm_normal_flow() {
+    let mut trace = dns(true);
+    trace.send(C.syn(374_511_116)).send(S.syn(3_465_787_765).ack(374_511_117));
+    trace.send(C.ack(374_511_117, 3_465_787_766)).send(C.data(374_511_117, QUERY).ack(3_465_787_766));
+    trace.send(S.ack(3_465_787_766, 374_511_150)).send(S.data(3_465_787_766, ANSWER).ack(374_511_150));
+    trace.send(C.ack(374_511_150, 3_465_788_366)).send(C.fin(374_511_150).ack(3_465_788_366));
+    trace.send(S.fin(3_465_788_366).ack(374_511_151)).send(C.ack(374_511_151, 3_465_788_367));
+    trace.expect(&[&format!("handshake fin c2s={} s2c={}", "q".repeat(33), "a".repeat(600))]);
+    refused(&trace, 0);
+}
+
+#[test]
+fn row_28_fsm_early_rst() {
+    let mut trace = dns(true);
+    trace.send(C.syn(374_511_116)).send(S.syn(3_465_787_765).ack(374_511_117)).send(C.rst(374_511_117));
+    trace.send(C.data(374_511_117, QUERY).ack(3_465_787_766)).send(S.ack(3_465_787_766, 374_511_150)).finish();
+    trace.expect(&["handshake rst c2s= s2c="]);
+    refused(&trace, 2);
+}
+
+#[test]
+fn row_28_fsm_established_then_rst() {
+    let mut trace = dns(true);
+    trace.send(C.syn(374_511_116)).send(S.syn(3_465_787_765).ack(374_511_117));
+    trace.send(C.ack(374_511_117, 3_465_787_766)).send(C.data(374_511_117, QUERY).ack(3_465_787_766));
+    trace.send(S.rst(3_465_787_766).ack(374_511_150)).send(S.data(3_465_787_766, ANSWER).ack(374_511_150)).finish();
+    trace.expect(&[&format!("handshake rst c2s={} s2c=", "q".repeat(33))]);
+    refused(&trace, 1);
+}
+
+#[test]
+fn row_28_fsm_missing_syn_ack() {
+    let mut trace = dns(true);
+    trace.send(C.syn(374_511_116)).send(C.ack(374_511_117, 3_465_787_766));
+    trace.send(C.data(374_511_117, QUERY).ack(3_465_787_766)).finish();
+    trace.expect(&["handshake finish c2s= s2c="]);
+    refused(&trace, 2);
+}
+
+#[test]
+fn row_28_fsm_missing_syn() {
+    for require_handshake in [false, true] {
+        let mut trace = dns(require_handshake);
+        trace
+            .send(C.data(12, "1").ack(1_012))
+            .send(S.data(1_012, "2").ack(13))
+            .send(S.data(1_013, "3").ack(13))
+            .finish();
+        trace.expect(if require_handshake { &[] } else { &["midstream finish c2s=1 s2c=23"] });
+        refused(&trace, 0);
+    }
+}
+
+/// TestCheckOptions, but for its last segment: gopacket refuses what was delivered already even where it goes on behind that,
+/// and here it is a retransmission.
+#[test]
+fn row_28_options_ack_before_data() {
+    let mut trace = Trace::new(Config { strict_options: true, ..Config::default() });
+    trace.send(S.ack(3_465_787_765, 374_511_119)).send(C.data(374_511_116, "abc"));
+    trace.send(C.data(374_511_119, "def").ack(3_465_787_766)).send(C.data(374_511_132, "ghi").ack(3_465_787_766));
+    trace.send(C.data(374_511_119, "def").ack(3_465_787_766)).finish();
+    trace.expect(&["midstream finish c2s=abcdef[10 close]ghi s2c="]);
+    assert_eq!(trace.reassembler().stats().refused_options, 0);
+    assert_eq!(trace.summary(0, ClientToServer).retransmitted, 1);
+}

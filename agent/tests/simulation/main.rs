@@ -36,7 +36,7 @@ use std::{
 };
 
 use agent::reassembly::Config;
-use bugs::{Bug, IMPATIENCE, Saboteur};
+use bugs::{Bug, IMPATIENCE, MISCOUNTS, Saboteur};
 use census::Census;
 use checker::Checker;
 use drive::{Watch, drive};
@@ -112,6 +112,21 @@ fn planted_impatience_is_found() {
     for ((what, _), found) in IMPATIENCE.iter().zip(found) {
         print(&format!("{what}: found in {found} of {SEEDS} seeds"));
         assert!(found > 0, "{what}: not found");
+    }
+}
+
+#[test]
+fn miscounts_are_found() {
+    for (what, plant) in MISCOUNTS {
+        for seed in 0..10 {
+            let mut scenario = Scenario::draw(seed);
+            let capture = network::run(&mut scenario);
+            let mut checker = Checker::new(&scenario, &capture, false);
+            let mut stats = drive(&scenario, &capture, &mut checker);
+            plant(&mut stats);
+            checker.conclude(&stats);
+            assert!(checker.failure.is_some(), "seed {seed}: a wrong {what} was not found");
+        }
     }
 }
 

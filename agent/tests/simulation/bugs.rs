@@ -120,8 +120,11 @@ pub(crate) const IMPATIENCE: [(&str, Plant); 6] = [
     ("a queue limit nobody set", |config| config.max_stream_chunks = 1),
 ];
 
+/// Changes the counters behind the reassembler's back.
+pub(crate) type Miscount = fn(&mut Stats);
+
 /// Counters that end too high by one: the ledgers, and what the events say for themselves.
-pub(crate) const MISCOUNTS: [(&str, fn(&mut Stats)); 13] = [
+pub(crate) const MISCOUNTS: [(&str, Miscount); 13] = [
     ("segments", |stats| stats.segments += 1),
     ("payload", |stats| stats.payload += 1),
     ("delivered", |stats| stats.delivered += 1),

@@ -14,6 +14,7 @@ mod endpoint;
 mod figures;
 mod ledger;
 mod network;
+mod opening;
 mod overdue;
 mod packet;
 mod plan;

@@ -63,7 +63,8 @@ fn seeds() {
         workers.into_iter().for_each(|worker| worker.join().expect("a worker panicked"));
     });
     let (census, mut failures) = run.found.into_inner().expect("no worker panicked");
-    print(&format!("seeds {} to {}\n{census}", run.first, run.first + census.seeds.max(1) - 1));
+    let (last, took) = (run.first + census.seeds.max(1) - 1, run.began.elapsed());
+    print(&format!("seeds {} to {last}, {:.2?} each\n{census}", run.first, took / census.seeds.max(1) as u32));
     failures.sort_unstable();
     let shown: Vec<_> = failures
         .iter()
@@ -136,6 +137,7 @@ struct Run {
     first: u64,
     next: AtomicU64,
     end: u64,
+    began: Instant,
     until: Option<Instant>,
     terminal: bool,
     found: Mutex<(Census, Vec<(u64, String)>)>,
@@ -151,6 +153,7 @@ impl Run {
             first,
             next: AtomicU64::new(first),
             end: first.saturating_add(seeds),
+            began: Instant::now(),
             until: minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes)),
             terminal: io::stderr().is_terminal(),
             found: Mutex::default(),

@@ -4,7 +4,7 @@
 use std::collections::{HashMap, HashSet};
 
 use agent::{
-    reassembly::{Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Late, Overlap, Sink, Started, Summary},
+    reassembly::{Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Late, Overlap, Sink, Summary},
     segment::Endpoint,
 };
 
@@ -40,8 +40,8 @@ pub(crate) struct Checker<'a> {
     pub(crate) step: Step,
     pub(crate) steps: usize,
     pub(crate) current: Option<Record>,
-    syns: Vec<Record>,
-    captured: Position,
+    pub(crate) syns: Vec<Record>,
+    pub(crate) captured: Position,
     pub(crate) open: HashMap<u32, Open>,
     /// What the record at hand should do.
     pub(crate) expected: Expected,
@@ -49,7 +49,7 @@ pub(crate) struct Checker<'a> {
     pub(crate) forged: Position,
     /// Of the record at hand, on the capture's clock.
     pub(crate) stamp: u64,
-    serials: HashSet<u64>,
+    pub(crate) serials: HashSet<u64>,
     /// By conversation: the connections it became, in order.
     pub(crate) became: Vec<Vec<Became>>,
 }
@@ -71,7 +71,7 @@ pub(crate) struct Open {
     pub(crate) since: usize,
     /// Stamps of its first segment and of the last word about it.
     pub(crate) start: u64,
-    updated: u64,
+    pub(crate) updated: u64,
     pub(crate) streams: [OpenStream; 2],
 }
 
@@ -103,7 +103,7 @@ pub(crate) struct Declared {
 /// What a conversation became.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Became {
-    serial: u64,
+    pub(crate) serial: u64,
     pub(crate) closed: Option<(usize, Ended, u64)>,
     /// Octets of both streams that are in gaps.
     pub(crate) missing: Position,
@@ -186,98 +186,6 @@ impl<'a> Checker<'a> {
         self.open.len()
     }
 
-    fn on_open(&mut self, id: ConnectionId, summary: &Summary<'_>) {
-        if self.open.contains_key(&id.slot) {
-            self.fail(|| format!("{id:?} opened in a slot that is in use"));
-        }
-        if !self.serials.insert(id.serial) {
-            self.fail(|| format!("{id:?} opened with a serial that was used before"));
-        }
-        if self.open.len() >= self.config.max_connections as usize {
-            self.fail(|| format!("{id:?} opened beyond max_connections"));
-        }
-        if summary.ended.is_some() {
-            self.fail(|| format!("{id:?} opened with a reason to close"));
-        }
-        let Some(record) = self.opener(summary) else {
-            return self.fail(|| format!("{id:?} opened out of nothing"));
-        };
-        let talk = record.packet.conversation;
-        let client = usize::from(summary.client != self.endpoints(talk)[0]);
-        if self.endpoints(talk) != [summary.client, summary.server]
-            && self.endpoints(talk) != [summary.server, summary.client]
-        {
-            self.fail(|| format!("{id:?} has the endpoints of another conversation"));
-        }
-        if self.config.require_handshake && summary.started == Started::Midstream {
-            self.fail(|| format!("{id:?} opened without a handshake"));
-        }
-        if record.packet.kind == Kind::Forged {
-            self.fail(|| format!("{id:?} opened by a forged segment"));
-        }
-        self.judge_another(id, talk);
-        let again = !self.became[talk].is_empty();
-        if again {
-            self.ledger.forget(&record, self.captured);
-        }
-        let since = if again { self.ledger.record - 1 } else { 0 };
-        self.judge_continuation(talk, &record, summary.continues);
-        self.became[talk].push(Became { serial: id.serial, closed: None, missing: 0 });
-        let (start, updated, streams) = (self.stamp, self.now(), Default::default());
-        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, start, updated, streams });
-        self.census.add(if summary.continues.is_some() { "row 26 continues" } else { "connections" });
-    }
-
-    /// The record that opens a connection: the current one, or (row 11) the SYN that waited for the end of another.
-    fn opener(&self, summary: &Summary<'_>) -> Option<Record> {
-        let between = |talk: usize| {
-            let [near, far] = self.endpoints(talk);
-            [[near, far], [far, near]].contains(&[summary.client, summary.server])
-        };
-        let waits = |syn: &&Record| {
-            let talk = syn.packet.conversation;
-            between(talk) && self.became[talk].is_empty() && self.ledger.talks[talk].opener.is_some()
-        };
-        let waiting = self.syns.iter().rev().find(waits).copied();
-        let current = self.current.filter(|record| self.ledger.talks[record.packet.conversation].opener.is_some());
-        current
-            .filter(|record| waiting.is_none_or(|syn| syn.packet.conversation == record.packet.conversation))
-            .or(waiting)
-    }
-
-    /// A conversation may become several connections only where the first was given up or forgotten.
-    fn judge_another(&mut self, id: ConnectionId, talk: usize) {
-        let Some(last) = self.became[talk].last() else { return };
-        let fine = match last.closed {
-            None => false,
-            Some((_, Ended::Idle | Ended::Evicted, _)) => true,
-            Some((_, Ended::Fin | Ended::Rst, when)) => {
-                self.ledger.now.saturating_sub(when) >= self.config.linger || self.config.max_linger < 3
-            }
-            // Traffic of a conversation that the tap thought was over, because another has taken its endpoints.
-            Some((_, Ended::Reused | Ended::Finish, _)) => false,
-        };
-        if !fine {
-            let ended = last.closed.map(|closed| closed.1);
-            self.fail(|| format!("{id:?} splits conversation {talk}, whose last connection ended {ended:?}"));
-        }
-    }
-
-    /// Row 26: a connection that is picked up names the one that was given up on the same endpoints.
-    fn judge_continuation(&mut self, talk: usize, opener: &Record, continues: Option<u64>) {
-        let pair = self.capture.talks[talk].pair;
-        let before = self.became.iter().zip(&self.capture.talks).filter(|(_, end)| end.pair == pair);
-        let last = before.flat_map(|(became, _)| became).max_by_key(|became| became.serial);
-        let given_up = last.filter(|last| matches!(last.closed, Some((_, Ended::Idle | Ended::Evicted, _))));
-        let recent = given_up.and_then(|last| last.closed).is_some_and(|(_, _, when)| {
-            self.is_steady() && self.config.max_linger >= 1_000 && self.ledger.now < when + self.config.idle_timeout
-        });
-        let expected = given_up.map(|last| last.serial).filter(|_| !opener.packet.syn);
-        if continues != expected && (continues.is_some() || recent) {
-            self.fail(|| format!("continues {continues:?}, not {expected:?}"));
-        }
-    }
-
     fn on_update(&mut self, open: &mut Open, summary: &Summary<'_>) {
         self.census.add("updates");
         let elapsed = self.now() - open.updated;
@@ -294,7 +202,7 @@ impl<'a> Checker<'a> {
     }
 
     /// On the clock that never steps.
-    fn now(&self) -> u64 {
+    pub(crate) fn now(&self) -> u64 {
         self.ledger.now.max(self.clock_hint)
     }
 

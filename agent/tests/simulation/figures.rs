@@ -108,6 +108,10 @@ impl Checker<'_> {
             }
             return;
         }
+        let waiting = ledger.captured.saturating_sub(stream.delivered + stream.figures.late);
+        if waiting > self.config.max_stream_queue.into() {
+            return self.fail(|| format!("{waiting} octets of one stream are queued"));
+        }
         let count = |spans: &dyn Fn() -> Position| spans() as i64;
         let fresh = self.ledger.fresh as i64;
         let late = match self.config.late {

@@ -49,7 +49,9 @@ pub(crate) struct SideLedger {
     pub(crate) cut: Spans,
     /// What was captured last of these octets was not what was sent.
     pub(crate) tampered: Spans,
-    /// All of them, forged ones included.
+    /// How many they are.
+    pub(crate) captured: Position,
+    /// Segments, forged ones included.
     pub(crate) segments: u64,
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
@@ -189,6 +191,7 @@ impl Ledger {
         if len > 0 {
             let captured = captured.min(len);
             self.fresh = sender.octets.add(position, position + captured, index);
+            sender.captured += self.fresh;
             if packet.kind == Kind::Tampered {
                 sender.tampered.add(position, position + captured, index);
             } else if !sender.tampered.is_empty() {

@@ -14,6 +14,7 @@ mod endpoint;
 mod figures;
 mod ledger;
 mod network;
+mod opening;
 mod overdue;
 mod packet;
 mod plan;
@@ -36,7 +37,7 @@ use std::{
 };
 
 use agent::reassembly::Config;
-use bugs::{Bug, IMPATIENCE, Saboteur};
+use bugs::{Bug, IMPATIENCE, MISCOUNTS, Saboteur};
 use census::Census;
 use checker::Checker;
 use drive::{Watch, drive};
@@ -62,7 +63,8 @@ fn seeds() {
         workers.into_iter().for_each(|worker| worker.join().expect("a worker panicked"));
     });
     let (census, mut failures) = run.found.into_inner().expect("no worker panicked");
-    print(&format!("seeds {} to {}\n{census}", run.first, run.first + census.seeds.max(1) - 1));
+    let (last, took) = (run.first + census.seeds.max(1) - 1, run.began.elapsed());
+    print(&format!("seeds {} to {last}, {:.2?} each\n{census}", run.first, took / census.seeds.max(1) as u32));
     failures.sort_unstable();
     let shown: Vec<_> = failures
         .iter()
@@ -115,11 +117,27 @@ fn planted_impatience_is_found() {
     }
 }
 
+#[test]
+fn miscounts_are_found() {
+    for (what, plant) in MISCOUNTS {
+        for seed in 0..10 {
+            let mut scenario = Scenario::draw(seed);
+            let capture = network::run(&mut scenario);
+            let mut checker = Checker::new(&scenario, &capture, false);
+            let mut stats = drive(&scenario, &capture, &mut checker);
+            plant(&mut stats);
+            checker.conclude(&stats);
+            assert!(checker.failure.is_some(), "seed {seed}: a wrong {what} was not found");
+        }
+    }
+}
+
 /// Many seeds, by several threads.
 struct Run {
     first: u64,
     next: AtomicU64,
     end: u64,
+    began: Instant,
     until: Option<Instant>,
     terminal: bool,
     found: Mutex<(Census, Vec<(u64, String)>)>,
@@ -135,6 +153,7 @@ impl Run {
             first,
             next: AtomicU64::new(first),
             end: first.saturating_add(seeds),
+            began: Instant::now(),
             until: minutes.map(|minutes| Instant::now() + Duration::from_secs(60 * minutes)),
             terminal: io::stderr().is_terminal(),
             found: Mutex::default(),

@@ -65,7 +65,10 @@ pub(crate) fn run(scenario: &mut Scenario) -> Capture {
     let thousandths = |of: u64| records.len() * of as usize / 1_000;
     let (start, end) = (thousandths(scenario.tap.starts), records.len() - thousandths(scenario.tap.ends));
     records.truncate(end);
-    records.drain(..start.min(end));
+    // But not between the true copy of a segment and others.
+    let start = start.min(end);
+    let copies = records[start..].iter().take_while(|record| record.packet.kind == Kind::Tampered).count();
+    records.drain(..start + copies);
     Capture { records, talks }
 }
 

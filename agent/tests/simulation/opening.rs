@@ -1,0 +1,103 @@
+//! What is judged when a connection opens: that something opens it, and that it may.
+
+use agent::reassembly::{ConnectionId, Ended, Started, Summary};
+
+use crate::{
+    checker::{Became, Checker, Open},
+    network::Record,
+    packet::Kind,
+};
+
+impl Checker<'_> {
+    pub(crate) fn on_open(&mut self, id: ConnectionId, summary: &Summary<'_>) {
+        if self.open.contains_key(&id.slot) {
+            self.fail(|| format!("{id:?} opened in a slot that is in use"));
+        }
+        if !self.serials.insert(id.serial) {
+            self.fail(|| format!("{id:?} opened with a serial that was used before"));
+        }
+        if self.open.len() >= self.config.max_connections as usize {
+            self.fail(|| format!("{id:?} opened beyond max_connections"));
+        }
+        if summary.ended.is_some() {
+            self.fail(|| format!("{id:?} opened with a reason to close"));
+        }
+        let Some(record) = self.opener(summary) else {
+            return self.fail(|| format!("{id:?} opened out of nothing"));
+        };
+        let talk = record.packet.conversation;
+        let client = usize::from(summary.client != self.endpoints(talk)[0]);
+        if self.endpoints(talk) != [summary.client, summary.server]
+            && self.endpoints(talk) != [summary.server, summary.client]
+        {
+            self.fail(|| format!("{id:?} has the endpoints of another conversation"));
+        }
+        if self.config.require_handshake && summary.started == Started::Midstream {
+            self.fail(|| format!("{id:?} opened without a handshake"));
+        }
+        if record.packet.kind == Kind::Forged {
+            self.fail(|| format!("{id:?} opened by a forged segment"));
+        }
+        self.judge_another(id, talk);
+        let again = !self.became[talk].is_empty();
+        if again {
+            self.ledger.forget(&record, self.captured);
+        }
+        let since = if again { self.ledger.record - 1 } else { 0 };
+        self.judge_continuation(talk, &record, summary.continues);
+        self.became[talk].push(Became { serial: id.serial, closed: None, missing: 0 });
+        let (start, updated, streams) = (self.stamp, self.now(), Default::default());
+        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, start, updated, streams });
+        self.census.add(if summary.continues.is_some() { "row 26 continues" } else { "connections" });
+    }
+
+    /// The record that opens a connection: the current one, or (row 11) the SYN that waited for the end of another.
+    fn opener(&self, summary: &Summary<'_>) -> Option<Record> {
+        let between = |talk: usize| {
+            let [near, far] = self.endpoints(talk);
+            [[near, far], [far, near]].contains(&[summary.client, summary.server])
+        };
+        let waits = |syn: &&Record| {
+            let talk = syn.packet.conversation;
+            between(talk) && self.became[talk].is_empty() && self.ledger.talks[talk].opener.is_some()
+        };
+        let waiting = self.syns.iter().rev().find(waits).copied();
+        let current = self.current.filter(|record| self.ledger.talks[record.packet.conversation].opener.is_some());
+        current
+            .filter(|record| waiting.is_none_or(|syn| syn.packet.conversation == record.packet.conversation))
+            .or(waiting)
+    }
+
+    /// A conversation may become several connections only where the first was given up or forgotten.
+    fn judge_another(&mut self, id: ConnectionId, talk: usize) {
+        let Some(last) = self.became[talk].last() else { return };
+        let fine = match last.closed {
+            None => false,
+            Some((_, Ended::Idle | Ended::Evicted, _)) => true,
+            Some((_, Ended::Fin | Ended::Rst, when)) => {
+                self.ledger.now.saturating_sub(when) >= self.config.linger || self.config.max_linger < 3
+            }
+            // Traffic of a conversation that the tap thought was over, because another has taken its endpoints.
+            Some((_, Ended::Reused | Ended::Finish, _)) => false,
+        };
+        if !fine {
+            let ended = last.closed.map(|closed| closed.1);
+            self.fail(|| format!("{id:?} splits conversation {talk}, whose last connection ended {ended:?}"));
+        }
+    }
+
+    /// Row 26: a connection that is picked up names the one that was given up on the same endpoints.
+    fn judge_continuation(&mut self, talk: usize, opener: &Record, continues: Option<u64>) {
+        let pair = self.capture.talks[talk].pair;
+        let before = self.became.iter().zip(&self.capture.talks).filter(|(_, end)| end.pair == pair);
+        let last = before.flat_map(|(became, _)| became).max_by_key(|became| became.serial);
+        let given_up = last.filter(|last| matches!(last.closed, Some((_, Ended::Idle | Ended::Evicted, _))));
+        let recent = given_up.and_then(|last| last.closed).is_some_and(|(_, _, when)| {
+            self.is_steady() && self.config.max_linger >= 1_000 && self.ledger.now < when + self.config.idle_timeout
+        });
+        let expected = given_up.map(|last| last.serial).filter(|_| !opener.packet.syn);
+        if continues != expected && (continues.is_some() || recent) {
+            self.fail(|| format!("continues {continues:?}, not {expected:?}"));
+        }
+    }
+}

@@ -120,7 +120,7 @@ impl Interface {
     pub fn find(name: &str) -> Result<Self> {
         Self::all()?.into_iter().find(|interface| interface.name == name).with_context(|| match name {
             "any" => "no interface is called any (repeat -i for each one to capture on)".to_owned(),
-            name => format!("no interface is called {name} (try xdpflow interfaces)"),
+            name => format!("no interface is called {} (try xdpflow interfaces)", name.escape_debug()),
         })
     }
 

@@ -33,6 +33,7 @@ pub use self::{
     attach::{Attach, Attachment, Direction, Hook},
     ring::{BadRecord, Record, Ring},
 };
+use crate::error::Reason;
 
 /// The loaded kernel half. Dropping it detaches everything, and so does the death of the process, except for programs
 /// attached by netlink (kernels before 6.6), which then fall silent when their heartbeat is five seconds old.
@@ -274,10 +275,7 @@ fn errno(error: &(dyn StdError + 'static)) -> Option<Errno> {
 /// Why, in one line: the system's words when the system refused, else the error's own.
 fn reason(error: &(dyn StdError + 'static)) -> String {
     match source(error) {
-        Some(error) => {
-            let text = error.to_string();
-            text.split(" (os error").next().unwrap_or_default().to_lowercase()
-        }
+        Some(error) => Reason(error).to_string(),
         None => {
             let mut text = error.to_string();
             let mut error = error;

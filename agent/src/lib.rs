@@ -4,6 +4,7 @@ pub mod capture;
 pub mod cli;
 pub mod clock;
 pub mod decode;
+pub mod error;
 pub mod frame;
 pub mod interface;
 pub mod kernel;

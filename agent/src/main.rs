@@ -1,7 +1,7 @@
 //! Arguments, dispatch, exit status.
 
 use std::{
-    io::{IsTerminal as _, Write as _, stderr, stdout},
+    io::{self, IsTerminal as _, Write as _, stderr, stdout},
     process::{self, ExitCode},
     sync::{
         Arc,
@@ -15,6 +15,7 @@ use agent::{
     capture::{self, Capture},
     cli::{self, Cli, Command, OutputArgs},
     clock::{self, Clock},
+    error::Reason,
     interface::Interface,
     pcap, replay,
     report::Report,
@@ -40,8 +41,8 @@ fn main() -> ExitCode {
 }
 
 fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
-    let mut filter = args.filter.build().unwrap_or_else(|error| misused("capture", &error));
-    filter.tunnels = args.decode.tunnels();
+    let settings = &args.settings;
+    let filter = settings.filter().unwrap_or_else(|error| misused("capture", &error));
     let given = args.interface.len();
     if given > INTERFACES_MAX {
         misused("capture", &anyhow::anyhow!("{given} interfaces were given: a capture takes at most {INTERFACES_MAX}"));
@@ -54,7 +55,7 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
     }
     let interfaces = args.interface.iter().map(|name| Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
     let shards = args.shards.unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get().min(8) as u32));
-    let output = Output { interfaces: args.interface.clone(), ..output(&args.output, Clock::live()) };
+    let output = Output { interfaces: args.interface.clone(), ..output(&settings.output, Clock::live()) };
     let capture = Capture {
         interfaces,
         attach: args.attach.into(),
@@ -62,13 +63,13 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
         filter,
         shards,
         ring_size: args.ring_size,
-        decode: args.decode.build(shards),
-        config: args.limits.config(&args.output, shards, capture::random_key()?),
-        output: args.limits.output(&args.output, shards, output),
+        decode: settings.decode(shards),
+        config: settings.reassembly(shards, capture::random_key()?),
+        output: settings.output(shards, output),
         tell: Arc::new(tell),
     };
     let capture::Outcome { report, errors } = capture.run()?;
-    let status = conclude(&report, &args.output);
+    let status = conclude(&report, &settings.output);
     errors.iter().for_each(|error| say(&format!("{error:#}")));
     Ok(if errors.is_empty() { status } else { ExitCode::FAILURE })
 }
@@ -86,12 +87,13 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
 
 fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let started = clock::now();
-    let filter = args.filter.build().unwrap_or_else(|error| misused("replay", &error));
-    let config = args.limits.config(&args.output, args.shards, agent::reassembly::Config::default().hash_key);
-    let output = Output { on_full: OnFull::Wait, ..output(&args.output, Clock::replay()) };
-    let output = args.limits.output(&args.output, args.shards, output);
+    let settings = &args.settings;
+    let filter = settings.filter().unwrap_or_else(|error| misused("replay", &error));
+    let config = settings.reassembly(args.shards, agent::reassembly::Config::default().hash_key);
+    let output = Output { on_full: OnFull::Wait, ..output(&settings.output, Clock::replay()) };
+    let output = settings.output(args.shards, output);
     // Every shard puts all fragments together, so that what is written does not depend on how many there are.
-    let decode = args.decode.build(1);
+    let decode = settings.decode(1);
     let replay = replay::Replay { files: args.files.clone(), filter, shards: args.shards, decode, config, output };
 
     let read = AtomicU64::new(0);
@@ -111,7 +113,7 @@ fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     })?;
     let replay::Outcome { mut report, errors } = outcome;
     report.elapsed = Duration::from_nanos(clock::now().since(started));
-    let status = conclude(&report, &args.output);
+    let status = conclude(&report, &settings.output);
     errors.iter().for_each(|error| say(&error.to_string()));
     Ok(match &errors[..] {
         [] if stop.load(Ordering::Relaxed) => ExitCode::FAILURE,
@@ -164,17 +166,21 @@ fn output(args: &OutputArgs, clock: Clock) -> Output {
 
 /// Prints the summary; the status says whether it adds up.
 fn conclude(report: &Report, args: &OutputArgs) -> ExitCode {
-    // A summary that nobody reads is no reason to fail.
+    let imbalances = report.imbalances();
+    let mut told = true;
     if args.json {
-        let _ = writeln!(stdout(), "{}", report.to_json());
+        // A summary that nobody reads is no reason to fail; one that someone will miss is.
+        if let Err(error) = writeln!(stdout(), "{}", report.to_json())
+            && error.kind() != io::ErrorKind::BrokenPipe
+        {
+            say(&format!("write the summary to standard output: {}", Reason(&error)));
+            told = false;
+        }
+        imbalances.iter().for_each(|equation| say(&format!("does not balance: {equation}")));
     } else {
         let _ = write!(stderr(), "{report}");
     }
-    let imbalances = report.imbalances();
-    if args.json {
-        imbalances.iter().for_each(|equation| say(&format!("does not balance: {equation}")));
-    }
-    if imbalances.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if told && imbalances.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Ends with a usage error of a subcommand, as the parser of arguments does.

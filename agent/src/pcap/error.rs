@@ -5,7 +5,10 @@ use std::{fmt, io, path::PathBuf};
 use agent_common::frame::LinkType;
 
 use super::CAPLEN_MAX;
-use crate::decode;
+use crate::{
+    decode,
+    error::{Name, Reason},
+};
 
 /// One line: the file, what is wrong with it and where, what to try.
 #[derive(Debug)]
@@ -107,14 +110,14 @@ impl std::error::Error for Error {}
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "read {}: {}", self.path.display(), self.cause)
+        write!(f, "read {}: {}", Name(&self.path), self.cause)
     }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self::Io(ref error) => error.fmt(f),
+            Self::Io(ref error) => Reason(error).fmt(f),
             Self::Terminal => write!(f, "it is a terminal (pipe a capture file into it)"),
             Self::NamedTwice => write!(f, "it was named twice, and can be read once"),
             Self::ReadOnce => write!(f, "it can be read once, and every thread reads all files (try --shards 1)"),

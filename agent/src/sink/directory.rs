@@ -11,6 +11,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use rustix::process::{Resource, getrlimit};
 
 use crate::{
+    error::{Name, Reason},
     reassembly::{ConnectionId, Direction, Event, GapCause, Sink, Summary},
     segment::Timestamp,
     sink::{
@@ -60,12 +61,12 @@ impl Directory {
 
         let open = output.dir.join(OPEN);
         fs::DirBuilder::new().recursive(true).mode(0o700).create(&open).map_err(|error| {
-            let (open, reason) = (open.display(), error.kind());
+            let (open, reason) = (Name(&open), Reason(&error));
             anyhow!("create {open}: {reason} (choose a directory that this user may write to)")
         })?;
-        let left = fs::read_dir(&open).with_context(|| format!("read {}", open.display()))?.count();
+        let left = fs::read_dir(&open).with_context(|| format!("read {}", Name(&open)))?.count();
         if left > 0 {
-            let open = open.display();
+            let open = Name(&open);
             (output.report)(&format!(
                 "{open} holds {left} streams that an earlier run left incomplete, or that another run is writing"
             ));

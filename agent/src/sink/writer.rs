@@ -11,6 +11,7 @@ use hashbrown::HashMap;
 use rustix::io::{Errno, pwritev};
 
 use crate::{
+    error::Reason,
     reassembly::{Direction, GapCause},
     sink::{
         Gaps, Output, Shared, Stats,
@@ -363,7 +364,7 @@ impl Writer {
         let mut reported = self.shared.reported.lock().unwrap_or_else(PoisonError::into_inner);
         if !reported.contains(&failure) {
             reported.push(failure);
-            (self.output.report)(&format!("{doing}: {} ({})", reason(error), failure.consequence()));
+            (self.output.report)(&format!("{doing}: {} ({})", Reason(error), failure.consequence()));
         }
     }
 }
@@ -438,12 +439,4 @@ impl Failure {
             Self::Index => "records are lost and counted until it works again",
         }
     }
-}
-
-/// As the house writes errors: in lower case, without a number.
-fn reason(error: &io::Error) -> String {
-    let text = error.to_string();
-    let text = text.split(" (os error").next().unwrap_or_default();
-    let mut letters = text.chars();
-    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }

@@ -56,9 +56,11 @@ impl Checker<'_> {
     /// All was seen and nothing reached a limit: some counters have nothing to count.
     fn judge_plain(&mut self, stats: &Stats) {
         let forged = self.forged;
+        // An RST gives up holes, and may turn out to have been ignored.
+        let reset = self.capture.records.iter().any(|record| record.packet.rst && record.packet.kind != Kind::Forged);
         let unmoved = [
             stats.below_start,
-            stats.late,
+            if reset { 0 } else { stats.late },
             stats.no_handshake,
             stats.limit_stream_queue,
             stats.limit_total_queue,

@@ -331,13 +331,13 @@ impl World<'_> {
         };
         // Beyond every window, and not so far that it would lie behind again.
         let far = nxt + Position::from(self.rng.between(1 << 25, (3 << 30) - (1 << 25)));
-        match self.rng.below(6) {
+        match self.rng.below(8) {
             0 => (packet.rst, packet.seq) = (true, far),
             1 if self.scenario.tap.keeps_order() => {
                 (packet.rst, packet.seq) = (true, una.saturating_sub(1 + Position::from(self.rng.below(1 << 16))));
             }
             2 => (packet.seq, packet.len) = (far, self.rng.between(1, 1_000).into()),
-            3 => {
+            3 | 6 | 7 => {
                 let expected = ends[1 - from].received();
                 let guess = una + Position::from(self.rng.between(1, 2_000));
                 packet.kind = Kind::Guessed;

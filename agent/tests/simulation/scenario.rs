@@ -237,7 +237,7 @@ fn draw_network(rng: &mut Rng) -> Network {
         lost_before_tap: maybe(30, 10, 800),
         lost_behind_tap: maybe(25, 10, 800),
         duplicated: maybe(20, 10, 500),
-        forged: maybe(15, 50, 500),
+        forged: maybe(20, 50, 500),
     }
 }
 

@@ -141,16 +141,6 @@ impl Assembler {
         self.check();
     }
 
-    /// Drops everything and says how many captured octets that were.
-    pub(super) fn clear(&mut self) -> u64 {
-        self.charged = 0;
-        self.oldest = None;
-        std::mem::take(&mut self.chunks)
-            .into_values()
-            .map(|chunk| if let Content::Octets(octets) = chunk.content { octets.len() as u64 } else { 0 })
-            .sum()
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.chunks.is_empty()
     }

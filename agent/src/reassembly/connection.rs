@@ -245,7 +245,7 @@ impl Connection {
     /// Takes note of a segment of which a part has come, in a fragment.
     pub(super) fn handle_fragment(&mut self, segment: &Segment<'_>) {
         let direction = self.direction_of(segment);
-        let window = self.stream(direction.reverse()).window_for(self.stream(direction));
+        let window = self.window(direction);
         self.stream_mut(direction).note_fragment(segment.seq, window);
     }
 
@@ -364,6 +364,11 @@ impl Connection {
         }
     }
 
+    /// How far beyond what is known the sender of a direction may be believed to send.
+    fn window(&self, direction: Direction) -> i64 {
+        self.stream(direction.reverse()).window_for(self.stream(direction))
+    }
+
     fn reset(&self) -> Option<Timestamp> {
         self.extra.as_ref()?.reset
     }
@@ -400,7 +405,7 @@ impl Connection {
             push: segment.flags.contains(Flags::PSH),
             twin,
             refused: segment.origin.refused,
-            window: self.stream(direction.reverse()).window_for(self.stream(direction)),
+            window: self.window(direction),
         }
     }
 
@@ -425,7 +430,7 @@ impl Connection {
 
     fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
         let (serial, reverse) = (self.serial, direction.reverse());
-        let window = self.stream(direction).window_for(self.stream(reverse));
+        let window = self.window(reverse);
         let reset = self.reset().is_some();
         let cx = &mut core.stream(serial, reverse);
         let acked = &mut self.streams[reverse as usize];
@@ -441,8 +446,9 @@ impl Connection {
             }
             cx.stats.reopened += 1;
             for direction in Direction::BOTH {
+                let window = self.window(direction);
                 let cx = &mut core.stream(serial, direction);
-                self.stream_mut(direction).release(cx);
+                self.stream_mut(direction).release(window, cx);
             }
         }
     }

@@ -113,6 +113,8 @@ struct Extra {
     fragmented: VecDeque<u64>,
     /// Segments far from everything known, until something corroborates them.
     parked: VecDeque<Parked>,
+    /// Segments behind an RST, until the peer turns out to have ignored that.
+    held: VecDeque<Parked>,
     /// The last ACK far from everything known.
     far_ack: Option<SeqNum>,
     gaps: Gaps,

@@ -145,3 +145,40 @@ fn row_10_the_capture_may_end_within_the_hold() {
     let mut trace = talking();
     trace.send(C.rst(1007)).finish().expect(&["handshake rst c2s=abcdef s2c="]);
 }
+
+#[test]
+fn row_10_a_fin_behind_an_ignored_rst_ends_the_stream() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004)).send(C.rst(1004));
+    trace.send(C.data(1004, "def").and_fin().ack(5001)).send(S.ack(5001, 1008)).send(S.fin(5001).ack(1008));
+    trace.expect(&["handshake fin c2s=abcdef s2c="]);
+    assert_eq!(trace.reassembler().stats().reopened, 1);
+}
+
+#[test]
+fn row_10_a_fin_alone_behind_an_ignored_rst() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004)).send(C.rst(1004));
+    trace.send(C.fin(1004).ack(5001)).send(S.ack(5001, 1005)).send(S.fin(5001).ack(1005));
+    trace.expect(&["handshake fin c2s=abc s2c="]);
+}
+
+#[test]
+fn row_10_what_comes_behind_an_ignored_rst_for_a_gap_is_late() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc")).send(C.data(1007, "ghi")).send(S.ack(5001, 1010)).send(C.rst(1010));
+    trace.send(C.data(1004, "def")).send(C.data(1010, "jkl")).send(S.ack(5001, 1013)).finish();
+    trace.expect(&["handshake finish c2s=abcdefghijkl s2c="]);
+    let stats = trace.reassembler().stats();
+    assert_eq!((stats.gaps_filled, stats.duplicate, stats.after_close, stats.imbalance()), (3, 0, 0, 0));
+}
+
+#[test]
+fn row_10_a_retransmission_behind_an_rst_proves_nothing() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004)).send(S.rst(5001).ack(1004));
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004)).finish();
+    trace.expect(&["handshake rst c2s=abc s2c="]);
+    let stats = trace.reassembler().stats();
+    assert_eq!((stats.reopened, stats.after_close, stats.imbalance()), (0, 3, 0));
+}

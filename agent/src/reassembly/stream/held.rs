@@ -1,47 +1,44 @@
-//! Octets behind an accepted RST: stream data only if the peer acknowledges them, which proves that it ignored the RST.
+//! Segments behind an accepted RST: stream data only if the peer acknowledges them, which proves that it ignored the RST.
 
-use super::{Context, Piece, Stream};
+use super::{Context, Piece, Stream, WINDOW_ANY, parked::Parked};
 use crate::reassembly::event::Sink;
 
 impl Stream {
     /// Keeps a piece until its receiver acknowledges it or the connection closes.
     pub(in crate::reassembly) fn hold_piece<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
-        let offset = self.offset_of(piece.seq, piece.window).and_then(|offset| u64::try_from(offset).ok());
+        let held = Parked::from(piece);
         let queued = self.extra.as_ref().map_or(0, |extra| extra.queued());
-        let full = queued + piece.octets.len() > cx.config.max_stream_queue as usize;
-        let Some(offset) = offset.filter(|_| self.is_located() && self.fin.offset().is_none() && !full) else {
+        let full = queued + held.charged() > cx.config.max_stream_queue as usize;
+        if full || !self.believes(piece.seq, piece.window) {
             cx.stats.after_close += piece.octets.len() as u64;
-            return;
-        };
-        let known = (self.edge().saturating_sub(offset)).min(piece.octets.len() as u64);
-        let (again, fresh) = piece.octets.split_at(known as usize);
-        cx.stats.duplicate += again.len() as u64;
-        self.queue(offset + known, fresh, piece.twin, cx);
-        let cut = (offset + piece.octets.len() as u64).max(self.edge());
-        let end = offset + piece.len();
-        if end > cut {
-            self.extra.get_or_insert_default().assembler.insert_cut(cut, end - cut, cx.now);
+        } else {
+            self.extra.get_or_insert_default().held.push_back(held);
         }
     }
 
-    /// Whether the peer has acknowledged any of what was held.
+    /// Whether the peer has acknowledged any of what was held, beyond what was delivered before.
     pub(in crate::reassembly) fn held_was_acked(&self) -> bool {
-        self.extra.as_ref().and_then(|extra| extra.assembler.first()).is_some_and(|first| self.acked > first)
+        let (acked, edge) = (self.acked.cast_signed(), self.edge().cast_signed());
+        let goes_on = |held: &Parked| {
+            let offset = self.offset_of(held.seq, WINDOW_ANY)?.max(edge);
+            Some(offset < acked && self.offset_of(held.end_with_fin(), WINDOW_ANY)? > edge)
+        };
+        self.extra.iter().flat_map(|extra| &extra.held).any(|held| goes_on(held).unwrap_or(false))
     }
 
-    /// Delivers what was held.
-    pub(in crate::reassembly) fn release<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
-        self.drain(cx);
+    /// Takes what was held, as if the RST had not been there.
+    pub(in crate::reassembly) fn release<S: Sink>(&mut self, window: i64, cx: &mut Context<'_, S>) {
+        let held = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.held)).unwrap_or_default();
+        for held in &held {
+            self.handle_piece(&Piece { window, ..held.piece(self.refused) }, cx);
+        }
         self.flush_due(cx);
     }
 
     /// Drops what was held.
     pub(in crate::reassembly) fn discard_held<S>(&mut self, cx: &mut Context<'_, S>) {
-        if let Some(extra) = &mut self.extra {
-            let dropped = extra.assembler.clear();
-            cx.stats.queued -= dropped;
-            cx.stats.after_close += dropped;
-        }
+        let held = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.held)).unwrap_or_default();
+        cx.stats.after_close += held.iter().map(|held| held.octets.len() as u64).sum::<u64>();
         while self.drop_parked(cx) {}
     }
 }

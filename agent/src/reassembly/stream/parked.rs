@@ -20,6 +20,11 @@ impl Parked {
         self.seq.advance(self.octets.len() as u64 + u64::from(self.cut))
     }
 
+    /// The same with the FIN, which occupies a sequence number.
+    pub(super) fn end_with_fin(&self) -> SeqNum {
+        self.end().advance(u64::from(self.fin))
+    }
+
     /// Whether an ACK of the peer says that it has all before this, and perhaps more, but no more than a `window` behind it.
     fn agrees_with(&self, ack: SeqNum, window: i64) -> bool {
         ack.distance_from(self.seq) >= 0 && i64::from(ack.distance_from(self.end())) < window.max(2)
@@ -30,7 +35,7 @@ impl Parked {
         self.octets.len().max(128)
     }
 
-    fn piece(&self, refused: u32) -> Piece<'_> {
+    pub(super) fn piece(&self, refused: u32) -> Piece<'_> {
         Piece {
             seq: self.seq,
             octets: &self.octets,
@@ -44,13 +49,19 @@ impl Parked {
     }
 }
 
+impl From<&Piece<'_>> for Parked {
+    fn from(piece: &Piece<'_>) -> Self {
+        Self { seq: piece.seq, octets: piece.octets.into(), cut: piece.cut, fin: piece.fin }
+    }
+}
+
 impl Stream {
     /// Remembers a piece that lies far from everything known, unless the peer has acknowledged it before.
     pub(super) fn park<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
         if piece.len() == 0 && !piece.fin {
             return;
         }
-        let parked = Parked { seq: piece.seq, octets: piece.octets.into(), cut: piece.cut, fin: piece.fin };
+        let parked = Parked::from(piece);
         let extra = self.extra.get_or_insert_default();
         if extra.far_ack.take_if(|ack| parked.agrees_with(*ack, piece.window)).is_some() {
             return self.believe(&parked, cx);

@@ -11,7 +11,7 @@ use agent::{
 use crate::{
     census::{self, Census},
     content::Content,
-    figures::{Expected, Figures},
+    figures::{Expected, Figures, Frames},
     ledger::Ledger,
     network::{Capture, Record},
     packet::{Kind, Position, Side},
@@ -33,6 +33,9 @@ pub(crate) struct Checker<'a> {
     pub(crate) missed: [Position; 3],
     pub(crate) evicted: u64,
     pub(crate) reset: u64,
+    pub(crate) urgent: u64,
+    /// By conversation and side: the MSS of the last SYN that the strict checks let pass.
+    pub(crate) mss: Vec<[Option<u16>; 2]>,
     pub(crate) trace: bool,
     /// Time that timers were given, on the clock that never steps.
     pub(crate) clock_hint: u64,
@@ -73,6 +76,7 @@ pub(crate) struct Open {
     pub(crate) start: u64,
     pub(crate) updated: u64,
     pub(crate) streams: [OpenStream; 2],
+    pub(crate) frames: Frames,
 }
 
 /// By side.
@@ -98,6 +102,8 @@ pub(crate) struct Declared {
     pub(crate) step: usize,
     pub(crate) time: u64,
     pub(crate) refused: u64,
+    /// Octets that came for it and could not be written into place, each copy counted.
+    pub(crate) late: Position,
 }
 
 /// What a conversation became.
@@ -124,6 +130,8 @@ impl<'a> Checker<'a> {
             missed: [0; 3],
             evicted: 0,
             reset: 0,
+            urgent: 0,
+            mss: vec![[None; 2]; talks],
             trace,
             clock_hint: 0,
             step: Step::Timeout,
@@ -278,6 +286,7 @@ impl<'a> Checker<'a> {
             step: self.steps,
             time: self.ledger.now.max(self.clock_hint),
             refused: self.ledger.refused,
+            late: 0,
         });
         stream.missing.add(start, end, index);
         stream.edge = end;
@@ -323,10 +332,14 @@ impl<'a> Checker<'a> {
 
     pub(crate) fn possible_bases(&self, open: &Open, side: Side) -> Vec<Position> {
         let ledger = self.ledger.side(open.talk, side);
-        if open.since == 0 && (ledger.syn.is_some() || ledger.syn_ack.is_some()) {
+        if open.since == 0 && !self.scenario.is_strict() && (ledger.syn.is_some() || ledger.syn_ack.is_some()) {
             return vec![0];
         }
         let mut starts = ledger.starts.clone();
+        if self.scenario.is_strict() {
+            // As where the SYN was not seen, or as if it had been.
+            starts.push(0);
+        }
         starts.sort_unstable();
         starts.dedup();
         starts

@@ -14,7 +14,7 @@ use crate::{
     network::{Capture, Record},
     packet::{Kind, Packet, Position},
     scenario::Scenario,
-    wire::{self, Octets, Wire},
+    wire::{Octets, Wire},
 };
 
 /// A sink with a checker somewhere in it.
@@ -29,7 +29,7 @@ impl<'a> Watch<'a> for Checker<'a> {
 }
 
 /// The capture clock does not begin at zero.
-const EPOCH: u64 = 3_000_000_000_000_000_000;
+pub(crate) const EPOCH: u64 = 3_000_000_000_000_000_000;
 /// Ticks and updates of a few connections that end by the idle timeout stay well below.
 const TIMEOUTS_MAX: usize = 400_000;
 
@@ -181,19 +181,19 @@ impl Driver<'_> {
             flags: flags(packet),
             window: packet.window,
             window_scale: packet.scale,
-            mss: None,
-            ip_id: None,
+            mss: packet.mss,
+            ip_id: packet.id,
             payload,
             missing: (packet.len - captured) as u32,
-            origin: Origin { refused: record.refused, ..Origin::default() },
+            origin: Origin { refused: record.refused, ..self.scenario.origin(talk.pair, index) },
         };
         let before = *self.reassembler.stats();
         match self.scenario.wire {
             None => self.reassembler.handle_segment(&segment, sink),
             Some(wire) => {
                 let numbers = [segment.seq.0, segment.ack.0];
-                let ends = wire::endpoints(talk.pair, wire.v6);
-                let octets = wire.encode(packet, numbers, payload, ends, index as u16);
+                let ends = self.scenario.addresses(talk.pair);
+                let octets = wire.encode(packet, numbers, payload, ends, segment.origin.vlan);
                 self.hand_over_frame(&segment, wire, &octets, sink);
             }
         }
@@ -208,17 +208,18 @@ impl Driver<'_> {
             len: octets.len as u32,
             bytes: &octets.captured,
             link_type: LinkType::ETHERNET,
-            origin: put.origin,
+            origin: Origin { vlan: None, ..put.origin },
         };
         let mut decoder = Decoder::new(Config::default());
         let found = match decoder.decode(&frame) {
             Ok(found) => found.segment,
             Err(why) => return sink.checker().fail(|| format!("the decoder says {why:?} of {octets:?}")),
         };
-        let headers = |it: &Segment<'_>| (it.src, it.dst, it.seq, it.ack, it.flags, it.window, it.window_scale);
-        let right = Origin { vlan: wire.vlan, ..put.origin };
+        let headers = |it: &Segment<'_>| {
+            (it.src, it.dst, it.seq, it.ack, it.flags, it.window, it.window_scale, it.mss, it.ip_id)
+        };
         if headers(&found) != headers(put)
-            || (found.timestamp, found.origin, found.missing) != (put.timestamp, right, put.missing)
+            || (found.timestamp, found.origin, found.missing) != (put.timestamp, put.origin, put.missing)
             || found.payload != put.payload
         {
             return sink.checker().fail(|| format!("the decoder found {found:?}, not {put:?}"));
@@ -250,7 +251,7 @@ fn fill(packet: &Packet, captured: Position, checker: &Checker<'_>, payload: &mu
     }
 }
 
-fn flags(packet: &Packet) -> Flags {
+pub(crate) fn flags(packet: &Packet) -> Flags {
     [
         (packet.syn, Flags::SYN),
         (packet.fin, Flags::FIN),

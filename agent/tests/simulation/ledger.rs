@@ -51,8 +51,9 @@ pub(crate) struct SideLedger {
     pub(crate) tampered: Spans,
     /// How many they are.
     pub(crate) captured: Position,
-    /// Segments, forged ones included.
+    /// Segments, forged ones included; and those with URG set.
     pub(crate) segments: u64,
+    pub(crate) urgent: u64,
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
     pub(crate) fin: Option<(usize, Position)>,
@@ -147,6 +148,7 @@ impl Ledger {
         }
         talk.confirmed |= !packet.syn || packet.ack.is_some();
         talk.sides[packet.from].segments += 1;
+        talk.sides[packet.from].urgent += u64::from(packet.urg);
         let scaled = talk.sides.iter().all(|side| side.scale.is_some());
         let known = talk.sides.iter().all(|side| side.syn.or(side.syn_ack).is_some());
         let [one, other] = &mut talk.sides;

@@ -8,7 +8,6 @@ use crate::packet::{Packet, Side};
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wire {
     pub(crate) v6: bool,
-    pub(crate) vlan: Option<u16>,
     /// Words of IPv4 options, or IPv6 extension headers of eight octets.
     pub(crate) extra: u8,
     /// Words of TCP options that nobody has to understand.
@@ -42,7 +41,7 @@ impl Wire {
         numbers: [u32; 2],
         payload: &[u8],
         ends: [(IpAddr, u16); 2],
-        id: u16,
+        vlan: Option<u16>,
     ) -> Octets {
         let (src, dst) = (ends[packet.from], ends[1 - packet.from]);
         let missing = packet.len as usize - payload.len();
@@ -52,10 +51,12 @@ impl Wire {
             let sum = checksum(&[pseudo_header(src.0, dst.0, segment.len()), segment.clone()].concat());
             segment[16..18].copy_from_slice(&sum.to_be_bytes());
         }
-        let mut captured = self.ethernet(packet.from);
+        let mut captured = self.ethernet(packet.from, vlan);
         let len = segment.len() + missing;
         match (src.0, dst.0) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => self.ipv4(src.octets(), dst.octets(), len, id, &mut captured),
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                self.ipv4(src.octets(), dst.octets(), len, packet.id.unwrap_or(0), &mut captured);
+            },
             (IpAddr::V6(src), IpAddr::V6(dst)) => self.ipv6(src.octets(), dst.octets(), len, &mut captured),
             _ => unreachable!("both ends speak the same protocol"),
         }
@@ -69,10 +70,10 @@ impl Wire {
         Octets { captured, len }
     }
 
-    fn ethernet(&self, from: Side) -> Vec<u8> {
+    fn ethernet(&self, from: Side, vlan: Option<u16>) -> Vec<u8> {
         let mac = |side| [2, 0, 0, 0, 0, side as u8];
         let mut header = [mac(1 - from), mac(from)].concat();
-        if let Some(vlan) = self.vlan {
+        if let Some(vlan) = vlan {
             header.extend([0x81, 0x00]);
             header.extend(vlan.to_be_bytes());
         }
@@ -115,9 +116,9 @@ impl Wire {
     /// RFC 9293 section 3.1, with the checksum still to come.
     fn tcp(&self, packet: &Packet, numbers: [u32; 2], ports: [u16; 2]) -> Vec<u8> {
         let mut options = Vec::new();
-        if packet.syn {
+        if let Some(mss) = packet.mss {
             options.extend([2, 4]);
-            options.extend(MSS.to_be_bytes());
+            options.extend(mss.to_be_bytes());
         }
         // What nobody has to understand comes before the scale, and is stepped over.
         options.extend([253, 4, 0xab, 0xcd].repeat(self.options.into()));
@@ -137,9 +138,6 @@ impl Wire {
         header
     }
 }
-
-/// Of every SYN on the wire.
-pub(crate) const MSS: u16 = 1_460;
 
 fn pseudo_header(src: IpAddr, dst: IpAddr, len: usize) -> Vec<u8> {
     let mut header = match (src, dst) {

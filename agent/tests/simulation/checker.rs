@@ -14,7 +14,7 @@ use crate::{
     figures::{Expected, Figures, Frames},
     ledger::Ledger,
     network::{Capture, Record},
-    packet::{Kind, Position, Side},
+    packet::{Kind, Packet, Position, Side},
     scenario::Scenario,
     spans::Spans,
 };
@@ -163,6 +163,12 @@ impl<'a> Checker<'a> {
                 self.syns.push(record);
             }
         }
+    }
+
+    /// A fragment that begins a segment is about to be handed to the reassembler.
+    pub(crate) fn note_begun(&mut self, packet: &Packet) {
+        let edge = self.open_of(packet.conversation).map(|open| open.streams[packet.from].edge);
+        self.ledger.note_begun(packet, edge);
     }
 
     pub(crate) fn fail(&mut self, why: impl FnOnce() -> String) {

@@ -134,7 +134,12 @@ impl Checker<'_> {
             return Some("was not noticed".into());
         }
         let plausible = truth.sides.iter().all(SideLedger::all_plausible);
-        if !self.scenario.sees_all() || self.scenario.is_strict() || !generous(&self.config) || !end.in_order || !plausible {
+        if !self.scenario.sees_all()
+            || self.scenario.is_strict()
+            || !generous(&self.config)
+            || !end.in_order
+            || !plausible
+        {
             return None;
         }
         self.census.add("clean conversations");

@@ -4,6 +4,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{
     endpoint::Endpoint,
+    fragments::{self, Fragment, Tally},
     packet::{Kind, Packet, Position, Side},
     rng::Rng,
     scenario::{Ids, Scenario},
@@ -13,6 +14,7 @@ use crate::{
 pub(crate) struct Capture {
     pub(crate) records: Vec<Record>,
     pub(crate) talks: Vec<TalkEnd>,
+    pub(crate) fragments: Tally,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Record {
     pub(crate) packet: Packet,
     /// Records that the ring had refused before.
     pub(crate) refused: u64,
+    /// It holds no more than a part of the packet.
+    pub(crate) fragment: Option<Fragment>,
 }
 
 /// How a conversation ended, as only its endpoints know.
@@ -69,7 +73,8 @@ pub(crate) fn run(scenario: &mut Scenario) -> Capture {
     let start = start.min(end);
     let copies = records[start..].iter().take_while(|record| record.packet.kind == Kind::Tampered).count();
     records.drain(..start + copies);
-    Capture { records, talks }
+    let fragments = fragments::split(scenario, &mut Rng::new(scenario.seed ^ !0), &mut records);
+    Capture { records, talks, fragments }
 }
 
 struct World<'a> {
@@ -307,7 +312,7 @@ impl World<'_> {
             known.kind != Kind::Forged && known.conversation == packet.conversation && (known.rst || known.fin)
         };
         if packet.kind != Kind::Forged || !self.records.iter().any(|known| ended(&known.packet)) {
-            self.records.push(Record { time, packet, refused: self.refused });
+            self.records.push(Record { time, packet, refused: self.refused, fragment: None });
         }
     }
 

@@ -254,13 +254,17 @@ impl<'a> Checker<'a> {
     fn mismatch(&self, talk: usize, side: Side, position: Position, octets: &[u8]) -> Option<usize> {
         let (content, ledger) = (self.contents[talk][side], self.ledger.side(talk, side));
         let mut tampered = ledger.tampered.within(position, position + octets.len() as Position).peekable();
-        if self.config.overlap == Overlap::First || tampered.peek().is_none() {
+        if tampered.peek().is_none() {
             return content.mismatch(position, octets);
         }
-        let right = self.untampered(talk, side, position, octets);
-        content
-            .mismatch(position, &right)
-            .filter(|_| ledger.all_plausible() || content.mismatch(position, octets).is_some())
+        let other = self.untampered(talk, side, position, octets);
+        let (first, last) = (content.mismatch(position, octets), content.mismatch(position, &other));
+        let (right, other) = if self.config.overlap == Overlap::First { (first, last) } else { (last, first) };
+        // Of what waits to be corroborated the first copy may have been dropped. What waits behind an RST, or with a SYN
+        // that reuses endpoints, comes out as if it had not waited.
+        let waits = self.ledger.talks[talk].real_rst.is_some()
+            || self.capture.talks[talk].index > 0 && position < ledger.octets_of_syn;
+        right.filter(|_| ledger.all_plausible() && !waits || other.is_some())
     }
 
     /// The octets as they were before the tap changed them, if it did.

@@ -43,12 +43,14 @@ pub(crate) enum Bug {
     WrongLate,
     WrongRetransmitted,
     WrongOutOfOrder,
+    WrongUrgent,
+    WrongLateOfGap,
     WrongUpdate,
     UpdateTwice,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 35] = [
+    pub(crate) const ALL: [Self; 37] = [
         Self::DropOctet,
         Self::WrongOctet,
         Self::ShiftOffset,
@@ -82,6 +84,8 @@ impl Bug {
         Self::WrongLate,
         Self::WrongRetransmitted,
         Self::WrongOutOfOrder,
+        Self::WrongUrgent,
+        Self::WrongLateOfGap,
         Self::WrongUpdate,
         Self::UpdateTwice,
     ];
@@ -101,6 +105,7 @@ impl Bug {
                 | Self::WrongLate
                 | Self::WrongRetransmitted
                 | Self::WrongOutOfOrder
+                | Self::WrongLateOfGap
                 | Self::SwapEnds
                 | Self::UpdateTwice
         )
@@ -124,13 +129,14 @@ pub(crate) const IMPATIENCE: [(&str, Plant); 6] = [
 pub(crate) type Miscount = fn(&mut Stats);
 
 /// Counters that end too high by one: the ledgers, and what the events say for themselves.
-pub(crate) const MISCOUNTS: [(&str, Miscount); 13] = [
+pub(crate) const MISCOUNTS: [(&str, Miscount); 14] = [
     ("segments", |stats| stats.segments += 1),
     ("payload", |stats| stats.payload += 1),
     ("delivered", |stats| stats.delivered += 1),
     ("duplicate", |stats| stats.duplicate += 1),
     ("late", |stats| stats.late += 1),
     ("implausible", |stats| stats.implausible += 1),
+    ("urgent", |stats| stats.urgent += 1),
     ("queued", |stats| stats.queued += 1),
     ("gaps", |stats| stats.gaps += 1),
     ("gaps_filled", |stats| stats.gaps_filled += 1),
@@ -292,6 +298,11 @@ impl<'a> Saboteur<'a> {
                 lists[direction as usize].sort_by_key(|gap| gap.offset);
             }
         }
+        if let Some(gap) = lists[0].first_mut()
+            && self.now(Bug::WrongLateOfGap)
+        {
+            gap.late += 1;
+        }
         for (stream, list) in summary.streams.iter_mut().zip(&lists) {
             stream.gaps = list;
         }
@@ -311,6 +322,7 @@ impl Saboteur<'_> {
         stream.conflict += u64::from(self.now(Bug::WrongConflict));
         stream.late += u64::from(self.now(Bug::WrongLate));
         stream.retransmitted += u64::from(self.now(Bug::WrongRetransmitted));
+        stream.urgent += u64::from(self.now(Bug::WrongUrgent));
         stream.out_of_order += u64::from(self.now(Bug::WrongOutOfOrder));
         if !stream.gaps.is_empty() && self.now(Bug::LoseListedGap) {
             stream.gaps = &stream.gaps[1..];

@@ -454,7 +454,7 @@ impl Stream {
         loop {
             let edge = self.edge();
             let Some(extra) = &mut self.extra else { return };
-            match extra.assembler.pop_at(edge).map(|chunk| chunk.content) {
+            match extra.assembler.pop_at(edge) {
                 Some(Content::Octets(octets)) => {
                     cx.stats.queued -= octets.len() as u64;
                     if edge > self.next {

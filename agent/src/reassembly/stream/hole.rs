@@ -191,7 +191,7 @@ impl Extra {
     }
 
     /// When the first hole opened. A FIN that was seen stands behind every hole.
-    fn hole_opened(&mut self) -> Timestamp {
+    fn hole_opened(&self) -> Timestamp {
         let fin = Some(self.fin_seen).filter(|seen| *seen > Timestamp::default());
         self.assembler.oldest().into_iter().chain(fin).min().unwrap_or_default()
     }

@@ -399,7 +399,7 @@ impl Stream {
             let len = until - start;
             match cx.config.late {
                 Late::Fill => {
-                    extra.gaps.fill(start, until);
+                    cx.stats.limit_gaps += u64::from(extra.gaps.fill(start, until));
                     cx.stats.delivered += len;
                     cx.stats.gaps_filled += len;
                     let bytes = &octets[(start - offset) as usize..(until - offset) as usize];

@@ -128,7 +128,7 @@ impl Connection {
             last_seen: now,
             updated: now,
             extra: continues.map(|serial| Box::new(Extra { continues: Some(serial), ..Extra::default() })),
-            streams: Default::default(),
+            streams: Direction::BOTH.map(|_| Stream::new(first.origin.refused)),
             ports: [client.port, server.port],
             interface: first.origin.interface,
             vlan: first.origin.vlan,
@@ -233,7 +233,7 @@ impl Connection {
         }
         let occupied = octets(segment) + u64::from(piece.fin);
         let end = piece.seq.advance(occupied);
-        self.stream_mut(direction).note_sent(end, segment.window, syn, piece.window);
+        self.stream_mut(direction).note_sent(segment, end, piece.window);
         self.doubt_pending(segment, direction, piece.window);
 
         if self.reset().is_none() && self.streams.iter().all(Stream::is_finished) {
@@ -451,9 +451,7 @@ impl Connection {
     fn may_reset(&self, segment: &Segment<'_>, direction: Direction) -> bool {
         let (stream, peer) = (self.stream(direction), self.stream(direction.reverse()));
         let unanswered = !stream.is_located() && !stream.has_fin();
-        let answers_syn = unanswered
-            && segment.flags.contains(Flags::ACK)
-            && peer.isn().is_some_and(|isn| isn.advance(1) == segment.ack);
+        let answers_syn = unanswered && segment.flags.contains(Flags::ACK) && peer.is_answered_by(segment.ack);
         answers_syn || stream.may_reset(segment.seq, peer)
     }
 
@@ -490,7 +488,7 @@ impl Connection {
     fn idle_timeout(&self, config: &Config) -> u64 {
         if self.streams.iter().any(Stream::has_fin) {
             config.fin_timeout
-        } else if self.started == Started::Handshake && self.streams.iter().any(Stream::is_unseen) {
+        } else if self.started == Started::Handshake && self.streams.iter().all(Stream::is_opening) {
             config.handshake_timeout
         } else {
             config.idle_timeout

@@ -101,6 +101,8 @@ enum Start {
 struct Extra {
     assembler: Assembler,
     fin_seen: Timestamp,
+    /// The FIN that came behind an RST.
+    held_fin: Fin,
     pickup_since: Timestamp,
     /// ACKs that are ahead of `next`, and when they arrived; at most [`ACKS_MAX`].
     acks: VecDeque<(u64, Timestamp)>,
@@ -306,9 +308,9 @@ impl Stream {
         let mut octets = &piece.octets[below..];
         let end = u64::try_from(offset + piece.len() as i64).unwrap_or(0);
         let offset = u64::try_from(offset).unwrap_or(0);
+        let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
         if piece.fin && self.fin.offset().is_none() && end >= self.captured_end() {
             self.fin = Fin::at(end);
-        let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
             if end > self.next {
                 self.extra.get_or_insert_default().fin_seen = cx.now;
             }
@@ -322,12 +324,12 @@ impl Stream {
         let cut = end.saturating_sub(offset + octets.len() as u64);
 
         if cut == 0 && octets.is_empty() {
-            return;
-        }
             let opens_hole = offset > self.edge();
             if let Some(extra) = &mut self.extra {
                 extra.ring_full |= hurt && opens_hole;
             }
+            return;
+        }
         self.make_way(offset, octets, cx);
         if self.start == Start::Pickup || offset > self.next {
             let opens_hole = self.start != Start::Pickup && offset > self.edge();

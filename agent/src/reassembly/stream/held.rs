@@ -1,6 +1,6 @@
 //! Octets behind an accepted RST: stream data only if the peer acknowledges them, which proves that it ignored the RST.
 
-use super::{Context, Piece, Stream};
+use super::{Context, Fin, Piece, Stream};
 use crate::reassembly::event::Sink;
 
 impl Stream {
@@ -22,6 +22,9 @@ impl Stream {
         if end > cut {
             self.extra.get_or_insert_default().assembler.insert_cut(cut, end - cut, cx.now);
         }
+        if piece.fin && end >= self.captured_end() {
+            self.extra.get_or_insert_default().held_fin = Fin::at(end);
+        }
     }
 
     /// Whether the peer has acknowledged any of what was held.
@@ -31,6 +34,12 @@ impl Stream {
 
     /// Delivers what was held.
     pub(in crate::reassembly) fn release<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
+        if let Some(extra) = &mut self.extra
+            && extra.held_fin.offset().is_some()
+        {
+            self.fin = std::mem::take(&mut extra.held_fin);
+            extra.fin_seen = cx.now;
+        }
         self.drain(cx);
         self.flush_due(cx);
     }

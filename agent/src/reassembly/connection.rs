@@ -89,7 +89,7 @@ impl PendingSyn {
         if segment.flags.contains(Flags::RST) {
             false
         } else if self.direction == direction {
-            !syn && !self.doubted && segment.seq == first && !segment.payload.is_empty()
+            !syn && !self.doubted && segment.seq == first && octets(segment) > 0
         } else if self.segment.flags.contains(Flags::ACK) {
             // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
             (syn && segment.seq.advance(1) == self.segment.ack) || (ack && segment.ack == first)
@@ -278,12 +278,12 @@ impl Connection {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
-    pub(super) fn deadline(&mut self, config: &Config) -> Timestamp {
+    pub(super) fn deadline(&self, config: &Config) -> Timestamp {
         let idle = self.last_seen.after(self.idle_timeout(config)).min(self.updated.after(config.update_interval));
         if let Some(since) = self.reset() {
             return idle.min(since.after(config.rst_hold));
         }
-        self.streams.iter_mut().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
+        self.streams.iter().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
     }
 
     /// Delivers what is queued and says goodbye. An accepted RST is the reason whatever else is.
@@ -478,6 +478,8 @@ impl Connection {
     fn doubt_pending(&mut self, segment: &Segment<'_>, direction: Direction, window: i64) {
         let Some(extra) = &mut self.extra else { return };
         if let Some(pending) = extra.pending.iter_mut().find(|pending| pending.direction == direction)
+            // There, a segment without payload may be of either.
+            && segment.seq != pending.segment.seq.advance(1)
             && self.streams[direction as usize].believes(segment.seq, window)
         {
             pending.doubted = true;

@@ -89,7 +89,7 @@ impl PendingSyn {
         if segment.flags.contains(Flags::RST) {
             false
         } else if self.direction == direction {
-            !syn && !self.doubted && segment.seq == first && !segment.payload.is_empty()
+            !syn && !self.doubted && segment.seq == first && octets(segment) > 0
         } else if self.segment.flags.contains(Flags::ACK) {
             // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
             (syn && segment.seq.advance(1) == self.segment.ack) || (ack && segment.ack == first)
@@ -128,7 +128,7 @@ impl Connection {
             last_seen: now,
             updated: now,
             extra: continues.map(|serial| Box::new(Extra { continues: Some(serial), ..Extra::default() })),
-            streams: Default::default(),
+            streams: Direction::BOTH.map(|_| Stream::new(first.origin.refused)),
             ports: [client.port, server.port],
             interface: first.origin.interface,
             vlan: first.origin.vlan,
@@ -233,7 +233,7 @@ impl Connection {
         }
         let occupied = octets(segment) + u64::from(piece.fin);
         let end = piece.seq.advance(occupied);
-        self.stream_mut(direction).note_sent(end, segment.window, syn, piece.window);
+        self.stream_mut(direction).note_sent(segment, end, piece.window);
         self.doubt_pending(segment, direction, piece.window);
 
         if self.reset().is_none() && self.streams.iter().all(Stream::is_finished) {
@@ -278,12 +278,12 @@ impl Connection {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
-    pub(super) fn deadline(&mut self, config: &Config) -> Timestamp {
+    pub(super) fn deadline(&self, config: &Config) -> Timestamp {
         let idle = self.last_seen.after(self.idle_timeout(config)).min(self.updated.after(config.update_interval));
         if let Some(since) = self.reset() {
             return idle.min(since.after(config.rst_hold));
         }
-        self.streams.iter_mut().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
+        self.streams.iter().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
     }
 
     /// Delivers what is queued and says goodbye. An accepted RST is the reason whatever else is.
@@ -457,9 +457,7 @@ impl Connection {
     fn may_reset(&self, segment: &Segment<'_>, direction: Direction) -> bool {
         let (stream, peer) = (self.stream(direction), self.stream(direction.reverse()));
         let unanswered = !stream.is_located() && !stream.has_fin();
-        let answers_syn = unanswered
-            && segment.flags.contains(Flags::ACK)
-            && peer.isn().is_some_and(|isn| isn.advance(1) == segment.ack);
+        let answers_syn = unanswered && segment.flags.contains(Flags::ACK) && peer.is_answered_by(segment.ack);
         answers_syn || stream.may_reset(segment.seq, peer)
     }
 
@@ -486,6 +484,8 @@ impl Connection {
     fn doubt_pending(&mut self, segment: &Segment<'_>, direction: Direction, window: i64) {
         let Some(extra) = &mut self.extra else { return };
         if let Some(pending) = extra.pending.iter_mut().find(|pending| pending.direction == direction)
+            // There, a segment without payload may be of either.
+            && segment.seq != pending.segment.seq.advance(1)
             && self.streams[direction as usize].believes(segment.seq, window)
         {
             pending.doubted = true;
@@ -496,7 +496,7 @@ impl Connection {
     fn idle_timeout(&self, config: &Config) -> u64 {
         if self.streams.iter().any(Stream::has_fin) {
             config.fin_timeout
-        } else if self.started == Started::Handshake && self.streams.iter().any(Stream::is_unseen) {
+        } else if self.started == Started::Handshake && self.streams.iter().all(Stream::is_opening) {
             config.handshake_timeout
         } else {
             config.idle_timeout

@@ -235,7 +235,7 @@ impl Reassembler {
 
     /// Brings timer and queue accounts of a connection up to date.
     fn settle(&mut self, slot: u32) {
-        let Some(connection) = self.table.get_mut(slot) else { return };
+        let Some(connection) = self.table.get(slot) else { return };
         self.flusher.schedule(slot, connection.deadline(&self.config));
         self.queues.set(slot, connection.charged());
     }

@@ -36,7 +36,8 @@ pub(super) struct Stream {
     /// Highest sequence number that this sender has used, and highest that its peer has acknowledged, where `known`.
     sent: SeqNum,
     peer_ack: SeqNum,
-    /// Low half of the ring's count of refused records at the last segment with payload or FIN.
+    /// Low half of the ring's count of refused records at the last segment before which nothing was missing, or at a later
+    /// one with payload or FIN.
     refused: u32,
     /// Window that this sender last offered its peer, unscaled, and the scale that its SYN announced.
     window: u16,
@@ -173,8 +174,9 @@ impl Piece<'_> {
 }
 
 impl Stream {
-    pub(super) fn is_unseen(&self) -> bool {
-        self.segments == 0
+    /// `refused` is the ring's count at the first segment of the connection.
+    pub(super) fn new(refused: u64) -> Self {
+        Self { refused: refused as u32, ..Self::default() }
     }
 
     pub(super) fn has_fin(&self) -> bool {
@@ -306,6 +308,7 @@ impl Stream {
         let mut octets = &piece.octets[below..];
         let end = u64::try_from(offset + piece.len() as i64).unwrap_or(0);
         let offset = u64::try_from(offset).unwrap_or(0);
+        let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
         if piece.fin && self.fin.offset().is_none() && end >= self.captured_end() {
             self.fin = Fin::at(end);
             if end > self.next {
@@ -321,10 +324,13 @@ impl Stream {
         let cut = end.saturating_sub(offset + octets.len() as u64);
 
         if cut == 0 && octets.is_empty() {
+            let opens_hole = offset > self.edge();
+            if let Some(extra) = &mut self.extra {
+                extra.ring_full |= hurt && opens_hole;
+            }
             return;
         }
         self.make_way(offset, octets, cx);
-        let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
         if self.start == Start::Pickup || offset > self.next {
             let opens_hole = self.start != Start::Pickup && offset > self.edge();
             self.queue(offset, octets, piece.twin, cx);
@@ -401,7 +407,7 @@ impl Stream {
             let len = until - start;
             match cx.config.late {
                 Late::Fill => {
-                    extra.gaps.fill(start, until);
+                    cx.stats.limit_gaps += u64::from(extra.gaps.fill(start, until));
                     cx.stats.delivered += len;
                     cx.stats.gaps_filled += len;
                     let bytes = &octets[(start - offset) as usize..(until - offset) as usize];
@@ -456,7 +462,7 @@ impl Stream {
         loop {
             let edge = self.edge();
             let Some(extra) = &mut self.extra else { return };
-            match extra.assembler.pop_at(edge).map(|chunk| chunk.content) {
+            match extra.assembler.pop_at(edge) {
                 Some(Content::Octets(octets)) => {
                     cx.stats.queued -= octets.len() as u64;
                     if edge > self.next {

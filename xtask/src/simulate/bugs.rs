@@ -122,14 +122,14 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "the FIN's position is one too high",
         file: "stream.rs",
-        right: "            self.fin = Some(end);\n",
-        wrong: "            self.fin = Some(end + 1);\n",
+        right: "            self.fin = Fin::at(end);\n",
+        wrong: "            self.fin = Fin::at(end + 1);\n",
     },
     Bug {
         what: "an empty FIN out of order is forgotten",
         file: "stream.rs",
-        right: "if piece.fin && self.fin.is_none() && end >= self.captured_end() {",
-        wrong: "if piece.fin && self.fin.is_none() && end >= self.captured_end() && end <= self.edge() {",
+        right: "if piece.fin && self.fin.offset().is_none() && end >= self.captured_end() {",
+        wrong: "if piece.fin && self.fin.offset().is_none() && end >= self.captured_end() && end <= self.edge() {",
     },
     Bug {
         what: "gaps are declared in half the hold",
@@ -152,8 +152,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "the peer's denial of a hole is not heard",
         file: "stream/hole.rs",
-        right: "self.acked <= edge && extra.last_ack < opened && opened",
-        wrong: "self.acked <= edge && opened",
+        right: "self.acked < least && extra.last_ack < opened && opened",
+        wrong: "self.acked < least && opened",
     },
     Bug {
         what: "no gap timeout",
@@ -194,7 +194,7 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "a SYN splits a connection at once",
         file: "connection.rs",
-        right: "            if self.reset.is_some() {\n                return Outcome::Reused",
+        right: "            if self.reset().is_some() {\n                return Outcome::Reused",
         wrong: "            if true {\n                return Outcome::Reused",
     },
     Bug {
@@ -224,7 +224,7 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "late octets do not shrink their gap",
         file: "stream.rs",
-        right: "extra.gaps.fill(start, until);",
+        right: "cx.stats.limit_gaps += u64::from(extra.gaps.fill(start, until));",
         wrong: "",
     },
     Bug {
@@ -242,8 +242,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "a gap's cause is never the ring",
         file: "stream/hole.rs",
-        right: "if ring_full { GapCause::RingFull } else { cause }",
-        wrong: "if ring_full { cause } else { cause }",
+        right: "_ if ring_full => GapCause::RingFull,\n            _ if fragmented => GapCause::Fragment,\n            cause",
+        wrong: "_ if ring_full && fragmented => GapCause::Fragment,\n            cause",
     },
     Bug {
         what: "what the snaplen cut off was not captured",
@@ -326,14 +326,14 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "what is parked is never believed",
         file: "stream/parked.rs",
-        right: "if let Some(at) = extra.parked.iter().position(within)",
-        wrong: "if let Some(at) = extra.parked.iter().position(within).filter(|_| false)",
+        right: "position(|parked| parked.agrees_with(ack, window))",
+        wrong: "position(|parked| parked.agrees_with(ack, window) && false)",
     },
     Bug {
         what: "a clock step lets timers fire",
         file: "mod.rs",
-        right: "let stepped = time.since(self.latest) > step || self.latest.since(time) > step;",
-        wrong: "let stepped = self.latest.since(time) > step;",
+        right: "let stepped = time.since(latest) > step || latest.since(time) > step;",
+        wrong: "let stepped = latest.since(time) > step;",
     },
     Bug {
         what: "an RST is final at once",
@@ -350,8 +350,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "segments are not counted",
         file: "connection.rs",
-        right: "self.stream_mut(direction).count_segment();",
-        wrong: "if !segment.payload.is_empty() { self.stream_mut(direction).count_segment(); }",
+        right: "self.stream_mut(direction).count_segment(segment.flags.contains(Flags::URG));",
+        wrong: "if !segment.payload.is_empty() { self.stream_mut(direction).count_segment(false); }",
     },
     Bug {
         what: "a picked-up connection continues none",

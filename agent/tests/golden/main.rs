@@ -15,11 +15,13 @@ mod frame;
 mod outcome;
 mod random;
 mod recording;
+mod script;
 
 mod compressed;
 mod damage;
 mod disorder;
 mod filter;
+mod flag;
 mod format;
 mod link;
 mod loss;

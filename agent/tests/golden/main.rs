@@ -31,3 +31,4 @@ mod pipe;
 mod time;
 mod trouble;
 mod tunnel;
+mod usage;

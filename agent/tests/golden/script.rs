@@ -85,7 +85,7 @@ impl Segment {
             &dst.1.to_be_bytes(),
             &src.2.wrapping_add(self.offset).to_be_bytes(),
             &acknowledgment.to_be_bytes(),
-            &[header_len / 4 << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0],
+            &[header_len << 2, self.flags, 0xff, 0xff, 0, 0, 0, 0],
             &options,
             self.text.as_bytes(),
         ]

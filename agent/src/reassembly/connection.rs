@@ -480,11 +480,11 @@ impl Connection {
         Some(pending.remove(at))
     }
 
-    /// The sender of a remembered SYN that goes on in the old sequence space has not begun another connection.
+    /// The sender of a remembered SYN that goes on in the old sequence space has not begun another connection. An ACK right
+    /// behind the SYN ends its handshake, also where the ISN lies close ahead of the old space (RFC 6528 section 3).
     fn doubt_pending(&mut self, segment: &Segment<'_>, direction: Direction, window: i64) {
         let Some(extra) = &mut self.extra else { return };
         if let Some(pending) = extra.pending.iter_mut().find(|pending| pending.direction == direction)
-            // There, a segment without payload may be of either.
             && segment.seq != pending.segment.seq.advance(1)
             && self.streams[direction as usize].believes(segment.seq, window)
         {

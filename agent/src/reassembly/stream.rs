@@ -241,16 +241,13 @@ impl Stream {
         while self.drop_parked(cx) {}
         // One octet may be the FIN's.
         let end = self.fin.offset().unwrap_or_else(|| self.acked.saturating_sub(1)).max(self.edge());
-        if self.is_located() && end > self.edge() && self.edge() > self.next {
-            // More was sent behind what was cut off.
-            self.skip_to(self.edge(), GapCause::Snaplen, cx);
-        }
         if self.is_located() && end > self.next {
             let extra = self.extra.get_or_insert_default();
             let ring_full = extra.ring_full || refused.wrapping_sub(self.refused).cast_signed() > 0;
             let fragmented = extra.is_fragmented(self.next, end);
             let cause = match extra.tail_given_up {
-                _ if extra.cut_until > self.next => GapCause::Snaplen,
+                // Otherwise more was sent behind what was cut off, and the rest of it is the worse loss.
+                _ if extra.cut_until >= end => GapCause::Snaplen,
                 _ if ring_full => GapCause::RingFull,
                 _ if fragmented => GapCause::Fragment,
                 given_up => given_up.unwrap_or(GapCause::NotCaptured),

@@ -100,6 +100,16 @@ fn row_12_the_linger_ends() {
 }
 
 #[test]
+fn row_12_the_linger_begins_with_the_end_and_not_with_what_is_seen_next() {
+    // The end of a picked-up connection is known when the hold is over, here in a silence of which nobody tells.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.data(1001, "bye").and_fin().ack(5001)).send(S.fin(5001).ack(1005)).send(C.ack(1005, 5002));
+    trace.send_untimed(C.ack(700_001, 900_001).at(200_000));
+    trace.send(C.data(700_001, "who").ack(900_001).at(205_000)).finish();
+    trace.expect(&["midstream fin c2s=bye s2c=", "midstream finish c2s=who s2c="]);
+}
+
+#[test]
 fn row_12_a_reset_connection_lingers_too() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "abc").ack(5001)).send(S.rst(5001).at(10)).wait_until(2_000);

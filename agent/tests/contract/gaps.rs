@@ -256,6 +256,13 @@ fn row_20_nothing_but_headers() {
 }
 
 #[test]
+fn row_06_nothing_was_captured_behind_what_the_snaplen_cut_off() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "ab").missing(8).ack(5001)).send(S.ack(5001, 1041)).wait_until(5_000).finish();
+    trace.expect(&["handshake finish c2s=ab{37 not-captured} s2c="]);
+}
+
+#[test]
 fn row_20_the_fin_stands_behind_the_missing_octets() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "ab").missing(8).and_fin().ack(5001)).send(S.fin(5001).ack(1012)).send(C.ack(1012, 5002));

@@ -116,6 +116,14 @@ fn row_11_one_sided_behind_the_ack_of_the_handshake() {
 }
 
 #[test]
+fn row_11_one_sided_with_an_isn_close_ahead_of_the_old_space() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "old").ack(5001)).send(C.syn(250_000).at(1000));
+    trace.send(C.ack(250_001, 900_001)).send(C.data(250_001, "new").ack(900_001)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=", "handshake finish c2s=new s2c="]);
+}
+
+#[test]
 fn row_11_one_sided_but_the_old_connection_lives() {
     // Traffic of the old sequence space after the SYN: payload that happens to lie at ISN + 1 confirms nothing.
     let mut trace = Trace::new(Config::default());

@@ -13,9 +13,9 @@ pub(super) struct Gaps {
     totals: [u64; GapCause::ALL.len()],
 }
 
-/// Gaps remembered for one stream; with one more that is being added 16 KiB, of which 2 KiB in any case. The others count
+/// Gaps remembered for one stream; with one more that is being added 32 KiB, of which 2 KiB in any case. The others count
 /// as queued, and give way when all queues are full. With a snaplen every long stream has that many.
-const KNOWN_MAX: usize = GAPS_LISTED + 255;
+const KNOWN_MAX: usize = GAPS_LISTED + 511;
 
 impl Gaps {
     /// Adds a gap behind all others. Whether an older one had to be forgotten.

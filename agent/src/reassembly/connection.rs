@@ -34,12 +34,19 @@ pub(super) struct Connection {
 
 #[derive(Default)]
 struct Extra {
-    /// When an RST was accepted.
-    reset: Option<Timestamp>,
+    reset: Option<Reset>,
     continues: Option<u64>,
     strict: Strict,
     /// SYNs with another ISN, at most one of either side, until something confirms that they begin another connection.
     pending: Vec<PendingSyn>,
+}
+
+/// An RST that was accepted.
+#[derive(Clone, Copy)]
+struct Reset {
+    since: Timestamp,
+    /// What had been acknowledged of either stream.
+    acked: [u64; 2],
 }
 
 /// A SYN, or SYN-ACK, that may begin a new connection on the same endpoints.
@@ -251,7 +258,7 @@ impl Connection {
 
     /// Does what time demands.
     pub(super) fn handle_timeout<S: Sink>(&mut self, core: &mut Core<'_, S>) -> Outcome {
-        if let Some(since) = self.reset() {
+        if let Some(Reset { since, .. }) = self.reset() {
             if since.after(core.config.rst_hold) <= core.now {
                 return Outcome::Closed(Ended::Rst);
             }
@@ -280,7 +287,7 @@ impl Connection {
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
     pub(super) fn deadline(&self, config: &Config) -> Timestamp {
         let idle = self.last_seen.after(self.idle_timeout(config)).min(self.updated.after(config.update_interval));
-        if let Some(since) = self.reset() {
+        if let Some(Reset { since, .. }) = self.reset() {
             return idle.min(since.after(config.rst_hold));
         }
         self.streams.iter().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
@@ -369,7 +376,7 @@ impl Connection {
         self.stream(direction.reverse()).window_for(self.stream(direction))
     }
 
-    fn reset(&self) -> Option<Timestamp> {
+    fn reset(&self) -> Option<Reset> {
         self.extra.as_ref()?.reset
     }
 
@@ -421,7 +428,8 @@ impl Connection {
         if segment.flags.contains(Flags::ACK) {
             self.handle_ack(segment, direction, core);
         }
-        self.extra.get_or_insert_default().reset = Some(core.now);
+        let acked = self.streams.each_ref().map(Stream::acked);
+        self.extra.get_or_insert_default().reset = Some(Reset { since: core.now, acked });
         for direction in Direction::BOTH {
             let cx = &mut core.stream(self.serial, direction);
             self.stream_mut(direction).flush_all(GapCause::Close, cx);
@@ -431,25 +439,25 @@ impl Connection {
     fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
         let (serial, reverse) = (self.serial, direction.reverse());
         let window = self.window(reverse);
-        let reset = self.reset().is_some();
+        let reset = self.reset();
         let cx = &mut core.stream(serial, reverse);
         let acked = &mut self.streams[reverse as usize];
         if segment.flags.contains(Flags::SYN) {
             acked.handle_syn_ack(segment.ack, cx);
         }
         acked.handle_ack(segment.ack, window, cx);
-        if !reset {
-            acked.flush_due(cx);
-        } else if acked.held_was_acked() {
-            if let Some(extra) = &mut self.extra {
-                extra.reset = None;
-            }
-            cx.stats.reopened += 1;
-            for direction in Direction::BOTH {
-                let window = self.window(direction);
-                let cx = &mut core.stream(serial, direction);
-                self.stream_mut(direction).release(window, cx);
-            }
+        let Some(reset) = reset else { return acked.flush_due(cx) };
+        if !acked.held_was_acked(reset.acked[reverse as usize]) {
+            return;
+        }
+        if let Some(extra) = &mut self.extra {
+            extra.reset = None;
+        }
+        cx.stats.reopened += 1;
+        for direction in Direction::BOTH {
+            let window = self.window(direction);
+            let cx = &mut core.stream(serial, direction);
+            self.stream_mut(direction).release(window, cx);
         }
     }
 

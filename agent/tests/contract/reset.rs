@@ -206,3 +206,18 @@ fn row_10_the_end_behind_one_that_the_receiver_obeyed() {
     trace.send(C.rst(1007).at(10)).send(C.data(1010, "jkl").and_fin().ack(5001).at(20)).wait_until(5_000);
     trace.expect(&["handshake rst c2s=abcdef s2c="]);
 }
+
+#[test]
+fn row_10_what_fills_the_hole_that_it_gave_up_reopens_once_acknowledged() {
+    let mut trace = talking();
+    trace.send(C.data(1010, "jkl").ack(5001)).send(C.rst(1013)).send(C.data(1007, "ghi").ack(5001));
+    trace.send(S.ack(5001, 1013)).wait_until(5_000).expect(&["handshake open c2s=abcdefghijkl s2c="]);
+    assert_eq!(trace.reassembler().stats().reopened, 1);
+}
+
+#[test]
+fn row_10_an_ack_for_a_copy_from_before_it_proves_nothing() {
+    let mut trace = talking();
+    trace.send(C.data(1007, "ghi").ack(5001)).send(C.rst(1010)).send(C.data(1007, "ghi").ack(5001));
+    trace.send(S.ack(5001, 1010)).wait_until(5_000).expect(&["handshake rst c2s=abcdefghi s2c="]);
+}

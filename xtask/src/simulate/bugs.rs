@@ -242,8 +242,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "a gap's cause is never the ring",
         file: "stream/hole.rs",
-        right: "_ if ring_full => GapCause::RingFull,\n            _ if fragmented => GapCause::Fragment,\n            cause",
-        wrong: "_ if ring_full && fragmented => GapCause::Fragment,\n            cause",
+        right: "_ if ring_full => GapCause::RingFull,",
+        wrong: "_ if ring_full && false => GapCause::RingFull,",
     },
     Bug {
         what: "what the snaplen cut off was not captured",
@@ -326,8 +326,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "what is parked is never believed",
         file: "stream/parked.rs",
-        right: "position(|parked| parked.agrees_with(ack, window))",
-        wrong: "position(|parked| parked.agrees_with(ack, window) && false)",
+        right: "if let Some(at) = extra.parked.iter().position(|parked| parked.agrees_with(ack, window))",
+        wrong: "if let Some(at) = extra.parked.iter().position(|parked| parked.agrees_with(ack, window)).filter(|_| false)",
     },
     Bug {
         what: "a clock step lets timers fire",
@@ -344,14 +344,14 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "octets behind an ignored RST are dropped",
         file: "connection.rs",
-        right: "} else if acked.held_was_acked() {",
-        wrong: "} else if acked.held_was_acked() && false {",
+        right: "if !acked.held_was_acked(reset.acked[reverse as usize]) {",
+        wrong: "if true || !acked.held_was_acked(reset.acked[reverse as usize]) {",
     },
     Bug {
         what: "segments are not counted",
         file: "connection.rs",
         right: "self.stream_mut(direction).count_segment(segment.flags.contains(Flags::URG));",
-        wrong: "if !segment.payload.is_empty() { self.stream_mut(direction).count_segment(false); }",
+        wrong: "if octets(segment) > 0 { self.stream_mut(direction).count_segment(segment.flags.contains(Flags::URG)); }",
     },
     Bug {
         what: "a picked-up connection continues none",
@@ -376,6 +376,138 @@ const BUGS: &[Bug] = &[
         file: "connection.rs",
         right: "octets: segment.payload,",
         wrong: "octets: if syn { &[] } else { segment.payload },",
+    },
+    Bug {
+        what: "a gap's cause is never a fragment",
+        file: "stream/hole.rs",
+        right: "_ if fragmented => GapCause::Fragment,",
+        wrong: "_ if fragmented && false => GapCause::Fragment,",
+    },
+    Bug {
+        what: "a fragment is the cause of every gap before it",
+        file: "stream/hole.rs",
+        right: "self.fragmented.iter().any(|offset| (start..end).contains(offset));",
+        wrong: "self.fragmented.iter().any(|&offset| offset >= start);",
+    },
+    Bug {
+        what: "no fragment is the cause of a trailing gap",
+        file: "stream.rs",
+        right: "_ if fragmented => GapCause::Fragment,",
+        wrong: "_ if fragmented && false => GapCause::Fragment,",
+    },
+    Bug {
+        what: "a frame captured twice is a retransmission",
+        file: "twins.rs",
+        right: "    twin.is_some()\n",
+        wrong: "    twin.is_some() && false\n",
+    },
+    Bug {
+        what: "a retransmission with another identification is a copy",
+        file: "twins.rs",
+        right: "(len & 0xffff) << 16 | u64::from(id);",
+        wrong: "(len & 0xffff) << 16 | u64::from(id & 0);",
+    },
+    Bug {
+        what: "a copy may come a second later",
+        file: "twins.rs",
+        right: "const WITHIN: u32 = 10_000_000 >> 10;",
+        wrong: "const WITHIN: u32 = 1_000_000_000 >> 10;",
+    },
+    Bug {
+        what: "an identification of 0 is one",
+        file: "twins.rs",
+        right: "segment.ip_id.filter(|&id| id != 0)",
+        wrong: "segment.ip_id.filter(|_| true)",
+    },
+    Bug {
+        what: "an ACK far from everything says nothing of what comes",
+        file: "stream/parked.rs",
+        right: "self.extra.get_or_insert_default().far_ack = Some(ack);",
+        wrong: "self.extra.get_or_insert_default().far_ack = Some(ack).filter(|_| false);",
+    },
+    Bug {
+        what: "an ACK long behind a parked segment corroborates it",
+        file: "stream/parked.rs",
+        right: "i64::from(ack.distance_from(self.end())) < window.max(2)",
+        wrong: "i64::from(ack.distance_from(self.end())) < window.max(1 << 30)",
+    },
+    Bug {
+        what: "a FIN behind an ignored RST proves nothing",
+        file: "stream/held.rs",
+        right: "held.end_with_fin()",
+        wrong: "held.end()",
+    },
+    Bug {
+        what: "what the strict checks refuse is not counted",
+        file: "connection.rs",
+        right: "        core.stats.strict += segment.payload.len() as u64;\n",
+        wrong: "",
+    },
+    Bug {
+        what: "the strict checks refuse nothing",
+        file: "connection.rs",
+        right: "let Err(refusal) = strict.judge(segment, direction, beyond_window, core.config) else",
+        wrong: "let Err(refusal) = strict.judge(segment, direction, beyond_window, &Config::default()) else",
+    },
+    Bug {
+        what: "an interface is no part of the key",
+        file: "table.rs",
+        right: "let interface = if self.interface {",
+        wrong: "let interface = if self.interface && false {",
+    },
+    Bug {
+        what: "a VLAN is no part of the key",
+        file: "table.rs",
+        right: "origin.vlan.filter(|_| self.vlan)",
+        wrong: "origin.vlan.filter(|_| self.vlan && false)",
+    },
+    Bug {
+        what: "a VLAN is always part of the key",
+        file: "table.rs",
+        right: "origin.vlan.filter(|_| self.vlan)",
+        wrong: "origin.vlan.filter(|_| self.vlan || true)",
+    },
+    Bug {
+        what: "late octets are counted on their gap once",
+        file: "gaps.rs",
+        right: "gap.late += octets;",
+        wrong: "gap.late = octets;",
+    },
+    Bug {
+        what: "urgent segments count twice",
+        file: "stream.rs",
+        right: "self.extra.get_or_insert_default().urgent += 1;",
+        wrong: "self.extra.get_or_insert_default().urgent += 2;",
+    },
+    Bug {
+        what: "the MSS is read backwards",
+        file: "../decode/tcp.rs",
+        right: "Some(u16::from_be_bytes([*high, *low]))",
+        wrong: "Some(u16::from_be_bytes([*low, *high]))",
+    },
+    Bug {
+        what: "fragments that overlap are joined",
+        file: "../decode/fragments.rs",
+        right: "if overlaps || contradicts {",
+        wrong: "if false && (overlaps || contradicts) {",
+    },
+    Bug {
+        what: "a fragment seen twice drops its datagram",
+        file: "../decode/fragments.rs",
+        right: "return Inserted::Duplicate;",
+        wrong: "return Inserted::Overlap(1);",
+    },
+    Bug {
+        what: "fragments are joined in the wrong order",
+        file: "../decode/fragments.rs",
+        right: "for piece in self.pieces.values() {",
+        wrong: "for piece in self.pieces.values().rev() {",
+    },
+    Bug {
+        what: "fragments wait for ever",
+        file: "../decode/fragments.rs",
+        right: "expires: self.clock.now.after(self.config.timeout)",
+        wrong: "expires: self.clock.now.after(u64::MAX)",
     },
 ];
 

@@ -156,8 +156,9 @@ fn comes_from_the_core(cause: GapCause) -> bool {
         | GapCause::Timeout
         | GapCause::Limit
         | GapCause::Close
+        | GapCause::Fragment
         | GapCause::Snaplen => true,
-        GapCause::Fragment | GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+        GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
     }
 }
 
@@ -209,6 +210,13 @@ const ROWS: &[(&str, u64)] = &[
     ("row 21 forged ACK", 8_000),
     ("row 21 forged data", 8_000),
     ("row 21 corroborated", 20_000),
+    ("row 22 fragments joined", 5_000),
+    ("row 22 fragment seen twice", 5_000),
+    ("row 22 fragments overlap", 5_000),
+    ("row 22 fragment lost", 5_000),
+    ("row 29 frame seen twice", 20_000),
+    ("row 29 interface is key", 5_000),
+    ("row 29 VLAN is key", 5_000),
     ("row 25 clock step that is none", 10_000),
     ("row 23 opens nothing", 4_000),
     ("row 24 max_connections", 4_000),

@@ -11,10 +11,10 @@ use agent::{
 use crate::{
     census::{self, Census},
     content::Content,
-    figures::{Expected, Figures},
+    figures::{Expected, Figures, Frames},
     ledger::Ledger,
     network::{Capture, Record},
-    packet::{Kind, Position, Side},
+    packet::{Kind, Packet, Position, Side},
     scenario::Scenario,
     spans::Spans,
 };
@@ -33,6 +33,9 @@ pub(crate) struct Checker<'a> {
     pub(crate) missed: [Position; 3],
     pub(crate) evicted: u64,
     pub(crate) reset: u64,
+    pub(crate) urgent: u64,
+    /// By conversation and side: the MSS of the last SYN that the strict checks let pass.
+    pub(crate) mss: Vec<[Option<u16>; 2]>,
     pub(crate) trace: bool,
     /// Time that timers were given, on the clock that never steps.
     pub(crate) clock_hint: u64,
@@ -73,6 +76,7 @@ pub(crate) struct Open {
     pub(crate) start: u64,
     pub(crate) updated: u64,
     pub(crate) streams: [OpenStream; 2],
+    pub(crate) frames: Frames,
 }
 
 /// By side.
@@ -98,6 +102,8 @@ pub(crate) struct Declared {
     pub(crate) step: usize,
     pub(crate) time: u64,
     pub(crate) refused: u64,
+    /// Octets that came for it and could not be written into place, each copy counted.
+    pub(crate) late: Position,
 }
 
 /// What a conversation became.
@@ -124,6 +130,8 @@ impl<'a> Checker<'a> {
             missed: [0; 3],
             evicted: 0,
             reset: 0,
+            urgent: 0,
+            mss: vec![[None; 2]; talks],
             trace,
             clock_hint: 0,
             step: Step::Timeout,
@@ -155,6 +163,12 @@ impl<'a> Checker<'a> {
                 self.syns.push(record);
             }
         }
+    }
+
+    /// A fragment that begins a segment is about to be handed to the reassembler.
+    pub(crate) fn note_begun(&mut self, packet: &Packet) {
+        let edge = self.open_of(packet.conversation).map(|open| open.streams[packet.from].edge);
+        self.ledger.note_begun(packet, edge);
     }
 
     pub(crate) fn fail(&mut self, why: impl FnOnce() -> String) {
@@ -241,13 +255,17 @@ impl<'a> Checker<'a> {
     fn mismatch(&self, talk: usize, side: Side, position: Position, octets: &[u8]) -> Option<usize> {
         let (content, ledger) = (self.contents[talk][side], self.ledger.side(talk, side));
         let mut tampered = ledger.tampered.within(position, position + octets.len() as Position).peekable();
-        if self.config.overlap == Overlap::First || tampered.peek().is_none() {
+        if tampered.peek().is_none() {
             return content.mismatch(position, octets);
         }
-        let right = self.untampered(talk, side, position, octets);
-        content
-            .mismatch(position, &right)
-            .filter(|_| ledger.all_plausible() || content.mismatch(position, octets).is_some())
+        let other = self.untampered(talk, side, position, octets);
+        let (first, last) = (content.mismatch(position, octets), content.mismatch(position, &other));
+        let (right, other) = if self.config.overlap == Overlap::First { (first, last) } else { (last, first) };
+        // Of what waits to be corroborated the first copy may have been dropped. What waits behind an RST, or with a SYN
+        // that reuses endpoints, comes out as if it had not waited.
+        let waits = self.ledger.talks[talk].real_rst.is_some()
+            || self.capture.talks[talk].index > 0 && position < ledger.octets_of_syn;
+        right.filter(|_| ledger.all_plausible() && !waits || other.is_some())
     }
 
     /// The octets as they were before the tap changed them, if it did.
@@ -279,6 +297,7 @@ impl<'a> Checker<'a> {
             step: self.steps,
             time: self.ledger.now.max(self.clock_hint),
             refused: self.ledger.refused,
+            late: 0,
         });
         stream.missing.add(start, end, index);
         stream.edge = end;
@@ -324,10 +343,14 @@ impl<'a> Checker<'a> {
 
     pub(crate) fn possible_bases(&self, open: &Open, side: Side) -> Vec<Position> {
         let ledger = self.ledger.side(open.talk, side);
-        if open.since == 0 && (ledger.syn.is_some() || ledger.syn_ack.is_some()) {
+        if open.since == 0 && !self.scenario.is_strict() && (ledger.syn.is_some() || ledger.syn_ack.is_some()) {
             return vec![0];
         }
         let mut starts = ledger.starts.clone();
+        if self.scenario.is_strict() {
+            // As where the SYN was not seen, or as if it had been.
+            starts.push(0);
+        }
         starts.sort_unstable();
         starts.dedup();
         starts

@@ -22,6 +22,7 @@ impl Checker<'_> {
         let idle = |became: &Became| matches!(became.closed, Some((_, Ended::Idle, _)));
         let gave_up = self.became.iter().flatten().any(idle);
         let plain = self.scenario.sees_all()
+            && !self.scenario.is_strict()
             && generous(&self.config)
             && !gave_up
             && !(0..self.capture.talks.len()).any(|talk| self.was_guessed_at(talk));
@@ -40,6 +41,10 @@ impl Checker<'_> {
         if missed != self.missed || !evicted.contains(&stats.limit_connections) {
             let gaps = self.missed;
             self.fail(|| format!("{gaps:?} octets in gaps, filled, trailing, and {evicted:?} evicted: {stats:?}"));
+        }
+        if stats.urgent != self.urgent {
+            let urgent = self.urgent;
+            self.fail(|| format!("{urgent} urgent segments: {stats:?}"));
         }
         let connections = self.became.iter().map(Vec::len).sum::<usize>() as u64;
         if !agree || (stats.opened, stats.closed) != (connections, connections) {
@@ -129,7 +134,12 @@ impl Checker<'_> {
             return Some("was not noticed".into());
         }
         let plausible = truth.sides.iter().all(SideLedger::all_plausible);
-        if !self.scenario.sees_all() || !generous(&self.config) || !end.in_order || !plausible {
+        if !self.scenario.sees_all()
+            || self.scenario.is_strict()
+            || !generous(&self.config)
+            || !end.in_order
+            || !plausible
+        {
             return None;
         }
         self.census.add("clean conversations");

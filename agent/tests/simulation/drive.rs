@@ -1,7 +1,7 @@
 //! Feeds one capture to a reassembler as a live capture would, and lets a sink watch.
 
 use agent::{
-    decode::{Config, Decoder},
+    decode::{Config, Decoder, Reject},
     frame::Frame,
     reassembly::{Reassembler, Sink, Stats},
     segment::{Flags, Origin, Segment, SeqNum, Timestamp},
@@ -11,10 +11,11 @@ use agent_common::frame::LinkType;
 
 use crate::{
     checker::{Checker, Step, tamper},
+    fragments::Tally,
     network::{Capture, Record},
     packet::{Kind, Packet, Position},
     scenario::Scenario,
-    wire::{self, Octets, Wire},
+    wire::{Octets, Wire},
 };
 
 /// A sink with a checker somewhere in it.
@@ -29,13 +30,13 @@ impl<'a> Watch<'a> for Checker<'a> {
 }
 
 /// The capture clock does not begin at zero.
-const EPOCH: u64 = 3_000_000_000_000_000_000;
+pub(crate) const EPOCH: u64 = 3_000_000_000_000_000_000;
 /// Ticks and updates of a few connections that end by the idle timeout stay well below.
 const TIMEOUTS_MAX: usize = 400_000;
 
 pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl Watch<'a>) -> Stats {
-    let mut driver =
-        Driver { reassembler: Reassembler::new(scenario.config), scenario, step: 0, shift: 0, last: None, timeouts: 0 };
+    let (reassembler, decoder) = (Reassembler::new(scenario.config), Decoder::new(Config::default()));
+    let mut driver = Driver { reassembler, decoder, scenario, step: 0, shift: 0, last: None, timeouts: 0 };
     let mut payload = Vec::new();
     for (index, record) in capture.records.iter().enumerate() {
         if let Some((thousandth, step)) = scenario.tap.step
@@ -53,6 +54,7 @@ pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl 
     if scenario.tap.silence {
         driver.be_silent(sink);
     }
+    driver.judge_fragments(capture, sink);
     sink.checker().begin(Step::Finish, None, 0);
     driver.reassembler.finish(sink);
     let open = sink.checker().still_open();
@@ -64,6 +66,7 @@ pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl 
 
 struct Driver<'a> {
     reassembler: Reassembler,
+    decoder: Decoder,
     scenario: &'a Scenario,
     /// By how much the capture clock is off: what it has stepped.
     step: i64,
@@ -147,6 +150,7 @@ impl Driver<'_> {
         }
         checker.begin(Step::Timeout, None, 0);
         checker.clock_hint = checker.clock_hint.max(at);
+        self.decoder.tick(now);
         self.reassembler.handle_timeout(now, sink);
         if self.reassembler.poll_timeout().is_some_and(|next| next <= now) {
             sink.checker().fail(|| format!("a timer that is due at {now:?} has not fired"));
@@ -167,10 +171,13 @@ impl Driver<'_> {
         sink.checker().clock_hint = sink.checker().clock_hint.max(record.time);
         self.reassembler.handle_timeout(self.stamp(record.time), sink);
         sink.checker().judge_overdue(record.time);
-        sink.checker().stamp = self.stamp(record.time).0;
-        sink.checker().begin(Step::Segment, Some(*record), captured);
+        let is_whole = record.fragment.is_none_or(|fragment| fragment.completes);
+        if is_whole {
+            sink.checker().stamp = self.stamp(record.time).0;
+            sink.checker().begin(Step::Segment, Some(*record), captured);
+            sink.checker().note_situation(record, captured);
+        }
         sink.checker().show(record, captured);
-        sink.checker().note_situation(record, captured);
         let index = sink.checker().ledger.record;
         let segment = Segment {
             timestamp: self.stamp(record.time),
@@ -181,19 +188,22 @@ impl Driver<'_> {
             flags: flags(packet),
             window: packet.window,
             window_scale: packet.scale,
-            mss: None,
-            ip_id: None,
+            mss: packet.mss,
+            ip_id: packet.id,
             payload,
             missing: (packet.len - captured) as u32,
-            origin: Origin { refused: record.refused, ..Origin::default() },
+            origin: Origin { refused: record.refused, ..self.scenario.origin(talk.pair, index) },
         };
         let before = *self.reassembler.stats();
         match self.scenario.wire {
             None => self.reassembler.handle_segment(&segment, sink),
             Some(wire) => {
                 let numbers = [segment.seq.0, segment.ack.0];
-                let ends = wire::endpoints(talk.pair, wire.v6);
-                let octets = wire.encode(packet, numbers, payload, ends, index as u16);
+                let ends = self.scenario.addresses(talk.pair);
+                let octets = wire.encode(packet, numbers, payload, ends, segment.origin.vlan, record.fragment);
+                if !is_whole {
+                    return self.hand_over_part(&segment, wire, record, &octets, sink);
+                }
                 self.hand_over_frame(&segment, wire, &octets, sink);
             }
         }
@@ -203,28 +213,55 @@ impl Driver<'_> {
 
     /// The decoder must find in a frame what was put into it.
     fn hand_over_frame<'a>(&mut self, put: &Segment<'_>, wire: Wire, octets: &Octets, sink: &mut impl Watch<'a>) {
-        let frame = Frame {
-            timestamp: put.timestamp,
-            len: octets.len as u32,
-            bytes: &octets.captured,
-            link_type: LinkType::ETHERNET,
-            origin: put.origin,
-        };
-        let mut decoder = Decoder::new(Config::default());
-        let found = match decoder.decode(&frame) {
+        let found = match self.decoder.decode(&frame(put, octets)) {
             Ok(found) => found.segment,
             Err(why) => return sink.checker().fail(|| format!("the decoder says {why:?} of {octets:?}")),
         };
-        let headers = |it: &Segment<'_>| (it.src, it.dst, it.seq, it.ack, it.flags, it.window, it.window_scale);
-        let right = Origin { vlan: wire.vlan, ..put.origin };
         if headers(&found) != headers(put)
-            || (found.timestamp, found.origin, found.missing) != (put.timestamp, right, put.missing)
+            || (found.timestamp, found.origin, found.missing) != (put.timestamp, put.origin, put.missing)
             || found.payload != put.payload
         {
             return sink.checker().fail(|| format!("the decoder found {found:?}, not {put:?}"));
         }
         sink.checker().census.add(if wire.v6 { "decoded IPv6" } else { "decoded IPv4" });
         self.reassembler.handle_segment(&found, sink);
+    }
+
+    /// A fragment that completes nothing may say which segment it begins.
+    fn hand_over_part<'a>(
+        &mut self,
+        put: &Segment<'_>,
+        wire: Wire,
+        record: &Record,
+        octets: &Octets,
+        sink: &mut impl Watch<'a>,
+    ) {
+        let verdict = self.decoder.decode(&frame(put, octets)).map(|found| found.segment.seq);
+        let begun = self.decoder.take_begun();
+        let begins = record.fragment.is_some_and(|fragment| wire.begins(&record.packet, fragment));
+        let right = begun.map_or(!begins, |begun| begins && headers(&begun) == headers(put));
+        if verdict != Err(Reject::Fragment) || !right {
+            return sink.checker().fail(|| format!("the decoder says {verdict:?} and {begun:?} of a part of {put:?}"));
+        }
+        if let Some(begun) = begun {
+            sink.checker().note_begun(&record.packet);
+            self.reassembler.handle_fragment(&begun);
+        }
+    }
+
+    /// The frames that completed nothing are accounted for.
+    fn judge_fragments<'a>(&self, capture: &Capture, sink: &mut impl Watch<'a>) {
+        let (found, checker) = (self.decoder.stats(), sink.checker());
+        let waiting = found.timeout + found.unfinished;
+        let found = Tally { joined: found.joined, duplicate: found.duplicate, overlapping: found.overlapping, waiting };
+        let right = capture.fragments;
+        checker.census.add_many("row 22 fragments joined", right.joined);
+        checker.census.add_many("row 22 fragment seen twice", right.duplicate);
+        checker.census.add_many("row 22 fragments overlap", right.overlapping);
+        checker.census.add_many("row 22 fragment lost", right.waiting);
+        if found != right {
+            checker.fail(|| format!("of the fragments {right:?}, and the decoder says {found:?}"));
+        }
     }
 
     fn judge_memory<'a>(&self, sink: &mut impl Watch<'a>) {
@@ -240,6 +277,21 @@ impl Driver<'_> {
     }
 }
 
+fn frame<'a>(put: &Segment<'_>, octets: &'a Octets) -> Frame<'a> {
+    Frame {
+        timestamp: put.timestamp,
+        len: octets.len as u32,
+        bytes: &octets.captured,
+        link_type: LinkType::ETHERNET,
+        origin: Origin { vlan: None, ..put.origin },
+    }
+}
+
+/// What a segment's header says.
+fn headers(it: &Segment<'_>) -> impl PartialEq + use<> {
+    (it.src, it.dst, it.seq, it.ack, it.flags, it.window, it.window_scale, it.mss, it.ip_id)
+}
+
 fn fill(packet: &Packet, captured: Position, checker: &Checker<'_>, payload: &mut Vec<u8>) {
     payload.clear();
     checker.contents[packet.conversation][packet.from].append(packet.position(), captured as usize, payload);
@@ -250,7 +302,7 @@ fn fill(packet: &Packet, captured: Position, checker: &Checker<'_>, payload: &mu
     }
 }
 
-fn flags(packet: &Packet) -> Flags {
+pub(crate) fn flags(packet: &Packet) -> Flags {
     [
         (packet.syn, Flags::SYN),
         (packet.fin, Flags::FIN),

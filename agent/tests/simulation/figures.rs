@@ -1,12 +1,16 @@
 //! What a single record must do to the counters. Where the capture leaves no doubt, each figure is known from outside.
 
-use agent::reassembly::{Config, Ended, GAPS_KEPT, Late, Overlap, Stats, StreamSummary};
+use std::collections::HashMap;
+
+use agent::reassembly::{Config, Ended, GAPS_KEPT, Gap, Late, Overlap, Stats, StreamSummary};
 
 use crate::{
-    checker::{Checker, Open, OpenStream},
+    checker::{Checker, Declared, Open, OpenStream},
+    drive::{EPOCH, flags},
     ledger::SideLedger,
     network::Record,
     packet::{Kind, Packet, Position, Side},
+    plan::MS,
 };
 
 /// What is expected of the record at hand, as far as it has to be known before.
@@ -16,6 +20,8 @@ pub(crate) struct Expected {
     edge: Option<Position>,
     /// Octets of which another copy, with other values, waits.
     conflict: Position,
+    /// The frame has been captured before, within 10 ms.
+    twin: bool,
 }
 
 /// Figures of a stream that are told when it closes.
@@ -28,6 +34,40 @@ pub(crate) struct Figures {
     out_of_order: u64,
     conflict: Position,
     late: Position,
+}
+
+/// Frames of a connection and when each was last seen (row 29): by side, sequence number, length, flags and
+/// identification.
+#[derive(Debug, Default)]
+pub(crate) struct Frames(HashMap<(Side, Position, Position, u8, u16), u64>);
+
+impl Frames {
+    /// Whether the same was seen within 10 ms; `now` is when it is now.
+    fn has(&self, packet: &Packet, now: u64) -> bool {
+        let seen = name(packet).and_then(|name| self.0.get(&name));
+        seen.is_some_and(|seen| microseconds(now) - microseconds(*seen) <= microseconds(10 * MS))
+    }
+
+    fn note(&mut self, packet: &Packet, now: u64) {
+        if let Some(name) = name(packet) {
+            self.0.insert(name, now);
+        }
+    }
+
+    /// There are so many that the reassembler may have forgotten some.
+    fn are_many(&self) -> bool {
+        self.0.len() > 1_000
+    }
+}
+
+fn name(packet: &Packet) -> Option<(Side, Position, Position, u8, u16)> {
+    let id = packet.id.filter(|id| *id != 0)?;
+    Some((packet.from, packet.seq, packet.len, flags(packet).0, id))
+}
+
+/// In which the reassembler counts here, each of 1,024 ns.
+fn microseconds(time: u64) -> u64 {
+    time >> 10
 }
 
 impl Checker<'_> {
@@ -44,7 +84,7 @@ impl Checker<'_> {
             (Kind::Real, Overlap::Last) => tampered,
             _ => 0,
         };
-        Expected { edge: Some(edge), conflict }
+        Expected { edge: Some(edge), conflict, twin: false }
     }
 
     /// After the ledger has taken note of the record, and before the reassembler sees it: what will be said of its stream
@@ -54,18 +94,27 @@ impl Checker<'_> {
         let Some(slot) = self.slot_of(talk).filter(|_| packet.kind != Kind::Forged) else { return };
         let (sure, fresh, conflict) =
             (self.is_sure(&self.open[&slot], side, packet), self.ledger.fresh, self.expected.conflict);
+        let now = EPOCH + self.now();
+        let twin = self.open[&slot].frames.has(packet, now);
+        self.expected.twin = twin;
         let Some(open) = self.open.get_mut(&slot) else { return };
         let stream = &mut open.streams[side];
         let (start, end) = (packet.position(), packet.position() + captured);
-        let late: Position = stream.missing.within(start, end).map(|(from, until, _)| until - from).sum();
-        let late = if self.config.late == Late::Count { late } else { 0 };
-        let seen = packet.kind != Kind::KeepAlive && captured > 0 && fresh == 0 && late == 0;
+        let late = match self.config.late {
+            Late::Fill => Vec::new(),
+            Late::Count => stream.missing.within(start, end).collect(),
+        };
+        if packet.kind != Kind::KeepAlive {
+            late.iter().for_each(|(from, until, index)| stream.gaps[*index].late += until - from);
+        }
+        let late: Position = late.iter().map(|(from, until, _)| until - from).sum();
+        let seen = packet.kind != Kind::KeepAlive && captured > 0 && fresh == 0 && late == 0 && !twin;
         let figures = &mut stream.figures;
         figures.doubtful |= !sure;
         figures.retransmitted += u64::from(seen && packet.len > 1);
         // One octet may be a probe.
         figures.perhaps_retransmitted += u64::from(seen && packet.len == 1);
-        figures.out_of_order += u64::from(packet.stream_octets() > 0 && start > stream.edge);
+        figures.out_of_order += u64::from(packet.stream_octets() > 0 && start > stream.edge && !twin);
         figures.conflict += conflict;
         figures.late += if packet.kind == Kind::KeepAlive { 0 } else { late };
     }
@@ -83,6 +132,12 @@ impl Checker<'_> {
             }
             return;
         };
+        if self.scenario.is_strict() {
+            return self.judge_strictness(packet, octets, moved);
+        }
+        let now = EPOCH + self.now();
+        let Some(open) = self.open.get_mut(&slot) else { return };
+        open.frames.note(packet, now);
         let Some(open) = self.open.get(&slot) else { return };
         if packet.kind == Kind::Forged {
             let reset = self.ledger.talks[talk].real_rst.is_some();
@@ -101,6 +156,11 @@ impl Checker<'_> {
         if !sure {
             return;
         }
+        let twins = moved(|stats| stats.duplicate_frames);
+        if twins != i64::from(expected.twin) && !open.frames.are_many() {
+            return self.fail(|| format!("{twins} frames were captured twice, not {}", expected.twin));
+        }
+        self.census.add_many("row 29 frame seen twice", u64::from(expected.twin));
         if packet.kind == Kind::KeepAlive {
             let is_probe = packet.len == 1 && captured == 1 && edge > 0 && end == edge;
             if is_probe && moved(|stats| stats.probe) != 1 {
@@ -137,6 +197,31 @@ impl Checker<'_> {
         }
     }
 
+    /// A record that the strict checks may have refused, of a conversation that is open.
+    fn judge_strictness(&mut self, packet: &Packet, octets: i64, moved: impl Fn(fn(&Stats) -> u64) -> i64) {
+        let (fsm, options) = (moved(|stats| stats.refused_fsm), moved(|stats| stats.refused_options));
+        let refused = fsm + options;
+        let allowed = i64::from(self.config.strict_fsm) + i64::from(self.config.strict_options);
+        if fsm > i64::from(self.config.strict_fsm) || options > i64::from(self.config.strict_options) {
+            return self.fail(|| format!("{refused} refused, by checks that are off"));
+        }
+        if refused > allowed.min(1) || moved(|stats| stats.strict) != octets * refused {
+            return self.fail(|| format!("{refused} refused, of {octets} octets"));
+        }
+        let known = self.mss[packet.conversation];
+        if packet.syn {
+            if refused == 0 {
+                self.mss[packet.conversation][packet.from] = packet.mss;
+            }
+        } else if let Some(mss) = known[1 - packet.from]
+            && self.config.strict_options
+            && packet.len > mss.into()
+            && refused == 0
+        {
+            self.fail(|| format!("{} octets were not refused where the MSS is {mss}", packet.len));
+        }
+    }
+
     /// A record whose conversation is open neither before nor after it.
     fn judge_stranger(&mut self, record: &Record, octets: i64, moved: impl Fn(fn(&Stats) -> u64) -> i64) {
         let packet = &record.packet;
@@ -165,11 +250,22 @@ impl Checker<'_> {
     pub(crate) fn judge_closing_figures(&self, open: &Open, side: Side, numbers: &StreamSummary<'_>) -> Option<String> {
         let figures = &open.streams[side].figures;
         let ledger = self.ledger.side(open.talk, side);
-        if self.is_alone(open) && open.since == 0 && ledger.segments != numbers.segments {
-            return Some(format!("{} segments, not {}", numbers.segments, ledger.segments));
+        let (told, right) = ((numbers.segments, numbers.urgent), (ledger.segments, ledger.urgent));
+        if self.is_alone(open) && open.since == 0 && told != right {
+            return Some(format!("segments and urgent ones: {told:?}, not {right:?}"));
         }
-        if figures.doubtful || open.since > 0 || ledger.syn.or(ledger.syn_ack).is_none() {
+        if figures.doubtful || self.scenario.is_strict() || open.since > 0 || ledger.syn.or(ledger.syn_ack).is_none() {
             return None;
+        }
+        let late = |gap: &Gap| {
+            let declared = &open.streams[side].gaps;
+            let inside = |one: &&Declared| (gap.offset..gap.offset + gap.len).contains(&one.gap.offset);
+            declared.iter().filter(inside).map(|one| one.late).sum::<Position>()
+        };
+        if self.config.late == Late::Count
+            && let Some(gap) = numbers.gaps.iter().find(|gap| late(gap) != gap.late.into())
+        {
+            return Some(format!("{} octets were late for {gap:?}", late(gap)));
         }
         let told = (Position::from(numbers.conflict), Position::from(numbers.late), numbers.out_of_order);
         let right = (figures.conflict, figures.late, figures.out_of_order);

@@ -3,7 +3,7 @@
 
 use crate::{
     network::{Capture, Record},
-    packet::{Kind, Position, Side},
+    packet::{Kind, Packet, Position, Side},
     spans::Spans,
 };
 
@@ -51,8 +51,9 @@ pub(crate) struct SideLedger {
     pub(crate) tampered: Spans,
     /// How many they are.
     pub(crate) captured: Position,
-    /// Segments, forged ones included.
+    /// Segments, forged ones included; and those with URG set.
     pub(crate) segments: u64,
+    pub(crate) urgent: u64,
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
     pub(crate) fin: Option<(usize, Position)>,
@@ -68,6 +69,8 @@ pub(crate) struct SideLedger {
     pub(crate) starts: Vec<Position>,
     /// Behind the last octet captured, before the current record and with it.
     pub(crate) captured_end: [Position; 2],
+    /// Segments of which the first fragment was captured, and not all others.
+    pub(crate) begun: Vec<Begun>,
     /// The first record that is not within the window that the tap knows of.
     pub(crate) implausible: Option<usize>,
     /// The record that was corroborated after that: from it on all is certain again.
@@ -98,6 +101,15 @@ pub(crate) struct SideRecord {
 }
 
 #[derive(Clone, Copy)]
+pub(crate) struct Begun {
+    /// The record before it.
+    pub(crate) record: usize,
+    pub(crate) position: Position,
+    /// The tap had every reason to believe it.
+    pub(crate) sure: bool,
+}
+
+#[derive(Clone, Copy)]
 pub(crate) struct Ack {
     pub(crate) record: usize,
     pub(crate) time: u64,
@@ -121,6 +133,16 @@ impl Ledger {
         self.refused = record.refused;
         self.payload += captured;
         self.apply(record, captured);
+    }
+
+    /// Takes note of a fragment that begins a segment; the stream has come to `edge`.
+    pub(crate) fn note_begun(&mut self, packet: &Packet, edge: Option<Position>) {
+        let talk = &mut self.talks[packet.conversation];
+        let known = talk.sides.iter().all(|side| side.syn.or(side.syn_ack).is_some());
+        let side = &mut talk.sides[packet.from];
+        let (position, window) = (packet.position(), side.window.unwrap_or(0).max(1));
+        let sure = known && edge.is_some_and(|edge| (edge..side.highest + window).contains(&position));
+        side.begun.push(Begun { record: self.record, position, sure });
     }
 
     /// A connection is picked up that had been given up: nothing before this record is known to it.
@@ -149,6 +171,7 @@ impl Ledger {
         }
         talk.confirmed |= !packet.syn || packet.ack.is_some();
         talk.sides[packet.from].segments += 1;
+        talk.sides[packet.from].urgent += u64::from(packet.urg);
         let scaled = talk.sides.iter().all(|side| side.scale.is_some());
         let known = talk.sides.iter().all(|side| side.syn.or(side.syn_ack).is_some());
         let [one, other] = &mut talk.sides;

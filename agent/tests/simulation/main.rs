@@ -12,6 +12,7 @@ mod content;
 mod drive;
 mod endpoint;
 mod figures;
+mod fragments;
 mod ledger;
 mod network;
 mod opening;

@@ -4,15 +4,17 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use crate::{
     endpoint::Endpoint,
+    fragments::{self, Fragment, Tally},
     packet::{Kind, Packet, Position, Side},
     rng::Rng,
-    scenario::Scenario,
+    scenario::{Ids, Scenario},
 };
 
 /// What was recorded, in the order in which it was.
 pub(crate) struct Capture {
     pub(crate) records: Vec<Record>,
     pub(crate) talks: Vec<TalkEnd>,
+    pub(crate) fragments: Tally,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -22,6 +24,8 @@ pub(crate) struct Record {
     pub(crate) packet: Packet,
     /// Records that the ring had refused before.
     pub(crate) refused: u64,
+    /// It holds no more than a part of the packet.
+    pub(crate) fragment: Option<Fragment>,
 }
 
 /// How a conversation ended, as only its endpoints know.
@@ -69,7 +73,8 @@ pub(crate) fn run(scenario: &mut Scenario) -> Capture {
     let start = start.min(end);
     let copies = records[start..].iter().take_while(|record| record.packet.kind == Kind::Tampered).count();
     records.drain(..start + copies);
-    Capture { records, talks }
+    let fragments = fragments::split(scenario, &mut Rng::new(scenario.seed ^ !0), &mut records);
+    Capture { records, talks, fragments }
 }
 
 struct World<'a> {
@@ -231,8 +236,13 @@ impl World<'_> {
         }
     }
 
-    fn send(&mut self, packet: Packet) {
+    fn send(&mut self, mut packet: Packet) {
         self.passed += 1;
+        packet.id = match self.scenario.ids {
+            Ids::None => None,
+            Ids::Atomic => Some(0),
+            Ids::Counted => Some(self.passed as u16),
+        };
         let network = &self.scenario.network;
         let copies = 1 + usize::from(self.rng.rarely(network.duplicated));
         for _ in 0..copies {
@@ -245,9 +255,10 @@ impl World<'_> {
     }
 
     fn on_tap(&mut self, packet: Packet) {
-        let recorded = self.record(packet);
-        if self.rng.rarely(self.scenario.tap.duplicated) {
-            self.record(packet);
+        let recorded = self.record(packet, 0);
+        if recorded && self.rng.rarely(self.scenario.tap.duplicated) {
+            let behind = self.rng.below(self.scenario.tap.behind + 1);
+            self.record(packet, behind);
         }
         // Only behind the true copy, which then is the first one.
         if recorded
@@ -255,7 +266,7 @@ impl World<'_> {
             && packet.stream_octets() > 0
             && self.rng.rarely(self.scenario.tap.tampered)
         {
-            self.record(Packet { kind: Kind::Tampered, ..packet });
+            self.record(Packet { kind: Kind::Tampered, ..packet }, 0);
         }
         if self.rng.rarely(self.scenario.network.lost_behind_tap) {
             self.pairs[self.talks[packet.conversation].pair].in_flight -= 1;
@@ -264,8 +275,8 @@ impl World<'_> {
         }
     }
 
-    /// Whether it was.
-    fn record(&mut self, packet: Packet) -> bool {
+    /// Records it, so long `behind` others. Whether it was.
+    fn record(&mut self, packet: Packet, behind: u64) -> bool {
         let tap = &self.scenario.tap;
         // A SYN that reuses endpoints is all that tells the conversations apart, and that of a long one has the scale.
         let talks = &self.scenario.pairs[self.talks[packet.conversation].pair];
@@ -289,7 +300,7 @@ impl World<'_> {
         }
         // A tampered copy comes right behind the true one, and never before it.
         let shuffled = if tap.tampered > 0 { 0 } else { self.rng.below(tap.shuffle + 1) };
-        let wait = tap.skew[packet.from] + shuffled;
+        let wait = tap.skew[packet.from] + shuffled + behind;
         let time = if tap.early_stamp { self.now } else { self.now + wait };
         self.push(wait, Hop::Record(time, packet));
         true
@@ -301,7 +312,7 @@ impl World<'_> {
             known.kind != Kind::Forged && known.conversation == packet.conversation && (known.rst || known.fin)
         };
         if packet.kind != Kind::Forged || !self.records.iter().any(|known| ended(&known.packet)) {
-            self.records.push(Record { time, packet, refused: self.refused });
+            self.records.push(Record { time, packet, refused: self.refused, fragment: None });
         }
     }
 
@@ -327,11 +338,19 @@ impl World<'_> {
             len: 0,
             window: 1_024,
             scale: None,
+            mss: None,
+            id: None,
             kind: Kind::Forged,
         };
         // Beyond every window, and not so far that it would lie behind again.
         let far = nxt + Position::from(self.rng.between(1 << 25, (3 << 30) - (1 << 25)));
-        match self.rng.below(8) {
+        // Data and an ACK that happen to agree would be believed (row 21).
+        let guess = match self.rng.below(8) {
+            4 if self.scenario.network.forges_data => 2,
+            2 if !self.scenario.network.forges_data => 4,
+            guess => guess,
+        };
+        match guess {
             0 => (packet.rst, packet.seq) = (true, far),
             1 if self.scenario.tap.keeps_order() => {
                 (packet.rst, packet.seq) = (true, una.saturating_sub(1 + Position::from(self.rng.below(1 << 16))));

@@ -4,6 +4,7 @@ use agent::reassembly::{ConnectionId, Ended, Started, Summary};
 
 use crate::{
     checker::{Became, Checker, Open},
+    figures::Frames,
     network::Record,
     packet::Kind,
 };
@@ -39,6 +40,7 @@ impl Checker<'_> {
             self.fail(|| format!("{id:?} opened by a forged segment"));
         }
         self.judge_another(id, talk);
+        self.mss[talk] = [None; 2];
         let again = !self.became[talk].is_empty();
         if again {
             self.ledger.forget(&record, self.captured);
@@ -46,8 +48,14 @@ impl Checker<'_> {
         let since = if again { self.ledger.record - 1 } else { 0 };
         self.judge_continuation(talk, &record, summary.continues);
         self.became[talk].push(Became { serial: id.serial, closed: None, missing: 0 });
-        let (start, updated, streams) = (self.stamp, self.now(), Default::default());
-        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, start, updated, streams });
+        let (start, updated, streams, frames) = (self.stamp, self.now(), Default::default(), Frames::default());
+        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, start, updated, streams, frames });
+        let pair = self.capture.talks[talk].pair;
+        let other = |open: &Open| [0, 1].contains(&pair) && self.capture.talks[open.talk].pair == 1 - pair;
+        if self.scenario.twins && self.open.values().any(other) {
+            self.census.add_many("row 29 interface is key", u64::from(self.config.interface_key));
+            self.census.add_many("row 29 VLAN is key", u64::from(self.config.vlan_key));
+        }
         self.census.add(if summary.continues.is_some() { "row 26 continues" } else { "connections" });
     }
 
@@ -55,14 +63,21 @@ impl Checker<'_> {
     fn opener(&self, summary: &Summary<'_>) -> Option<Record> {
         let between = |talk: usize| {
             let [near, far] = self.endpoints(talk);
+            let place = self.scenario.origin(self.capture.talks[talk].pair, 0);
             [[near, far], [far, near]].contains(&[summary.client, summary.server])
+                && (!self.config.interface_key || place.interface == summary.origin.interface)
+                && (!self.config.vlan_key || place.vlan == summary.origin.vlan)
         };
         let waits = |syn: &&Record| {
             let talk = syn.packet.conversation;
             between(talk) && self.became[talk].is_empty() && self.ledger.talks[talk].opener.is_some()
         };
         let waiting = self.syns.iter().rev().find(waits).copied();
-        let current = self.current.filter(|record| self.ledger.talks[record.packet.conversation].opener.is_some());
+        let opens = |record: &Record| {
+            let talk = record.packet.conversation;
+            self.ledger.talks[talk].opener.is_some() && between(talk)
+        };
+        let current = self.current.filter(opens);
         current
             .filter(|record| waiting.is_none_or(|syn| syn.packet.conversation == record.packet.conversation))
             .or(waiting)

@@ -22,6 +22,9 @@ pub(crate) struct Packet {
     pub(crate) len: Position,
     pub(crate) window: u16,
     pub(crate) scale: Option<u8>,
+    pub(crate) mss: Option<u16>,
+    /// Identification of the IPv4 header, which its sender counts up.
+    pub(crate) id: Option<u16>,
     pub(crate) kind: Kind,
 }
 

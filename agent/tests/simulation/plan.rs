@@ -13,6 +13,8 @@ pub(crate) struct Plan {
     pub(crate) close: Close,
     pub(crate) close_delay: u64,
     pub(crate) mss: u64,
+    /// What its SYN says that it takes in one segment, which its peer does not know from what it sends itself.
+    pub(crate) announced_mss: Option<u16>,
     /// Segments that offload merges before the tap.
     pub(crate) merge: u64,
     pub(crate) congestion_window: Position,
@@ -86,6 +88,7 @@ impl Plan {
             },
             close_delay: if rng.chance(60) { 0 } else { rng.magnitude(MS, 10 * SECOND) },
             mss,
+            announced_mss: rng.chance(80).then(|| rng.pick(&[88, 536, 1_220, 1_460, 8_960, 65_495])),
             merge,
             congestion_window: rng.magnitude(4 << 10, 256 << 10).into(),
             buffer: rng.magnitude(4 << 10, 1 << 20).into(),

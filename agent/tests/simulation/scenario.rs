@@ -1,8 +1,10 @@
 //! One world, drawn from one seed: who talks, through what, how it is captured, and with which configuration.
 
+use std::net::IpAddr;
+
 use agent::{
     reassembly::{Config, Late, Overlap},
-    segment::Endpoint,
+    segment::{Endpoint, Origin},
 };
 
 use crate::{
@@ -17,12 +19,25 @@ pub(crate) struct Scenario {
     pub(crate) config: Config,
     /// Pairs of endpoints, each with the conversations that use it one after the other.
     pub(crate) pairs: Vec<Vec<Talk>>,
+    /// The first two pairs have the same endpoints, and are told apart by where their frames are seen (row 29).
+    pub(crate) twins: bool,
     pub(crate) network: Network,
     pub(crate) tap: Tap,
     /// One conversation of more than 4 GiB.
     pub(crate) long: bool,
     /// The reassembler gets what the decoder makes of frames.
     pub(crate) wire: Option<Wire>,
+    pub(crate) ids: Ids,
+}
+
+/// Whether IP headers have an identification that tells them apart.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ids {
+    /// IPv6.
+    None,
+    /// RFC 6864 section 4.1: any will do, and most take 0.
+    Atomic,
+    Counted,
 }
 
 pub(crate) struct Talk {
@@ -44,6 +59,8 @@ pub(crate) struct Network {
     pub(crate) lost_behind_tap: u64,
     pub(crate) duplicated: u64,
     pub(crate) forged: u64,
+    /// The forger sends data; otherwise ACKs.
+    pub(crate) forges_data: bool,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -61,7 +78,11 @@ pub(crate) struct Tap {
     /// Stamps are taken before that wait, so they may decrease.
     pub(crate) early_stamp: bool,
     pub(crate) duplicated: u64,
+    /// So long after the first copy the second one is recorded at the most.
+    pub(crate) behind: u64,
     pub(crate) tampered: u64,
+    /// Packets that were sent in IP fragments.
+    pub(crate) fragmented: u64,
     pub(crate) snaplen: Option<u64>,
     pub(crate) only: Option<usize>,
     /// Thousandths of the recorded packets that are cut off at the start and at the end.
@@ -78,7 +99,7 @@ pub(crate) struct Tap {
 impl Tap {
     /// Packets are recorded in the order in which they pass.
     pub(crate) fn keeps_order(&self) -> bool {
-        (self.skew, self.shuffle) == ([0; 2], 0)
+        (self.skew, self.shuffle, self.behind) == ([0; 2], 0, 0)
     }
 }
 
@@ -90,7 +111,14 @@ impl Scenario {
         let tap = draw_tap(&mut rng, config.clock_step);
         let long = rng.rarely(150);
         let wire = (!long && rng.chance(15)).then(|| draw_wire(&mut rng));
-        let mut scenario = Self { seed, config, pairs: Vec::new(), network, tap, rng, long, wire };
+        let ids = match wire {
+            Some(Wire { v6: true, .. }) => Ids::None,
+            _ if rng.chance(70) => Ids::Counted,
+            Some(_) => Ids::Atomic,
+            None => rng.pick(&[Ids::None, Ids::Atomic]),
+        };
+        let pairs = Vec::new();
+        let mut scenario = Self { seed, config, pairs, twins: false, network, tap, rng, long, wire, ids };
         if long {
             scenario.draw_long_talk();
         } else {
@@ -107,14 +135,37 @@ impl Scenario {
 
     /// Of a pair: the side that sends the first SYN, then its peer.
     pub(crate) fn endpoints(&self, pair: usize) -> [Endpoint; 2] {
-        wire::endpoints(pair, self.wire.is_some_and(|wire| wire.v6)).map(|(ip, port)| Endpoint::new(ip, port))
+        self.addresses(pair).map(|(ip, port)| Endpoint::new(ip, port))
+    }
+
+    pub(crate) fn addresses(&self, pair: usize) -> [(IpAddr, u16); 2] {
+        let pair = if self.twins && pair == 1 { 0 } else { pair };
+        wire::endpoints(pair, self.wire.is_some_and(|wire| wire.v6))
+    }
+
+    /// Where the frame of a record is seen: what is part of a connection's key is the same for all frames of a pair, and the
+    /// rest differs from record to record.
+    pub(crate) fn origin(&self, pair: usize, record: usize) -> Origin {
+        let interface = if self.config.interface_key { pair } else { record % 3 };
+        // Where both are part of the key, one of them is enough.
+        let vlan = match (self.config.vlan_key, self.config.interface_key) {
+            (true, true) => 7,
+            (true, false) => 7 + pair,
+            (false, _) => record / 2 % 4,
+        };
+        Origin { interface: interface as u16, vlan: (vlan > 0).then_some(vlan as u16), ..Origin::default() }
+    }
+
+    /// Strict checks refuse what receivers accept: what is missing says little then.
+    pub(crate) fn is_strict(&self) -> bool {
+        self.config.strict_fsm || self.config.strict_options
     }
 
     /// The tap sees all that passes it, whole, from the first packet to the last.
     pub(crate) fn sees_all(&self) -> bool {
         let tap = &self.tap;
-        (tap.lost, tap.blind, tap.snaplen, tap.only, tap.starts, tap.ends, tap.step)
-            == (0, None, None, None, 0, 0, None)
+        (tap.lost, tap.blind, tap.snaplen, tap.only, tap.starts, tap.ends, tap.step, tap.fragmented)
+            == (0, None, None, None, 0, 0, None, 0)
     }
 
     /// One conversation of more than 4 GiB, of which little is captured.
@@ -131,7 +182,7 @@ impl Scenario {
         // The window's scale has to be known, or nothing so large is believed.
         (tap.starts, tap.ends, tap.only, tap.blind) = (0, 0, None, None);
         // Nor what is so far out of place that 32 bits do not tell how far.
-        (tap.skew, tap.shuffle) = ([0; 2], 0);
+        (tap.skew, tap.shuffle, tap.behind) = ([0; 2], 0, 0);
         self.network.jitter = self.network.jitter.min(self.network.latency / 4);
         self.network.lost_before_tap = self.network.lost_before_tap.min(200);
         self.network.lost_behind_tap = self.network.lost_behind_tap.min(200);
@@ -171,11 +222,27 @@ impl Scenario {
 
     /// Takes out what would leave nobody able to say what is right.
     fn reconcile(&mut self) {
+        if self.wire.is_none() || self.tap.snaplen.is_some() || self.tap.tampered > 0 || self.tap.step.is_some() {
+            // Cut fragments are the decoder's own tests'; the others need a true copy that comes first, or a clock.
+            self.tap.fragmented = 0;
+        }
+        if self.tap.fragmented > 0 {
+            self.tap.early_stamp = false;
+            // They wait for each other as long again.
+            self.tap.shuffle /= 2;
+        }
+        self.twins = self.pairs.len() > 1 && (self.config.interface_key || self.config.vlan_key);
+        if self.is_strict() {
+            // Who refuses a SYN does not see that endpoints are used again.
+            self.pairs.iter_mut().for_each(|talks| talks.truncate(1));
+            self.network.forged = 0;
+        }
         let reused = self.pairs.iter().any(|talks| talks.len() > 1);
         if reused {
             // One-sided, a reuse is confirmed by payload at ISN + 1, which must be there, and before anything else. And
             // data of the new connection that overtakes its SYN-ACK cannot be told from the old one's.
             self.tap.only = None;
+            self.tap.behind = 0;
             self.tap.skew = [0; 2];
             self.tap.shuffle = 0;
         }
@@ -195,6 +262,12 @@ impl Scenario {
         if !generous(&self.config) {
             // A limit may end the search for a stream's start before its SYN comes.
             self.tap.shuffle = 0;
+        }
+        if (self.tap.step.is_some() || self.config.clock_step != Config::default().clock_step)
+            && self.ids == Ids::Counted
+        {
+            // Across a step nobody knows what is 10 ms.
+            self.ids = Ids::Atomic;
         }
         if self.tap.step.is_some() {
             // Across a step, a stamp that lies before the last one is as good as time passing.
@@ -222,7 +295,6 @@ fn isn(rng: &mut Rng) -> u32 {
 fn draw_wire(rng: &mut Rng) -> Wire {
     Wire {
         v6: rng.chance(50),
-        vlan: rng.chance(20).then(|| rng.between(1, 4_094) as u16),
         extra: if rng.chance(20) { rng.between(1, 3) as u8 } else { 0 },
         options: rng.below(4) as u8,
         padding: (if rng.chance(20) { rng.between(1, 18) as usize } else { 0 }, rng.next() as u8),
@@ -230,8 +302,10 @@ fn draw_wire(rng: &mut Rng) -> Wire {
 }
 
 fn draw_network(rng: &mut Rng) -> Network {
+    let forges_data = rng.chance(50);
     let mut maybe = |percent, low, high| if rng.chance(percent) { rng.magnitude(low, high) } else { 0 };
     Network {
+        forges_data,
         latency: maybe(100, 20 * US, 100 * MS),
         jitter: maybe(30, 10 * US, 20 * MS),
         lost_before_tap: maybe(30, 10, 800),
@@ -257,7 +331,9 @@ fn draw_tap(rng: &mut Rng, clock_step: u64) -> Tap {
         shuffle: if rng.chance(25) { rng.magnitude(US, 50 * MS) } else { 0 },
         early_stamp: rng.chance(30),
         duplicated: if rng.chance(15) { rng.magnitude(10, 500) } else { 0 },
+        behind: if rng.chance(50) { rng.magnitude(US, 20 * MS) } else { 0 },
         tampered: if rng.chance(10) { rng.magnitude(10, 500) } else { 0 },
+        fragmented: if rng.chance(30) { rng.magnitude(20, 2_000) } else { 0 },
         snaplen: rng.chance(12).then(|| rng.magnitude(1, 1_200) - 1),
         only: rng.chance(8).then(|| rng.below(2) as usize),
         starts: if rng.chance(20) { rng.between(1, 900) } else { 0 },
@@ -288,10 +364,10 @@ fn draw_config(rng: &mut Rng) -> Config {
         max_stream_chunks,
         max_total_queue,
         require_handshake,
-        strict_fsm: _,
-        strict_options: _,
-        interface_key: _,
-        vlan_key: _,
+        strict_fsm,
+        strict_options,
+        interface_key,
+        vlan_key,
         overlap,
         late,
         hash_key,
@@ -320,6 +396,10 @@ fn draw_config(rng: &mut Rng) -> Config {
         }
     }
     *require_handshake = rng.chance(5);
+    *strict_fsm = rng.chance(2);
+    *strict_options = rng.chance(2);
+    *interface_key = rng.chance(5);
+    *vlan_key = rng.chance(5);
     *overlap = if rng.chance(20) { Overlap::Last } else { Overlap::First };
     *late = if rng.chance(50) { Late::Fill } else { Late::Count };
     *hash_key = std::array::from_fn(|_| rng.next());

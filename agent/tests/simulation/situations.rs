@@ -67,7 +67,8 @@ impl Checker<'_> {
     pub(crate) fn show(&self, record: &Record, captured: Position) {
         if self.trace {
             let index = self.ledger.record;
-            eprintln!("{index:>5} {:>15} {} ({captured} captured)", record.time, describe(&record.packet));
+            let part = record.fragment.map_or(String::new(), |it| format!(", {}..{} of {}", it.start, it.end, it.of));
+            eprintln!("{index:>5} {:>15} {} ({captured} captured{part})", record.time, describe(&record.packet));
         }
     }
 }

@@ -1,5 +1,7 @@
 //! What is judged when a connection closes: every gap, every octet that was captured, the reason, the summary.
 
+use std::ops::Range;
+
 use agent::reassembly::{
     Config, ConnectionId, Direction, Ended, GAPS_LISTED, Gap, GapCause, Late, Started, StreamSummary, Summary,
 };
@@ -41,6 +43,7 @@ impl Checker<'_> {
             let Some(late) = numbers.late.checked_add(numbers.conflict) else { continue };
             self.census.add_many("row 05 conflict", numbers.conflict);
             self.census.add_many("row 06a counted", late - numbers.conflict);
+            self.urgent += numbers.urgent;
             self.census.add_many("row 04 retransmitted", numbers.retransmitted);
             self.census.add_many("gap trailing", u64::from(numbers.trailing_gap.is_some()));
         }
@@ -50,6 +53,9 @@ impl Checker<'_> {
     }
 
     fn judge_reason(&self, open: &Open, summary: &Summary<'_>, ended: Ended, full: bool) -> Option<String> {
+        if self.scenario.is_strict() {
+            return None;
+        }
         let talk = &self.ledger.talks[open.talk];
         let fins = talk.sides.iter().all(|side| side.fin.is_some());
         let syn = talk.sides.iter().any(|side| side.syn.or(side.syn_ack).is_some());
@@ -123,6 +129,7 @@ impl Checker<'_> {
             return Some(format!("gap totals {:?}, the events {missing:?}", numbers.gap_totals));
         }
         let mut listed = 0;
+        let mut late = 0;
         let mut edge = None;
         for gap in numbers.gaps {
             if edge.is_some_and(|(end, cause)| gap.offset < end || gap.offset == end && cause == gap.cause) {
@@ -139,14 +146,21 @@ impl Checker<'_> {
                 return Some(format!("{gap:?} is listed, but {inside} octets of it are missing"));
             }
             listed += Position::from(gap.len);
+            late += gap.late;
+        }
+        let lists_all = numbers.gaps.len() < GAPS_LISTED && stream.knows_all_gaps(&self.config);
+        if late > numbers.late || lists_all && late < numbers.late {
+            return Some(format!("{} octets came late, {late} of them for the gaps listed", numbers.late));
         }
         let total: Position = missing.iter().sum();
-        (numbers.gaps.len() < GAPS_LISTED && stream.knows_all_gaps(&self.config) && listed != total)
-            .then(|| format!("{listed} of {total} missing octets are listed"))
+        (lists_all && listed != total).then(|| format!("{listed} of {total} missing octets are listed"))
     }
 
     /// With the start that fits best: what is wrong with the stream, if anything.
     fn judge_stream(&self, open: &Open, side: Side, ended: Ended, trailing: Option<Gap>) -> Option<String> {
+        if self.scenario.is_strict() {
+            return None;
+        }
         let stream = &open.streams[side];
         let bases = match &stream.bases {
             Some(bases) => bases.clone(),
@@ -210,6 +224,19 @@ impl Checker<'_> {
         let acked = ledger.acked(end, until);
         let far = !ledger.all_plausible();
         let elapsed = |since: u64| self.elapsed(declared, since);
+        let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, until);
+        let waited = |cause: GapCause| match cause {
+            GapCause::NotCaptured => {
+                far || acked.is_some_and(|at| closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
+            }
+            GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
+            GapCause::Limit => self.may_be_full(ledger, start, until),
+            GapCause::Close => {
+                let believable = |ack: &Ack| ack.believable >= end;
+                closing && !ledger.acks.iter().rfind(|ack| ack.record <= until).is_some_and(believable)
+            }
+            _ => false,
+        };
         let ring_full = ledger.records.iter().any(|r| r.hurt && known(r.record) && r.position >= end);
         let legal = match cause {
             _ if ring_full && !far && rst > until && open.since == 0 && ledger.begins_with_syn() => {
@@ -218,22 +245,33 @@ impl Checker<'_> {
             // Of a keep-alive's octet nobody can know that it is none, if it was cut off as well.
             GapCause::Snaplen => far || cut == end - start || ledger.ambiguous.within(start, end).next().is_some(),
             _ if surely > 0 && !far => return Some(format!("{cut} octets of it were cut off by the snaplen")),
-            GapCause::NotCaptured => {
-                far || acked.is_some_and(|at| closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
-            }
             GapCause::RingFull => declared.refused > 0,
-            GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
-            GapCause::Limit => self.may_be_full(ledger, start, until),
-            GapCause::Close => {
-                let believable = |ack: &Ack| ack.believable >= end;
-                closing && !ledger.acks.iter().rfind(|ack| ack.record <= until).is_some_and(believable)
+            GapCause::Fragment => {
+                let causes = [GapCause::NotCaptured, GapCause::Timeout, GapCause::Limit, GapCause::Close];
+                perhaps && causes.into_iter().any(waited)
             }
-            GapCause::Fragment | GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+            _ if surely_fragmented => return Some("a segment within it was begun by a fragment".into()),
+            GapCause::NotCaptured | GapCause::Timeout | GapCause::Limit | GapCause::Close => waited(cause),
+            GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
         };
         (!legal).then(|| {
             let waited = acked.map(elapsed);
             format!("not a legal cause (acknowledged {waited:?} ns ago, cut {cut}, closing {closing}, record {until})")
         })
+    }
+
+    /// Whether a segment within `range` was begun by a fragment by record `until`: perhaps, and surely.
+    fn is_fragmented(&self, open: &Open, ledger: &SideLedger, range: Range<Position>, until: usize) -> [bool; 2] {
+        // The reassembler remembers that many.
+        const KNOWN: usize = 8;
+        let begun = ledger.begun.iter().filter(|begun| (open.since..=until).contains(&begun.record));
+        let rst = self.ledger.talks[open.talk].real_rst.is_some_and(|rst| rst <= until);
+        let clear = open.since == 0 && ledger.begins_with_syn() && self.ledger.talks[open.talk].is_plausible();
+        let recent = begun.clone().rev().take(KNOWN);
+        let surely = clear && !rst && self.is_alone(open) && {
+            recent.filter(|begun| begun.sure).any(|begun| range.contains(&begun.position))
+        };
+        [begun.clone().any(|begun| range.contains(&begun.position)), surely]
     }
 
     /// Whether what waits behind `start` may have reached a limit: one segment may be several chunks, each of which costs
@@ -313,14 +351,17 @@ impl Checker<'_> {
             let start = base + Position::from(gap.offset);
             let end = start + Position::from(gap.len);
             let (cut, surely) = ledger.cut_within(start, end, |_| true, rst);
+            let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, self.ledger.record);
             let legal = match gap.cause {
                 // One tail has one cause, though part of it may have been lost otherwise.
                 GapCause::Snaplen => cut > 0 || ledger.ambiguous.within(start, end).next().is_some(),
                 _ if surely == Position::from(gap.len) => false,
-                GapCause::NotCaptured => true,
                 GapCause::RingFull => self.ledger.refused > 0,
+                GapCause::Fragment => perhaps,
+                _ if surely_fragmented => false,
+                GapCause::NotCaptured => true,
                 GapCause::Close | GapCause::Timeout | GapCause::Limit => ledger.fin.is_some(),
-                GapCause::Fragment | GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+                GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
             };
             if Position::from(gap.offset) != stream.edge || !legal {
                 return Some(format!("{gap:?} trails it, {cut} octets of it cut off by the snaplen"));

@@ -1,14 +1,16 @@
 //! Packets as frames, octet by octet as the RFCs draw them: what the decoder has to undo.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, slice::SliceIndex};
 
-use crate::packet::{Packet, Side};
+use crate::{
+    fragments::Fragment,
+    packet::{Packet, Side},
+};
 
 /// How the frames of a capture look. Ethernet outside, TCP inside.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Wire {
     pub(crate) v6: bool,
-    pub(crate) vlan: Option<u16>,
     /// Words of IPv4 options, or IPv6 extension headers of eight octets.
     pub(crate) extra: u8,
     /// Words of TCP options that nobody has to understand.
@@ -42,7 +44,8 @@ impl Wire {
         numbers: [u32; 2],
         payload: &[u8],
         ends: [(IpAddr, u16); 2],
-        id: u16,
+        vlan: Option<u16>,
+        fragment: Option<Fragment>,
     ) -> Octets {
         let (src, dst) = (ends[packet.from], ends[1 - packet.from]);
         let missing = packet.len as usize - payload.len();
@@ -52,11 +55,17 @@ impl Wire {
             let sum = checksum(&[pseudo_header(src.0, dst.0, segment.len()), segment.clone()].concat());
             segment[16..18].copy_from_slice(&sum.to_be_bytes());
         }
-        let mut captured = self.ethernet(packet.from);
+        if let Some(fragment) = fragment {
+            let whole = [self.extensions(self.extensions_of_packet()..), segment].concat();
+            segment = whole[fragment.start..fragment.end].to_vec();
+        }
+        let mut captured = self.ethernet(packet.from, vlan);
         let len = segment.len() + missing;
         match (src.0, dst.0) {
-            (IpAddr::V4(src), IpAddr::V4(dst)) => self.ipv4(src.octets(), dst.octets(), len, id, &mut captured),
-            (IpAddr::V6(src), IpAddr::V6(dst)) => self.ipv6(src.octets(), dst.octets(), len, &mut captured),
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                self.ipv4(src.octets(), dst.octets(), len, packet.id.unwrap_or(0), fragment, &mut captured);
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => self.ipv6(src.octets(), dst.octets(), len, fragment, &mut captured),
             _ => unreachable!("both ends speak the same protocol"),
         }
         captured.extend(segment);
@@ -69,10 +78,10 @@ impl Wire {
         Octets { captured, len }
     }
 
-    fn ethernet(&self, from: Side) -> Vec<u8> {
+    fn ethernet(&self, from: Side, vlan: Option<u16>) -> Vec<u8> {
         let mac = |side| [2, 0, 0, 0, 0, side as u8];
         let mut header = [mac(1 - from), mac(from)].concat();
-        if let Some(vlan) = self.vlan {
+        if let Some(vlan) = vlan {
             header.extend([0x81, 0x00]);
             header.extend(vlan.to_be_bytes());
         }
@@ -81,13 +90,16 @@ impl Wire {
     }
 
     /// RFC 791 section 3.1. A length beyond 16 bits is left to whoever reads the frame's, as segmentation offload does.
-    fn ipv4(&self, src: [u8; 4], dst: [u8; 4], len: usize, id: u16, to: &mut Vec<u8>) {
+    fn ipv4(&self, src: [u8; 4], dst: [u8; 4], len: usize, id: u16, fragment: Option<Fragment>, to: &mut Vec<u8>) {
         let words = 5 + self.extra;
         let total = u16::try_from(usize::from(words) * 4 + len).unwrap_or(0);
         let mut header = vec![0x40 | words, 0];
         header.extend(total.to_be_bytes());
         header.extend(id.to_be_bytes());
-        header.extend([0x40, 0, 64, 6, 0, 0]);
+        // Don't fragment; or more fragments, and where this one begins, in units of eight octets.
+        let more = |it: Fragment| if it.end < it.of { 0x2000 } else { 0 };
+        header.extend(fragment.map_or(0x4000, |it| more(it) | (it.start / 8) as u16).to_be_bytes());
+        header.extend([64, 6, 0, 0]);
         header.extend([src, dst].concat());
         // No operation.
         header.resize(usize::from(words) * 4, 1);
@@ -96,28 +108,65 @@ impl Wire {
         to.extend(header);
     }
 
-    /// RFC 8200 sections 3, 4.3 and 4.6.
-    fn ipv6(&self, src: [u8; 16], dst: [u8; 16], len: usize, to: &mut Vec<u8>) {
-        const HOP_BY_HOP: u8 = 0;
-        const DESTINATION: u8 = 60;
-        const TCP: u8 = 6;
-        let extensions = &[HOP_BY_HOP, DESTINATION, DESTINATION][..usize::from(self.extra)];
-        let payload = u16::try_from(8 * extensions.len() + len).unwrap_or(0);
-        let mut next = extensions.iter().copied().chain([TCP]);
+    /// RFC 8200 sections 3, 4.3, 4.5 and 4.6.
+    fn ipv6(&self, src: [u8; 16], dst: [u8; 16], len: usize, fragment: Option<Fragment>, to: &mut Vec<u8>) {
+        let of_packet = self.extensions_of_packet();
+        let extensions = match fragment {
+            None => self.extensions(..),
+            Some(it) => {
+                let more = u16::from(it.end < it.of);
+                let mut before = self.extensions(..of_packet);
+                before.iter_mut().take(1).for_each(|next| *next = FRAGMENT);
+                before.extend([self.numbers()[of_packet], 0]);
+                before.extend((it.start as u16 | more).to_be_bytes());
+                before.extend(it.datagram.to_be_bytes());
+                before
+            }
+        };
+        let first = if fragment.is_some() && of_packet == 0 { FRAGMENT } else { self.numbers()[0] };
         to.extend([0x60, 0, 0, 0]);
-        to.extend(payload.to_be_bytes());
-        to.extend([next.next().unwrap_or(TCP), 64]);
+        to.extend(u16::try_from(extensions.len() + len).unwrap_or(0).to_be_bytes());
+        to.extend([first, 64]);
         to.extend([src, dst].concat());
-        // Each with one PadN option.
-        next.for_each(|next| to.extend([next, 0, 1, 4, 0, 0, 0, 0]));
+        to.extend(extensions);
+    }
+
+    /// What follows the IPv6 header, by number; TCP at last.
+    fn numbers(&self) -> Vec<u8> {
+        let extensions = if self.v6 { usize::from(self.extra) } else { 0 };
+        [&[HOP_BY_HOP, DESTINATION, DESTINATION][..extensions], &[TCP]].concat()
+    }
+
+    /// Extension headers, each with one PadN option.
+    fn extensions(&self, which: impl SliceIndex<[u8], Output = [u8]>) -> Vec<u8> {
+        let header = |next: &u8| [*next, 0, 1, 4, 0, 0, 0, 0];
+        self.numbers()[1..][which].iter().flat_map(header).collect()
+    }
+
+    /// How many of them every fragment carries: the hop-by-hop options, which come first.
+    fn extensions_of_packet(&self) -> usize {
+        usize::from(self.v6).min(self.extra.into())
+    }
+
+    /// Octets that fragments share out among themselves.
+    pub(crate) fn fragmentable(&self, packet: &Packet) -> usize {
+        self.extensions(self.extensions_of_packet()..).len()
+            + self.tcp(packet, [0; 2], [0; 2]).len()
+            + packet.len as usize
+    }
+
+    /// Whether a fragment has all of the TCP header, right behind IP's.
+    pub(crate) fn begins(&self, packet: &Packet, fragment: Fragment) -> bool {
+        let header = self.tcp(packet, [0; 2], [0; 2]).len();
+        fragment.start == 0 && fragment.end >= header && self.numbers()[self.extensions_of_packet()] == TCP
     }
 
     /// RFC 9293 section 3.1, with the checksum still to come.
     fn tcp(&self, packet: &Packet, numbers: [u32; 2], ports: [u16; 2]) -> Vec<u8> {
         let mut options = Vec::new();
-        if packet.syn {
+        if let Some(mss) = packet.mss {
             options.extend([2, 4]);
-            options.extend(MSS.to_be_bytes());
+            options.extend(mss.to_be_bytes());
         }
         // What nobody has to understand comes before the scale, and is stepped over.
         options.extend([253, 4, 0xab, 0xcd].repeat(self.options.into()));
@@ -138,8 +187,10 @@ impl Wire {
     }
 }
 
-/// Of every SYN on the wire.
-pub(crate) const MSS: u16 = 1_460;
+const HOP_BY_HOP: u8 = 0;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+const TCP: u8 = 6;
 
 fn pseudo_header(src: IpAddr, dst: IpAddr, len: usize) -> Vec<u8> {
     let mut header = match (src, dst) {

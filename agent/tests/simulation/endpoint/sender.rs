@@ -110,7 +110,7 @@ impl Endpoint {
         // A retransmitted SYN goes without data (RFC 7413 section 4.1.3).
         let mut syn = self.segment(0, if self.retries == 0 { self.plan.open_data } else { 0 });
         syn.syn = true;
-        syn.scale = self.plan.scale;
+        (syn.scale, syn.mss) = (self.plan.scale, self.plan.announced_mss);
         syn.window = self.plan.buffer.min(65_535) as u16;
         self.nxt = syn.end();
         self.max = self.max.max(self.nxt);
@@ -149,6 +149,8 @@ impl Endpoint {
             len,
             window: (self.window_octets() >> self.shifts[1]).min(65_535) as u16,
             scale: None,
+            mss: None,
+            id: None,
             kind: Kind::Real,
         }
     }

@@ -26,7 +26,7 @@ impl Counter {
         match self {
             Self::Seen => "seen",
             Self::Matched => "matched",
-            Self::RingFull => "ring-full",
+            Self::RingFull => "ring_full",
             Self::Malformed => "malformed",
             Self::Cut => "cut",
             Self::Unreadable => "unreadable",

@@ -166,6 +166,28 @@ mod tests {
     }
 
     #[test]
+    fn every_flag_is_in_the_readme_and_every_limit_with_its_default() {
+        let readme = include_str!("../../README.md");
+        let command = Cli::command();
+        let mut limits = 0;
+        for argument in
+            ["capture", "replay"].iter().flat_map(|name| command.find_subcommand(name).unwrap().get_arguments())
+        {
+            let Some(long) = argument.get_long() else { continue };
+            assert!(readme.contains(&format!("`--{long}")), "--{long}");
+            let heading = argument.get_help_heading().unwrap_or_default();
+            if heading.starts_with("Timeouts") || heading.starts_with("Limits") {
+                let row = readme.lines().find(|line| line.contains(&format!(" | `--{long}`"))).unwrap();
+                let default = row.split('|').nth(3).unwrap().replace([',', ' '], "");
+                let expected = argument.get_default_values()[0].to_str().unwrap();
+                assert!(default.starts_with(expected), "--{long}: {default}, not {expected}");
+                limits += 1;
+            }
+        }
+        assert_eq!(limits, 2 * 20);
+    }
+
+    #[test]
     fn more_values_than_fit_are_refused() {
         let args = (0..17).flat_map(|port| ["--port".to_owned(), (port + 1).to_string()]);
         let words = ["xdpflow", "replay", "x", "-o", "y"].map(str::to_owned).into_iter().chain(args);

@@ -181,10 +181,18 @@ impl Report {
             "fragments": fragments,
             "reassembly": reassembly,
             "sink": sink,
+            "missing": self.missing(),
             "elapsed_seconds": self.elapsed.as_secs_f64(),
             "ledgers": ledgers,
             "balances": self.imbalances().is_empty(),
         })
+    }
+
+    /// Octets that are known to have been sent and are in no file.
+    fn missing(&self) -> u64 {
+        let Totals { reassembly, sink, .. } = &self.totals;
+        let gaps = reassembly.gaps - reassembly.gaps_filled + reassembly.gaps_trailing;
+        gaps + sink.disk_slow + sink.disk_full + sink.write_error
     }
 
     /// The equations that do not hold.
@@ -227,12 +235,9 @@ impl Display for Report {
         line(f, frames.bad, "records not of this program's kernel half")?;
         line(f, frames.badlen, "segments whose IP header claims more than was there")?;
 
-        let gaps = reassembly.gaps - reassembly.gaps_filled + reassembly.gaps_trailing;
-        let lost = sink.disk_slow + sink.disk_full + sink.write_error;
-        let missing = gaps + lost;
         writeln!(f, "{:>14} connections", reassembly.opened)?;
         writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?;
-        writeln!(f, "{missing:>14} bytes missing (gaps)")?;
+        writeln!(f, "{:>14} bytes missing (gaps)", self.missing())?;
         line(f, sink.disk_slow, "of them because the disk was too slow")?;
         line(f, sink.disk_full, "of them because the disk was full")?;
         line(f, sink.write_error, "of them because of write errors")?;

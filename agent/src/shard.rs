@@ -7,7 +7,7 @@ use crate::{
     frame::Frame,
     mailbox::{Letter, Mailbox, Sent},
     reassembly::{self, Reassembler, Sink},
-    segment::{Segment, Timestamp},
+    segment::{Origin, Segment, Timestamp},
     sink::{self, Directory},
 };
 
@@ -20,6 +20,8 @@ pub struct Shard {
     sink: Directory,
     frames: Frames,
     ticked: Timestamp,
+    /// [`Origin::refused`](crate::segment::Origin::refused) of the last frame from this shard's ring.
+    refused: u64,
 }
 
 /// Which connections a shard takes.
@@ -97,6 +99,7 @@ impl Shard {
             sink,
             frames: Frames::default(),
             ticked: Timestamp::default(),
+            refused: 0,
         }
     }
 
@@ -104,6 +107,7 @@ impl Shard {
         if frame.timestamp.since(self.ticked) >= TICK || self.ticked > frame.timestamp {
             self.tick(frame.timestamp);
         }
+        self.refused = frame.origin.refused;
         let frame = &cut(frame, self.filter.snaplen);
         let decoded = self.decoder.decode(frame);
         let fragment = matches!(decoded, Err(Reject::Fragment));
@@ -161,7 +165,7 @@ impl Shard {
     pub fn read_mail(&mut self) {
         let Part::Ring(mailbox) = &self.part else { return };
         while let Some(letter) = mailbox.receive() {
-            take(&letter, &mut self.frames, &mut self.reassembler, &mut self.sink);
+            take(&letter, self.refused, &mut self.frames, &mut self.reassembler, &mut self.sink);
         }
     }
 
@@ -182,13 +186,13 @@ impl Shard {
     /// Delivers what is queued, closes what is open, writes what is in memory. Live, when all shards have come to this: what
     /// one found in its ring at last may belong to another.
     pub fn finish(self) -> Totals {
-        let Self { part, decoder, mut frames, mut reassembler, mut sink, .. } = self;
+        let Self { part, decoder, mut frames, mut reassembler, mut sink, refused, .. } = self;
         // Of a capture file every shard puts all fragments together; the first one counts them.
         let counts_fragments = match part {
             Part::File(share) => share.shard == 0,
             Part::Ring(mailbox) => {
                 for letter in mailbox.receive_rest() {
-                    take(&letter, &mut frames, &mut reassembler, &mut sink);
+                    take(&letter, refused, &mut frames, &mut reassembler, &mut sink);
                 }
                 true
             }
@@ -208,12 +212,16 @@ impl Share {
     }
 }
 
-fn take(letter: &Letter, frames: &mut Frames, reassembler: &mut Reassembler, sink: &mut Directory) {
+/// Takes a segment that came by mail. What its own ring had refused says nothing about this one's, of which `refused` is
+/// the count.
+fn take(letter: &Letter, refused: u64, frames: &mut Frames, reassembler: &mut Reassembler, sink: &mut Directory) {
+    let segment = letter.segment();
+    let segment = Segment { origin: Origin { refused, ..segment.origin }, ..segment };
     if letter.is_begun() {
-        reassembler.handle_fragment(&letter.segment());
+        reassembler.handle_fragment(&segment);
     } else {
-        frames.count(&letter.segment());
-        reassembler.handle_segment(&letter.segment(), sink);
+        frames.count(&segment);
+        reassembler.handle_segment(&segment, sink);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Out-of-order octets of one stream.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::config::Overlap;
 use crate::segment::Timestamp;
@@ -10,18 +10,15 @@ use crate::segment::Timestamp;
 /// Invariant: chunks are not empty and do not overlap.
 #[derive(Default)]
 pub(super) struct Assembler {
-    chunks: BTreeMap<u64, Chunk>,
+    chunks: BTreeMap<u64, Content>,
     /// What the chunks cost, by [`cost`].
     charged: usize,
-    /// When the chunk was seen that has waited longest; `None` while that has to be looked for.
-    oldest: Option<Timestamp>,
+    /// Ends of chunks and when these were seen. Both rise: a chunk with an older one behind it is left out, since it will be
+    /// gone before that.
+    waiting: VecDeque<(u64, Timestamp)>,
 }
 
-pub(super) struct Chunk {
-    pub(super) seen: Timestamp,
-    pub(super) content: Content,
-}
-
+/// One chunk.
 pub(super) enum Content {
     Octets(Box<[u8]>),
     /// So many octets were there on the wire and were cut off by the snaplen.
@@ -37,11 +34,11 @@ pub(super) struct Inserted {
     pub(super) conflict: u64,
 }
 
-impl Chunk {
+impl Content {
     fn len(&self) -> u64 {
-        match &self.content {
-            Content::Octets(octets) => octets.len() as u64,
-            Content::Cut(len) => *len,
+        match self {
+            Self::Octets(octets) => octets.len() as u64,
+            Self::Cut(len) => *len,
         }
     }
 }
@@ -57,7 +54,7 @@ impl Assembler {
             {
                 let known = usize::try_from(end - offset).map_or(octets.len(), |n| n.min(octets.len()));
                 let (again, rest) = octets.split_at(known);
-                match &mut chunk.content {
+                match chunk {
                     Content::Octets(queued) => {
                         let at = (offset - start) as usize;
                         let queued = &mut queued[at..at + known];
@@ -76,7 +73,8 @@ impl Assembler {
             }
             let room = self.chunks.range(offset..).next().map_or(u64::MAX, |(&start, _)| start - offset);
             let (fits, rest) = octets.split_at(usize::try_from(room).map_or(octets.len(), |n| n.min(octets.len())));
-            self.put(offset, Chunk { seen, content: Content::Octets(fits.into()) });
+            self.put(offset, Content::Octets(fits.into()));
+            self.wait(offset + fits.len() as u64, seen);
             inserted.new += fits.len() as u64;
             (offset, octets) = (offset + fits.len() as u64, rest);
         }
@@ -95,7 +93,8 @@ impl Assembler {
                 continue;
             }
             let until = self.chunks.range(offset..).next().map_or(end, |(&start, _)| start.min(end));
-            self.put(offset, Chunk { seen, content: Content::Cut(until - offset) });
+            self.put(offset, Content::Cut(until - offset));
+            self.wait(until, seen);
             offset = until;
         }
         self.check();
@@ -108,11 +107,8 @@ impl Assembler {
 
     /// When the hole before the first chunk opened: that was when the first segment behind it was seen, and all chunks
     /// stand behind it.
-    pub(super) fn oldest(&mut self) -> Option<Timestamp> {
-        if self.oldest.is_none() {
-            self.oldest = self.chunks.values().map(|chunk| chunk.seen).min();
-        }
-        self.oldest
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.waiting.front().map(|&(_, seen)| seen)
     }
 
     /// Offset behind the last chunk.
@@ -121,23 +117,22 @@ impl Assembler {
     }
 
     /// Removes the first chunk if it starts at `offset`.
-    pub(super) fn pop_at(&mut self, offset: u64) -> Option<Chunk> {
+    pub(super) fn pop_at(&mut self, offset: u64) -> Option<Content> {
         let entry = self.chunks.first_entry()?;
         if *entry.key() != offset {
             return None;
         }
         let chunk = entry.remove();
         self.charged -= cost(&chunk);
-        if self.oldest == Some(chunk.seen) {
-            self.oldest = None;
-        }
+        while self.waiting.pop_front_if(|(end, _)| *end <= offset + chunk.len()).is_some() {}
         Some(chunk)
     }
 
     /// Moves every chunk, because offset 0 turns out to be elsewhere.
     pub(super) fn rebase(&mut self, distance: i64) {
-        let moved = |(at, chunk): (u64, Chunk)| (at.saturating_add_signed(distance), chunk);
+        let moved = |(at, chunk): (u64, Content)| (at.saturating_add_signed(distance), chunk);
         self.chunks = std::mem::take(&mut self.chunks).into_iter().map(moved).collect();
+        self.waiting.iter_mut().for_each(|(end, _)| *end = end.saturating_add_signed(distance));
         self.check();
     }
 
@@ -154,9 +149,18 @@ impl Assembler {
         self.charged
     }
 
-    fn put(&mut self, offset: u64, chunk: Chunk) {
+    fn put(&mut self, offset: u64, chunk: Content) {
         self.charged += cost(&chunk);
         self.chunks.insert(offset, chunk);
+    }
+
+    /// Notes that something waits up to `end`, `seen` no earlier than all that waits.
+    fn wait(&mut self, end: u64, seen: Timestamp) {
+        match self.waiting.back_mut() {
+            Some((last, _)) if *last >= end => {}
+            Some((last, since)) if *since == seen => *last = end,
+            _ => self.waiting.push_back((end, seen)),
+        }
     }
 
     /// Takes the part that `octets` will fill out of the cut chunk at `start`.
@@ -166,7 +170,7 @@ impl Assembler {
         let (end, filled) = (start + cut.len(), offset + octets.len() as u64);
         for (from, until) in [(start, offset), (filled, end)] {
             if from < until {
-                self.put(from, Chunk { seen: cut.seen, content: Content::Cut(until - from) });
+                self.put(from, Content::Cut(until - from));
             }
         }
     }
@@ -189,9 +193,9 @@ pub(super) fn differing(a: &[u8], b: &[u8]) -> u64 {
 }
 
 /// Memory as allocated: a small chunk still costs its node and its allocation.
-fn cost(chunk: &Chunk) -> usize {
+fn cost(chunk: &Content) -> usize {
     const CHUNK_MIN: usize = 128;
-    match &chunk.content {
+    match chunk {
         Content::Octets(octets) => octets.len().max(CHUNK_MIN),
         Content::Cut(_) => CHUNK_MIN,
     }
@@ -211,7 +215,7 @@ mod tests {
             let chunk = assembler.pop_at(offset).unwrap();
             out.push((
                 offset,
-                match chunk.content {
+                match chunk {
                     Content::Octets(octets) => octets.into_vec(),
                     Content::Cut(len) => vec![b'-'; len as usize],
                 },
@@ -247,6 +251,19 @@ mod tests {
             drain(assembler),
             [(9, b"-".to_vec()), (10, b"ab".to_vec()), (12, b"-".to_vec()), (13, b"cd".to_vec()), (15, b"--".to_vec())]
         );
+    }
+
+    #[test]
+    fn the_oldest_is_the_one_that_has_waited_longest_of_those_still_there() {
+        let mut assembler = Assembler::default();
+        for (at, offset) in [(1, 30), (2, 20), (3, 40), (3, 50), (4, 10)] {
+            assembler.insert(offset, b"ab", Timestamp(at), Overlap::First);
+        }
+        for (offset, oldest) in [(10, 1), (20, 1), (30, 1), (40, 3), (50, 3)] {
+            assert_eq!(assembler.oldest(), Some(Timestamp(oldest)));
+            assert!(assembler.pop_at(offset).is_some());
+        }
+        assert_eq!(assembler.oldest(), None);
     }
 
     #[test]

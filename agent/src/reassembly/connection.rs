@@ -34,12 +34,19 @@ pub(super) struct Connection {
 
 #[derive(Default)]
 struct Extra {
-    /// When an RST was accepted.
-    reset: Option<Timestamp>,
+    reset: Option<Reset>,
     continues: Option<u64>,
     strict: Strict,
     /// SYNs with another ISN, at most one of either side, until something confirms that they begin another connection.
     pending: Vec<PendingSyn>,
+}
+
+/// An RST that was accepted.
+#[derive(Clone, Copy)]
+struct Reset {
+    since: Timestamp,
+    /// What had been acknowledged of either stream.
+    acked: [u64; 2],
 }
 
 /// A SYN, or SYN-ACK, that may begin a new connection on the same endpoints.
@@ -89,7 +96,7 @@ impl PendingSyn {
         if segment.flags.contains(Flags::RST) {
             false
         } else if self.direction == direction {
-            !syn && !self.doubted && segment.seq == first && !segment.payload.is_empty()
+            !syn && !self.doubted && segment.seq == first && octets(segment) > 0
         } else if self.segment.flags.contains(Flags::ACK) {
             // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
             (syn && segment.seq.advance(1) == self.segment.ack) || (ack && segment.ack == first)
@@ -128,7 +135,7 @@ impl Connection {
             last_seen: now,
             updated: now,
             extra: continues.map(|serial| Box::new(Extra { continues: Some(serial), ..Extra::default() })),
-            streams: Default::default(),
+            streams: Direction::BOTH.map(|_| Stream::new(first.origin.refused)),
             ports: [client.port, server.port],
             interface: first.origin.interface,
             vlan: first.origin.vlan,
@@ -233,7 +240,7 @@ impl Connection {
         }
         let occupied = octets(segment) + u64::from(piece.fin);
         let end = piece.seq.advance(occupied);
-        self.stream_mut(direction).note_sent(end, segment.window, syn, piece.window);
+        self.stream_mut(direction).note_sent(segment, end, piece.window);
         self.doubt_pending(segment, direction, piece.window);
 
         if self.reset().is_none() && self.streams.iter().all(Stream::is_finished) {
@@ -251,7 +258,7 @@ impl Connection {
 
     /// Does what time demands.
     pub(super) fn handle_timeout<S: Sink>(&mut self, core: &mut Core<'_, S>) -> Outcome {
-        if let Some(since) = self.reset() {
+        if let Some(Reset { since, .. }) = self.reset() {
             if since.after(core.config.rst_hold) <= core.now {
                 return Outcome::Closed(Ended::Rst);
             }
@@ -278,12 +285,12 @@ impl Connection {
     }
 
     /// When [`handle_timeout`](Self::handle_timeout) next has something to do.
-    pub(super) fn deadline(&mut self, config: &Config) -> Timestamp {
+    pub(super) fn deadline(&self, config: &Config) -> Timestamp {
         let idle = self.last_seen.after(self.idle_timeout(config)).min(self.updated.after(config.update_interval));
-        if let Some(since) = self.reset() {
+        if let Some(Reset { since, .. }) = self.reset() {
             return idle.min(since.after(config.rst_hold));
         }
-        self.streams.iter_mut().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
+        self.streams.iter().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
     }
 
     /// Delivers what is queued and says goodbye. An accepted RST is the reason whatever else is.
@@ -369,7 +376,7 @@ impl Connection {
         self.stream(direction.reverse()).window_for(self.stream(direction))
     }
 
-    fn reset(&self) -> Option<Timestamp> {
+    fn reset(&self) -> Option<Reset> {
         self.extra.as_ref()?.reset
     }
 
@@ -421,7 +428,8 @@ impl Connection {
         if segment.flags.contains(Flags::ACK) {
             self.handle_ack(segment, direction, core);
         }
-        self.extra.get_or_insert_default().reset = Some(core.now);
+        let acked = self.streams.each_ref().map(Stream::acked);
+        self.extra.get_or_insert_default().reset = Some(Reset { since: core.now, acked });
         for direction in Direction::BOTH {
             let cx = &mut core.stream(self.serial, direction);
             self.stream_mut(direction).flush_all(GapCause::Close, cx);
@@ -431,25 +439,25 @@ impl Connection {
     fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
         let (serial, reverse) = (self.serial, direction.reverse());
         let window = self.window(reverse);
-        let reset = self.reset().is_some();
+        let reset = self.reset();
         let cx = &mut core.stream(serial, reverse);
         let acked = &mut self.streams[reverse as usize];
         if segment.flags.contains(Flags::SYN) {
             acked.handle_syn_ack(segment.ack, cx);
         }
         acked.handle_ack(segment.ack, window, cx);
-        if !reset {
-            acked.flush_due(cx);
-        } else if acked.held_was_acked() {
-            if let Some(extra) = &mut self.extra {
-                extra.reset = None;
-            }
-            cx.stats.reopened += 1;
-            for direction in Direction::BOTH {
-                let window = self.window(direction);
-                let cx = &mut core.stream(serial, direction);
-                self.stream_mut(direction).release(window, cx);
-            }
+        let Some(reset) = reset else { return acked.flush_due(cx) };
+        if !acked.held_was_acked(reset.acked[reverse as usize]) {
+            return;
+        }
+        if let Some(extra) = &mut self.extra {
+            extra.reset = None;
+        }
+        cx.stats.reopened += 1;
+        for direction in Direction::BOTH {
+            let window = self.window(direction);
+            let cx = &mut core.stream(serial, direction);
+            self.stream_mut(direction).release(window, cx);
         }
     }
 
@@ -457,9 +465,7 @@ impl Connection {
     fn may_reset(&self, segment: &Segment<'_>, direction: Direction) -> bool {
         let (stream, peer) = (self.stream(direction), self.stream(direction.reverse()));
         let unanswered = !stream.is_located() && !stream.has_fin();
-        let answers_syn = unanswered
-            && segment.flags.contains(Flags::ACK)
-            && peer.isn().is_some_and(|isn| isn.advance(1) == segment.ack);
+        let answers_syn = unanswered && segment.flags.contains(Flags::ACK) && peer.is_answered_by(segment.ack);
         answers_syn || stream.may_reset(segment.seq, peer)
     }
 
@@ -482,10 +488,12 @@ impl Connection {
         Some(pending.remove(at))
     }
 
-    /// The sender of a remembered SYN that goes on in the old sequence space has not begun another connection.
+    /// The sender of a remembered SYN that goes on in the old sequence space has not begun another connection. An ACK right
+    /// behind the SYN ends its handshake, also where the ISN lies close ahead of the old space (RFC 6528 section 3).
     fn doubt_pending(&mut self, segment: &Segment<'_>, direction: Direction, window: i64) {
         let Some(extra) = &mut self.extra else { return };
         if let Some(pending) = extra.pending.iter_mut().find(|pending| pending.direction == direction)
+            && segment.seq != pending.segment.seq.advance(1)
             && self.streams[direction as usize].believes(segment.seq, window)
         {
             pending.doubted = true;
@@ -496,7 +504,7 @@ impl Connection {
     fn idle_timeout(&self, config: &Config) -> u64 {
         if self.streams.iter().any(Stream::has_fin) {
             config.fin_timeout
-        } else if self.started == Started::Handshake && self.streams.iter().any(Stream::is_unseen) {
+        } else if self.started == Started::Handshake && self.streams.iter().all(Stream::is_opening) {
             config.handshake_timeout
         } else {
             config.idle_timeout

@@ -114,7 +114,7 @@ pub struct StreamSummary<'a> {
 }
 
 /// Gaps that a summary lists one by one.
-pub const GAPS_LISTED: usize = 256;
+pub const GAPS_LISTED: usize = 512;
 /// Gaps that it lists, and that octets may be late for, even when the queues of all streams were full meanwhile.
 pub const GAPS_KEPT: usize = 64;
 

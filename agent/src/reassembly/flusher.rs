@@ -73,8 +73,8 @@ impl Flusher {
         self.next_list().map(|(_, _, tick)| Timestamp(tick << TICK_BITS))
     }
 
-    /// Takes out a slot whose deadline has come.
-    pub(super) fn pop(&mut self, now: Timestamp) -> Option<u32> {
+    /// Takes out a slot whose deadline has come, and says when that was: never before what was popped earlier.
+    pub(super) fn pop(&mut self, now: Timestamp) -> Option<(u32, Timestamp)> {
         let now = now.0 >> TICK_BITS;
         while self.due == NONE {
             if now <= self.elapsed {
@@ -91,7 +91,7 @@ impl Flusher {
         }
         let slot = self.due;
         self.remove(slot);
-        Some(slot)
+        Some((slot, Timestamp(self.elapsed << TICK_BITS)))
     }
 
     /// Distributes the list at `head` over finer levels; what is due now goes to `due`.
@@ -175,7 +175,7 @@ mod tests {
     const TICK: u64 = 1 << TICK_BITS;
 
     fn pop_all(flusher: &mut Flusher, now: u64) -> Vec<u32> {
-        let mut out: Vec<u32> = std::iter::from_fn(|| flusher.pop(Timestamp(now))).collect();
+        let mut out: Vec<u32> = std::iter::from_fn(|| flusher.pop(Timestamp(now))).map(|(slot, _)| slot).collect();
         out.sort_unstable();
         out
     }
@@ -185,7 +185,7 @@ mod tests {
         let mut flusher = Flusher::default();
         flusher.schedule(3, Timestamp(5 * TICK + 1));
         assert_eq!(pop_all(&mut flusher, 6 * TICK - 1), [0_u32; 0]);
-        assert_eq!(pop_all(&mut flusher, 6 * TICK), [3]);
+        assert_eq!(flusher.pop(Timestamp(100 * TICK)), Some((3, Timestamp(6 * TICK))), "late, and yet in time");
         assert_eq!(flusher.next_deadline(), None);
     }
 

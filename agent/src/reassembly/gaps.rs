@@ -13,9 +13,9 @@ pub(super) struct Gaps {
     totals: [u64; GapCause::ALL.len()],
 }
 
-/// Gaps remembered for one stream: 16 KiB, of which 2 KiB in any case. The others count as queued, and give way when all
-/// queues are full. With a snaplen every long stream has that many.
-const KNOWN_MAX: usize = GAPS_LISTED + 256;
+/// Gaps remembered for one stream; with one more that is being added 32 KiB, of which 2 KiB in any case. The others count
+/// as queued, and give way when all queues are full. With a snaplen every long stream has that many.
+const KNOWN_MAX: usize = GAPS_LISTED + 511;
 
 impl Gaps {
     /// Adds a gap behind all others. Whether an older one had to be forgotten.
@@ -28,12 +28,8 @@ impl Gaps {
             last.len += gap.len;
             return false;
         }
-        let full = self.known.len() >= KNOWN_MAX;
-        if full {
-            self.known.remove(GAPS_LISTED);
-        }
         self.known.push_back(gap);
-        full
+        self.bound()
     }
 
     /// The first part of `start..end` that lies in a gap.
@@ -43,10 +39,11 @@ impl Gaps {
         Some((gap.offset.max(start), (gap.offset + gap.len).min(end)))
     }
 
-    /// Takes `start..end`, which lies within one gap, out of it.
-    pub(super) fn fill(&mut self, start: u64, end: u64) {
+    /// Takes `start..end`, which lies within one gap, out of it, which may make two of it. Whether an older one had to be
+    /// forgotten.
+    pub(super) fn fill(&mut self, start: u64, end: u64) -> bool {
         let at = self.known.partition_point(|gap| gap.offset + gap.len <= start);
-        let Some(&Gap { offset, len, cause, .. }) = self.known.get(at) else { return };
+        let Some(&Gap { offset, len, cause, .. }) = self.known.get(at) else { return false };
         debug_assert!(offset <= start && end <= offset + len);
         self.totals[cause as usize] -= end - start;
         self.known.remove(at);
@@ -54,6 +51,7 @@ impl Gaps {
         for (start, end) in rest.into_iter().rev().filter(|(start, end)| start < end) {
             self.known.insert(at, Gap::new(start, end - start, cause));
         }
+        self.bound()
     }
 
     /// Counts `octets` at `start`, which lie within one gap, as late for it.
@@ -85,6 +83,14 @@ impl Gaps {
 
     pub(super) fn totals(&self) -> [u64; GapCause::ALL.len()] {
         self.totals
+    }
+
+    fn bound(&mut self) -> bool {
+        let full = self.known.len() > KNOWN_MAX;
+        if full {
+            self.known.remove(GAPS_LISTED);
+        }
+        full
     }
 }
 
@@ -128,6 +134,16 @@ mod tests {
         assert!(gaps.forget() && !gaps.forget());
         assert_eq!(gaps.listed(), (0..GAPS_KEPT as u64).map(|n| gap(n * 3, 1)).collect::<Vec<_>>());
         assert_eq!((gaps.charged(), gaps.totals()[GapCause::Timeout as usize]), (0, 10_000));
+    }
+
+    #[test]
+    fn is_bounded_when_one_gap_becomes_many() {
+        let mut gaps = Gaps::default();
+        gaps.push(gap(0, 1_000_000));
+        let forgotten = (0..10_000).filter(|n| gaps.fill(2 * n + 1, 2 * n + 2)).count();
+        assert_eq!((gaps.known.len(), forgotten), (KNOWN_MAX, 10_001 - KNOWN_MAX));
+        assert_eq!(gaps.totals()[GapCause::Timeout as usize], 1_000_000 - 10_000);
+        assert_eq!(gaps.first_within(500_000, 500_001), Some((500_000, 500_001)));
     }
 
     #[test]

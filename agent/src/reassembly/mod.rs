@@ -83,7 +83,10 @@ impl Reassembler {
     /// Does what time alone demands: gaps, closes, updates. A time earlier than before counts as the same.
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut impl Sink) {
         self.stats.clock_steps += u64::from(self.clock.advance(now, self.config.clock_step));
-        while let Some(slot) = self.flusher.pop(self.clock.now) {
+        // What came due in a silence is done as of then: what it starts, such as a linger, has been running since.
+        let now = self.clock.now;
+        while let Some((slot, due)) = self.flusher.pop(now) {
+            self.clock.now = due;
             let Some(connection) = self.table.get_mut(slot) else { continue };
             let mut core =
                 Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
@@ -92,6 +95,7 @@ impl Reassembler {
                 Outcome::Open | Outcome::Reused { .. } => self.settle(slot),
             }
         }
+        self.clock.now = now;
         self.over.expire(self.clock.now);
         self.given_up.expire(self.clock.now);
     }
@@ -235,7 +239,7 @@ impl Reassembler {
 
     /// Brings timer and queue accounts of a connection up to date.
     fn settle(&mut self, slot: u32) {
-        let Some(connection) = self.table.get_mut(slot) else { return };
+        let Some(connection) = self.table.get(slot) else { return };
         self.flusher.schedule(slot, connection.deadline(&self.config));
         self.queues.set(slot, connection.charged());
     }

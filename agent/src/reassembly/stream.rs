@@ -36,7 +36,8 @@ pub(super) struct Stream {
     /// Highest sequence number that this sender has used, and highest that its peer has acknowledged, where `known`.
     sent: SeqNum,
     peer_ack: SeqNum,
-    /// Low half of the ring's count of refused records at the last segment with payload or FIN.
+    /// Low half of the ring's count of refused records at the last segment before which nothing was missing, or at a later
+    /// one with payload or FIN.
     refused: u32,
     /// Window that this sender last offered its peer, unscaled, and the scale that its SYN announced.
     window: u16,
@@ -173,8 +174,9 @@ impl Piece<'_> {
 }
 
 impl Stream {
-    pub(super) fn is_unseen(&self) -> bool {
-        self.segments == 0
+    /// `refused` is the ring's count at the first segment of the connection.
+    pub(super) fn new(refused: u64) -> Self {
+        Self { refused: refused as u32, ..Self::default() }
     }
 
     pub(super) fn has_fin(&self) -> bool {
@@ -239,16 +241,13 @@ impl Stream {
         while self.drop_parked(cx) {}
         // One octet may be the FIN's.
         let end = self.fin.offset().unwrap_or_else(|| self.acked.saturating_sub(1)).max(self.edge());
-        if self.is_located() && end > self.edge() && self.edge() > self.next {
-            // More was sent behind what was cut off.
-            self.skip_to(self.edge(), GapCause::Snaplen, cx);
-        }
         if self.is_located() && end > self.next {
             let extra = self.extra.get_or_insert_default();
             let ring_full = extra.ring_full || refused.wrapping_sub(self.refused).cast_signed() > 0;
             let fragmented = extra.is_fragmented(self.next, end);
             let cause = match extra.tail_given_up {
-                _ if extra.cut_until > self.next => GapCause::Snaplen,
+                // Otherwise more was sent behind what was cut off, and the rest of it is the worse loss.
+                _ if extra.cut_until >= end => GapCause::Snaplen,
                 _ if ring_full => GapCause::RingFull,
                 _ if fragmented => GapCause::Fragment,
                 given_up => given_up.unwrap_or(GapCause::NotCaptured),
@@ -306,6 +305,7 @@ impl Stream {
         let mut octets = &piece.octets[below..];
         let end = u64::try_from(offset + piece.len() as i64).unwrap_or(0);
         let offset = u64::try_from(offset).unwrap_or(0);
+        let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
         if piece.fin && self.fin.offset().is_none() && end >= self.captured_end() {
             self.fin = Fin::at(end);
             if end > self.next {
@@ -321,10 +321,13 @@ impl Stream {
         let cut = end.saturating_sub(offset + octets.len() as u64);
 
         if cut == 0 && octets.is_empty() {
+            let opens_hole = offset > self.edge();
+            if let Some(extra) = &mut self.extra {
+                extra.ring_full |= hurt && opens_hole;
+            }
             return;
         }
         self.make_way(offset, octets, cx);
-        let hurt = piece.refused as u32 != std::mem::replace(&mut self.refused, piece.refused as u32);
         if self.start == Start::Pickup || offset > self.next {
             let opens_hole = self.start != Start::Pickup && offset > self.edge();
             self.queue(offset, octets, piece.twin, cx);
@@ -401,7 +404,7 @@ impl Stream {
             let len = until - start;
             match cx.config.late {
                 Late::Fill => {
-                    extra.gaps.fill(start, until);
+                    cx.stats.limit_gaps += u64::from(extra.gaps.fill(start, until));
                     cx.stats.delivered += len;
                     cx.stats.gaps_filled += len;
                     let bytes = &octets[(start - offset) as usize..(until - offset) as usize];
@@ -456,7 +459,7 @@ impl Stream {
         loop {
             let edge = self.edge();
             let Some(extra) = &mut self.extra else { return };
-            match extra.assembler.pop_at(edge).map(|chunk| chunk.content) {
+            match extra.assembler.pop_at(edge) {
                 Some(Content::Octets(octets)) => {
                     cx.stats.queued -= octets.len() as u64;
                     if edge > self.next {

@@ -35,9 +35,9 @@ impl Twins {
     pub(super) fn is_twin(&mut self, serial: u64, direction: Direction, segment: &Segment<'_>, now: Timestamp) -> bool {
         let Some(id) = segment.ip_id.filter(|&id| id != 0) else { return false };
         let len = segment.payload.len() as u64 + u64::from(segment.missing);
-        let sender = serial << 1 | direction as u64;
+        let sender = serial << 9 | u64::from(segment.flags.0) << 1 | direction as u64;
         let place = u64::from(segment.seq.0) << 32 | (len & 0xffff) << 16 | u64::from(id);
-        let print = mix(mix(sender) ^ place ^ u64::from(segment.flags.0) << 24);
+        let print = mix(mix(sender) ^ place);
         let Set(recent) = &mut self.sets[print as usize % SETS];
         let seen = Recent { print: (print >> 32) as u32, time: (now.0 >> 10) as u32 };
         let is_fresh = |known: &Recent| seen.time.wrapping_sub(known.time) <= WITHIN;

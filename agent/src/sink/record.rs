@@ -222,7 +222,7 @@ impl StreamRecord {
         totals
     }
 
-    /// The first gaps of the core's and ours, in order, touching ones of one cause as one. Each list holds the first of
+    /// The first gaps of the core's and ours, in order, touching ones of one cause as one, up to so many stretches. Each list holds the first of
     /// its own, so the first of them all are among them.
     fn gaps(&self, file: FileRecord<'_>) -> Vec<Gap> {
         let ours = self.losses(file).flat_map(|loss| &loss.gaps);
@@ -236,7 +236,14 @@ impl StreamRecord {
             }
             touches
         });
-        all.truncate(GAPS_LISTED);
+        let (mut stretches, mut end) = (0, None);
+        let listed = all.iter().take_while(|gap| {
+            stretches += usize::from(end != Some(gap.offset));
+            end = Some(gap.offset + gap.len);
+            stretches <= STRETCHES_LISTED
+        });
+        let listed = listed.count();
+        all.truncate(listed);
         all
     }
 
@@ -274,6 +281,9 @@ impl StreamRecord {
         out.push('}');
     }
 }
+
+/// Stretches without octets that a record lists; touching gaps of different causes are one.
+const STRETCHES_LISTED: usize = 256;
 
 fn print_gap(out: &mut String, Gap { offset, len, cause, late }: Gap) {
     print(out, format_args!(r#"{{"offset":{offset},"len":{len},"cause":"{}""#, cause.name()));
@@ -341,9 +351,18 @@ mod tests {
         }
         let record = StreamRecord::new(&stream, loss);
         let gaps = record.gaps(FileRecord::default());
-        assert_eq!(gaps.len(), GAPS_LISTED);
+        assert_eq!(gaps.len(), STRETCHES_LISTED);
         assert!(gaps.is_sorted_by_key(|gap| gap.offset));
         assert_eq!(gaps[199], gap(996, 2, GapCause::WriteError));
         assert_eq!(record.gap_totals(FileRecord::default())[GapCause::WriteError as usize], 200);
+    }
+
+    #[test]
+    fn gaps_that_touch_are_listed_as_one_stretch() {
+        let pair = |n: u64| [gap(n * 10, 5, GapCause::Snaplen), gap(n * 10 + 5, 2, GapCause::NotCaptured)];
+        let core: Vec<Gap> = (0..GAPS_LISTED as u64 / 2).flat_map(pair).collect();
+        let stream = CoreStream { len: 9_000, delivered: 1_500, gaps: &core, ..CoreStream::default() };
+        let record = StreamRecord::new(&stream, Loss::default());
+        assert_eq!(record.gaps(FileRecord::default()), core);
     }
 }

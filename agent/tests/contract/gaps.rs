@@ -256,9 +256,48 @@ fn row_20_nothing_but_headers() {
 }
 
 #[test]
+fn row_06_nothing_was_captured_behind_what_the_snaplen_cut_off() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "ab").missing(8).ack(5001)).send(S.ack(5001, 1041)).wait_until(5_000).finish();
+    trace.expect(&["handshake finish c2s=ab{37 not-captured} s2c="]);
+}
+
+#[test]
 fn row_20_the_fin_stands_behind_the_missing_octets() {
     let mut trace = Trace::established(Config::default());
     trace.send(C.data(1001, "ab").missing(8).and_fin().ack(5001)).send(S.fin(5001).ack(1012)).send(C.ack(1012, 5002));
     trace.wait_until(200_000).expect(&["handshake fin c2s=ab{8 snaplen} s2c="]);
     assert_eq!(trace.summary(0, ServerToClient).delivered, 0);
+}
+
+#[test]
+fn row_06a_one_late_octet_before_the_delivered_edge_is_no_probe() {
+    let mut trace = with_a_hole(Config::default());
+    trace.send(S.ack(5001, 1005)).wait_until(2_000).expect(&["handshake open c2s=abc[1 not-captured] s2c="]);
+    trace.send(C.data(1004, "?").without_psh()).expect(&["handshake open c2s=abc[1 not-captured] s2c="]);
+    trace.send(C.data(1004, "d")).expect(&["handshake open c2s=abcd s2c="]);
+    trace.send(C.data(1005, "ef")).expect(&["handshake open c2s=abcdefghi s2c="]);
+}
+
+#[test]
+fn row_06_a_ring_that_refused_before_the_connection_is_not_to_blame() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000).refused(5)).send(S.syn(5000).ack(1001).refused(5)).send(C.data(1004, "def").refused(5));
+    trace.send(S.ack(5001, 1007).refused(5)).send(S.data(5003, "cd").ack(1007).refused(6));
+    trace.send(C.ack(1007, 5005).refused(6)).wait_until(2_000);
+    trace.expect(&["handshake open c2s=[3 not-captured]def s2c=[2 ring-full]cd"]);
+}
+
+#[test]
+fn row_06_the_refusing_ring_is_named_at_the_end() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc")).send(S.ack(5001, 1011).refused(3)).finish();
+    trace.expect(&["handshake finish c2s=abc{6 ring-full} s2c="]);
+}
+
+#[test]
+fn row_06_the_refusing_ring_is_named_before_a_fin() {
+    let mut trace = Trace::established(Config::default());
+    trace.send(C.data(1001, "abc")).send(C.fin(1007).refused(3)).send(S.ack(5001, 1008).refused(3)).finish();
+    trace.expect(&["handshake finish c2s=abc{3 ring-full} s2c="]);
 }

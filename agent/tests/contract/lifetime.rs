@@ -142,3 +142,25 @@ fn row_26_the_closing_record_counts_every_segment() {
     let segments = Direction::BOTH.map(|direction| trace.summary(0, direction).segments);
     assert_eq!(segments, [3, 2]);
 }
+
+#[test]
+fn row_26_an_answered_handshake_that_nobody_completes() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001)).send(S.syn(5000).ack(1001).at(3_000));
+    trace.wait_until(62_000).expect(&["handshake open c2s= s2c="]);
+    trace.wait_until(64_000).expect(&["handshake idle c2s= s2c="]);
+}
+
+#[test]
+fn row_26_a_handshake_of_which_one_side_is_seen_is_complete_when_it_goes_on() {
+    for halves in [[C.syn(1000), C.ack(1001, 5001)], [S.syn(5000).ack(1001), S.data(5001, "hello").ack(1001)]] {
+        let mut trace = Trace::new(Config::default());
+        for half in halves {
+            trace.send(half);
+        }
+        trace.wait_until(124 * MINUTE);
+        assert_eq!(trace.reassembler().open_connections(), 1);
+        trace.wait_until(126 * MINUTE);
+        assert_eq!(trace.reassembler().open_connections(), 0);
+    }
+}

@@ -158,3 +158,11 @@ fn row_21_what_is_parked_may_be_overtaken() {
     trace.send(S.ack(5001, 1160).window(100)).wait_until(5_000).finish();
     trace.expect(&[&format!("handshake finish c2s={} s2c=", "x".repeat(300))]);
 }
+
+#[test]
+fn row_21_behind_the_fin_nothing_is_believed() {
+    let mut trace = talking();
+    trace.send(C.fin(1004).ack(5001)).send(C.data(FAR, "zzz").ack(5001)).send(S.ack(5001, FAR + 3)).finish();
+    trace.expect(&["handshake finish c2s=abc s2c="]);
+    assert_eq!(trace.reassembler().stats().implausible, 3);
+}

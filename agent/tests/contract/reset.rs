@@ -182,3 +182,42 @@ fn row_10_a_retransmission_behind_an_rst_proves_nothing() {
     let stats = trace.reassembler().stats();
     assert_eq!((stats.reopened, stats.after_close, stats.imbalance()), (0, 3, 0));
 }
+
+#[test]
+fn row_10_the_answer_to_a_syn_with_data() {
+    // RFC 9293 section 3.10.7.1: who does not listen acknowledges all that the segment occupies.
+    for (ack, ended) in [(1000, "open"), (1001, "rst"), (1004, "rst"), (1005, "open")] {
+        let mut trace = Trace::new(Config::default());
+        trace.send(C.syn(1000).with("GET")).send(S.rst(0).ack(ack)).wait_until(2_000);
+        trace.expect(&[&format!("handshake {ended} c2s=GET s2c=")]);
+    }
+}
+
+#[test]
+fn row_10_the_end_behind_one_that_the_receiver_ignored() {
+    let mut trace = talking();
+    trace.send(C.rst(1007).at(10)).send(C.data(1007, "ghi").and_fin().ack(5001).at(20)).send(S.ack(5001, 1011).at(30));
+    trace.send(S.fin(5001).ack(1011).at(40)).expect(&["handshake fin c2s=abcdefghi s2c="]);
+}
+
+#[test]
+fn row_10_the_end_behind_one_that_the_receiver_obeyed() {
+    let mut trace = talking();
+    trace.send(C.rst(1007).at(10)).send(C.data(1010, "jkl").and_fin().ack(5001).at(20)).wait_until(5_000);
+    trace.expect(&["handshake rst c2s=abcdef s2c="]);
+}
+
+#[test]
+fn row_10_what_fills_the_hole_that_it_gave_up_reopens_once_acknowledged() {
+    let mut trace = talking();
+    trace.send(C.data(1010, "jkl").ack(5001)).send(C.rst(1013)).send(C.data(1007, "ghi").ack(5001));
+    trace.send(S.ack(5001, 1013)).wait_until(5_000).expect(&["handshake open c2s=abcdefghijkl s2c="]);
+    assert_eq!(trace.reassembler().stats().reopened, 1);
+}
+
+#[test]
+fn row_10_an_ack_for_a_copy_from_before_it_proves_nothing() {
+    let mut trace = talking();
+    trace.send(C.data(1007, "ghi").ack(5001)).send(C.rst(1010)).send(C.data(1007, "ghi").ack(5001));
+    trace.send(S.ack(5001, 1010)).wait_until(5_000).expect(&["handshake rst c2s=abcdefghi s2c="]);
+}

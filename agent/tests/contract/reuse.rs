@@ -116,6 +116,14 @@ fn row_11_one_sided_behind_the_ack_of_the_handshake() {
 }
 
 #[test]
+fn row_11_one_sided_with_an_isn_close_ahead_of_the_old_space() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "old").ack(5001)).send(C.syn(250_000).at(1000));
+    trace.send(C.ack(250_001, 900_001)).send(C.data(250_001, "new").ack(900_001)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=", "handshake finish c2s=new s2c="]);
+}
+
+#[test]
 fn row_11_one_sided_but_the_old_connection_lives() {
     // Traffic of the old sequence space after the SYN: payload that happens to lie at ISN + 1 confirms nothing.
     let mut trace = Trace::new(Config::default());
@@ -203,4 +211,23 @@ fn row_11_its_syn_ack_came_first() {
     trace.send(S.syn(900_000).ack(700_001).at(100)).send(C.syn(700_000).at(101));
     trace.send(S.data(900_001, "hello").ack(700_001)).send(C.data(700_001, "new").ack(900_006)).finish();
     trace.expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=new s2c=hello"]);
+}
+
+#[test]
+fn row_11_one_sided_with_a_new_sequence_space_near_the_old_one() {
+    // The bare ACK at ISN + 1 could be of either; payload there settles it.
+    for isn in [700_000, 1000_u32.wrapping_sub(1 << 29)] {
+        let mut trace = Trace::new(Config::default());
+        trace.send(C.syn(1000)).send(C.data(1001, "old").ack(5001)).send(C.syn(isn).at(100));
+        trace.send(C.ack(isn.wrapping_add(1), 900_001)).send(C.data(isn.wrapping_add(1), "new").ack(900_001)).finish();
+        trace.expect(&["handshake reused c2s=old s2c=", "handshake finish c2s=new s2c="]);
+    }
+}
+
+#[test]
+fn row_11_one_sided_confirmed_by_payload_that_was_cut_off() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "").missing(3).ack(5001)).send(C.syn(700_000).at(100));
+    trace.send(C.data(700_001, "").missing(4).ack(900_001)).finish();
+    trace.expect(&["handshake reused c2s={3 snaplen} s2c=", "handshake finish c2s={4 snaplen} s2c="]);
 }

@@ -118,7 +118,7 @@ fn whole_segments_on_many_connections() {
 #[test]
 fn gaps() {
     const SEGMENTS: u32 = 300_000;
-    for (max_total_queue, remembered) in [(1 << 20, 512), (4 << 10, 192)] {
+    for (max_total_queue, remembered) in [(1 << 20, 1_023), (4 << 10, 192)] {
         let config = Config { max_stream_chunks: 1, max_connections: 16, max_linger: 16, ..Config::default() };
         let config = Config { max_total_queue, ..config };
         let (stats, usage) = measure(|| {
@@ -134,9 +134,9 @@ fn gaps() {
             bed.finish()
         });
         assert_eq!((stats.gaps, stats.limit_stream_queue), (u64::from(SEGMENTS), u64::from(SEGMENTS) - 2));
-        if remembered == 512 {
+        if remembered == 1_023 {
             // All that do not fit are forgotten one by one.
-            assert_eq!((stats.limit_gaps, stats.limit_total_queue), (u64::from(SEGMENTS) - 1 - 512, 0));
+            assert_eq!((stats.limit_gaps, stats.limit_total_queue), (u64::from(SEGMENTS) - 1 - 1_023, 0));
         } else {
             // All but the first 64 are forgotten at once when their memory, which doubles, is more than the queues may have.
             assert!(stats.limit_gaps > 1_000, "{stats:?}");
@@ -146,4 +146,4 @@ fn gaps() {
 }
 
 /// What the gaps of a stream may take, of which most count as queued.
-const GAPS: u64 = 512 * 32;
+const GAPS: u64 = 1_024 * 32;

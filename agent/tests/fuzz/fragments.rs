@@ -15,7 +15,7 @@ pub(crate) fn run(input: &[u8]) {
     let max_memory = if input.little_memory { 4_096 } else { usize::MAX };
     let limits = fragments::Config { max_datagrams, max_memory, timeout: TIMEOUT };
     let mut decoder = Decoder::new(Config { fragments: limits, ..Config::default() });
-    let mut model = Model { datagrams: Vec::new(), max: max_datagrams };
+    let mut model = Model { datagrams: Vec::new(), max: max_datagrams, clock: 0, latest: 0 };
     let one_content =
         input.operations.iter().all(|it| !matches!(it, Operation::Fragment(Fragment { other: true, .. })));
     let mut now = 1_000_000 * SECOND;
@@ -84,6 +84,8 @@ struct Fragment {
 
 const SECOND: u64 = 1_000_000_000;
 const TIMEOUT: u64 = 30 * SECOND;
+/// More than this is no time that passed.
+const STEP: u64 = 3_600 * SECOND;
 /// Of a TCP header without options: its length, and what of it must have been captured.
 const HEADER_LEN: usize = 20;
 const HEADER_READ: usize = 16;
@@ -173,6 +175,9 @@ struct Model {
     /// In the order in which they began.
     datagrams: Vec<Datagram>,
     max: usize,
+    /// Nanoseconds that have passed, without steps of the clock, and when the last fragment came.
+    clock: u64,
+    latest: u64,
 }
 
 struct Datagram {
@@ -197,6 +202,9 @@ struct Piece {
 impl Model {
     /// `before` is how many octets a whole packet has in front of the datagram's.
     fn take(&mut self, now: u64, id: u8, piece: Piece, before: usize) -> Result<Told, Reject> {
+        let passed = now - std::mem::replace(&mut self.latest, now);
+        self.clock += if passed > STEP { 0 } else { passed };
+        let now = self.clock;
         // RFC 6946: no fragment of anything.
         if piece.start == 0 && !piece.more {
             return segment(&[piece]);

@@ -293,7 +293,10 @@ impl Sink for Heard {
                 let stream = &mut connection.streams[direction as usize];
                 assert!(gap.len > 0 && gap.len <= 1 << 32 && gap.offset == stream.next);
                 stream.next += gap.len;
-                stream.gaps.insert(gap.offset, gap.offset + gap.len);
+                // Gaps that touch are one.
+                let touching = stream.gaps.last_entry().filter(|last| *last.get() == gap.offset);
+                let start = touching.map_or(gap.offset, |last| last.remove_entry().0);
+                stream.gaps.insert(start, stream.next);
                 self.gaps += gap.len;
             }
             Event::Late { direction, offset, bytes } => {

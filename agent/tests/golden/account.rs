@@ -228,4 +228,4 @@ const DAY: &str = "2026-11-20";
 const MIDNIGHT: u64 = 1_795_132_800;
 
 /// Gaps that a record lists one by one.
-const LISTED: usize = 64;
+const LISTED: usize = 256;

@@ -5,7 +5,7 @@
 //! `xtask/demo/recorded.pcap` is what the demo replays, and `cargo xtask demo --record` makes it: HTTP, where nothing goes
 //! wrong. `troubles.pcap` beside this file is where something does, and `cargo run -p agent --example record_troubles`
 //! makes that. Whatever else is replayed is one of them rewritten, by code that is as simple as its formats and shares
-//! nothing with `agent/src`.
+//! nothing with `agent/src`; or, to show what a flag changes, a few frames written by hand (`script.rs`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot set up its world fails there")]
 
@@ -15,11 +15,13 @@ mod frame;
 mod outcome;
 mod random;
 mod recording;
+mod script;
 
 mod compressed;
 mod damage;
 mod disorder;
 mod filter;
+mod flag;
 mod format;
 mod link;
 mod loss;
@@ -29,3 +31,4 @@ mod pipe;
 mod time;
 mod trouble;
 mod tunnel;
+mod usage;

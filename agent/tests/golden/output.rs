@@ -44,7 +44,7 @@ fn the_number_of_shards_changes_nothing() {
 
 #[test]
 fn without_gaps_all_ways_to_write_them_are_the_same() {
-    for gaps in ["hole", "skip", "zero"] {
+    for gaps in ["hole", "skip", "zero", "mark"] {
         assert_complete(&replay_recording(&["--gaps", gaps]), &Recording::get().conversations);
     }
 }

@@ -254,7 +254,7 @@ fn udp(port: u16, content: &[&[u8]]) -> (u8, Vec<u8>) {
 }
 
 /// A frame in fragments with at most `size` octets each, which must be a multiple of 8.
-fn fragments(frame: &Frame, id: u32, size: usize) -> Vec<Frame> {
+pub(crate) fn fragments(frame: &Frame, id: u32, size: usize) -> Vec<Frame> {
     let (_, packet) = frame.packet();
     let v4 = frame.is_v4();
     // What is behind the packet is padding.

@@ -98,7 +98,7 @@ fn ring_full() {
     let said = client.finish();
     let outcome = capture.stop();
     outcome.assert_success();
-    assert!(outcome.count("/source/kernel/ring-full") > 0);
+    assert!(outcome.count("/source/kernel/ring_full") > 0);
     let record = outcome.output.record(said.client, said.server);
     assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
     for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {
@@ -151,7 +151,7 @@ fn stalled_disk() {
     let after = talk(&pair.client, &server, &[(1 << 20, 1 << 20)]);
     let outcome = capture.stop();
     outcome.assert_success();
-    assert_eq!(outcome.count("/source/kernel/ring-full"), 0, "{}", outcome.stderr);
+    assert_eq!(outcome.count("/source/kernel/ring_full"), 0, "{}", outcome.stderr);
 
     let mut hurt = 0;
     for said in &said {

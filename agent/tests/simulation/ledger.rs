@@ -79,7 +79,7 @@ pub(crate) struct SideLedger {
     pub(crate) corroborated: u64,
     /// What waits to be corroborated: record, position and end; at most two.
     parked: Vec<(usize, Position, Position)>,
-    /// The ring's count at the last record with payload.
+    /// The ring's count at the last record with payload, or without a hole before it.
     refused: Option<u64>,
     highest: Position,
     window: Option<Position>,
@@ -94,7 +94,9 @@ pub(crate) struct SideRecord {
     pub(crate) len: Position,
     /// It takes sequence numbers, or seems to.
     pub(crate) occupies: bool,
-    /// The ring refused records since the one of this side with payload before it.
+    /// It completes no handshake: a SYN or an RST.
+    pub(crate) opens: bool,
+    /// The ring refused records since the one of this side before it that had payload, or named nothing beyond.
     pub(crate) hurt: bool,
 }
 
@@ -242,8 +244,12 @@ impl Ledger {
         } else if !plausible {
             sender.implausible.get_or_insert(index);
         }
-        let hurt = len > 0 && sender.refused.replace(record.refused).is_some_and(|before| before != record.refused);
-        sender.records.push(SideRecord { record: index, time: now, position, len, occupies, hurt });
+        let hurt = len > 0 && sender.refused.is_some_and(|before| before != record.refused);
+        if len > 0 || position <= sender.highest {
+            sender.refused = Some(record.refused);
+        }
+        let opens = packet.syn || packet.rst;
+        sender.records.push(SideRecord { record: index, time: now, position, len, occupies, opens, hurt });
     }
 
     pub(crate) fn side(&self, talk: usize, side: Side) -> &SideLedger {

@@ -46,12 +46,14 @@ impl Checker<'_> {
     /// The longest time without a segment that may not close it.
     fn most_timeout(&self, open: &Open) -> u64 {
         let (talk, config) = (&self.ledger.talks[open.talk], &self.config);
-        let unanswered = |side: &SideLedger| side.segments == 0;
+        let shakes_hands = |side: &SideLedger| {
+            side.segments == side.records.len() as u64 && side.records.iter().all(|record| record.opens)
+        };
         if !talk.is_plausible() || talk.real_rst.is_some() || !self.is_alone(open) {
             config.idle_timeout.max(config.fin_timeout).max(config.handshake_timeout)
         } else if talk.sides.iter().any(|side| side.fin.is_some()) {
             config.fin_timeout
-        } else if talk.sides.iter().any(unanswered) && talk.sides.iter().any(SideLedger::begins_with_syn) {
+        } else if talk.sides.iter().all(shakes_hands) && talk.sides.iter().any(SideLedger::begins_with_syn) {
             config.handshake_timeout
         } else {
             config.idle_timeout

@@ -107,7 +107,8 @@ impl Checker<'_> {
         if talk.sides.iter().any(|side| side.fin.is_some()) {
             least = least.min(self.config.fin_timeout);
         }
-        if talk.sides.iter().any(|side| side.records.iter().all(|record| record.record <= open.since)) {
+        let mut records = talk.sides.iter().flat_map(|side| &side.records);
+        if !talk.is_plausible() || records.all(|record| record.record <= open.since || record.opens) {
             least = least.min(self.config.handshake_timeout);
         }
         least

@@ -152,8 +152,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "the peer's denial of a hole is not heard",
         file: "stream/hole.rs",
-        right: "self.acked <= edge && extra.last_ack < opened && opened",
-        wrong: "self.acked <= edge && opened",
+        right: "self.acked < least && extra.last_ack < opened && opened",
+        wrong: "self.acked < least && opened",
     },
     Bug {
         what: "no gap timeout",
@@ -224,7 +224,7 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "late octets do not shrink their gap",
         file: "stream.rs",
-        right: "extra.gaps.fill(start, until);",
+        right: "cx.stats.limit_gaps += u64::from(extra.gaps.fill(start, until));",
         wrong: "",
     },
     Bug {
@@ -344,8 +344,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "octets behind an ignored RST are dropped",
         file: "connection.rs",
-        right: "} else if acked.held_was_acked() {",
-        wrong: "} else if acked.held_was_acked() && false {",
+        right: "if !acked.held_was_acked(reset.acked[reverse as usize]) {",
+        wrong: "if true || !acked.held_was_acked(reset.acked[reverse as usize]) {",
     },
     Bug {
         what: "segments are not counted",

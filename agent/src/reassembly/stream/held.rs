@@ -1,9 +1,14 @@
 //! Segments behind an accepted RST: stream data only if the peer acknowledges them, which proves that it ignored the RST.
 
-use super::{Context, Piece, Stream, WINDOW_ANY, parked::Parked};
+use super::{Context, Extra, Piece, Stream, WINDOW_ANY, parked::Parked};
 use crate::reassembly::event::Sink;
 
 impl Stream {
+    /// How far the peer has acknowledged.
+    pub(in crate::reassembly) fn acked(&self) -> u64 {
+        self.acked
+    }
+
     /// Keeps a piece until its receiver acknowledges it or the connection closes.
     pub(in crate::reassembly) fn hold_piece<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
         let held = Parked::from(piece);
@@ -16,14 +21,19 @@ impl Stream {
         }
     }
 
-    /// Whether the peer has acknowledged any of what was held, beyond what was delivered before.
-    pub(in crate::reassembly) fn held_was_acked(&self) -> bool {
-        let (acked, edge) = (self.acked.cast_signed(), self.edge().cast_signed());
-        let goes_on = |held: &Parked| {
-            let offset = self.offset_of(held.seq, WINDOW_ANY)?.max(edge);
-            Some(offset < acked && self.offset_of(held.end_with_fin(), WINDOW_ANY)? > edge)
-        };
-        self.extra.iter().flat_map(|extra| &extra.held).any(|held| goes_on(held).unwrap_or(false))
+    /// Whether the peer has acknowledged any of what was held, and not for an earlier copy of it. When the RST came it had
+    /// acknowledged `before`.
+    pub(in crate::reassembly) fn held_was_acked(&self, before: u64) -> bool {
+        let Some(extra) = self.extra.as_ref().filter(|_| self.acked > before) else { return false };
+        extra.held.iter().filter_map(|held| self.first_unseen(held, extra)).any(|offset| offset < self.acked)
+    }
+
+    /// Where what was held first goes beyond what was captured before the RST.
+    fn first_unseen(&self, held: &Parked, extra: &Extra) -> Option<u64> {
+        let start = u64::try_from(self.offset_of(held.seq, WINDOW_ANY)?).unwrap_or(0);
+        let end = u64::try_from(self.offset_of(held.end_with_fin(), WINDOW_ANY)?).unwrap_or(0);
+        let in_gap = extra.gaps.first_within(start, end).map(|(from, _)| from);
+        in_gap.or_else(|| Some(start.max(self.edge())).filter(|&from| from < end))
     }
 
     /// Takes what was held, as if the RST had not been there.

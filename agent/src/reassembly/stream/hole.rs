@@ -31,14 +31,11 @@ impl Stream {
             self.corroborate(ack, window, cx);
         }
         let Some(offset) = self.offset_of(ack, window) else { return self.note_far_ack(ack) };
-        let Ok(offset) = u64::try_from(offset) else { return };
-        if goes_on(self.peer_ack(), ack, true) {
-            self.note_peer_ack(ack);
+        let Some(offset) = u64::try_from(offset).ok().filter(|&offset| offset >= self.acked) else { return };
+        self.note_peer_ack(ack);
+        if offset > self.acked {
+            self.set_acked(offset, cx.now);
         }
-        if offset <= self.acked {
-            return;
-        }
-        self.set_acked(offset, cx.now);
     }
 
     /// Does what time demands.
@@ -48,19 +45,19 @@ impl Stream {
             self.end_pickup(cx);
         }
         while let Some(behind) = self.behind_hole() {
+            let least = self.least_ack(behind);
             let Some(extra) = &mut self.extra else { return };
             let opened = extra.hole_opened();
-            let edge = extra.cut_until.max(self.next);
             while let Some(&(upto, at)) = extra.acks.front()
                 && at.after(cx.config.gap_hold) <= cx.now
             {
                 extra.matured = extra.matured.max(upto);
                 extra.acks.pop_front();
             }
-            if extra.matured > edge {
+            if extra.matured >= least {
                 let upto = extra.matured.min(behind);
                 self.declare(upto, GapCause::NotCaptured, cx);
-            } else if self.acked <= edge && extra.last_ack < opened && opened.after(cx.config.gap_timeout) <= cx.now {
+            } else if self.acked < least && extra.last_ack < opened && opened.after(cx.config.gap_timeout) <= cx.now {
                 self.declare(behind, GapCause::Timeout, cx);
             } else {
                 return;
@@ -69,16 +66,13 @@ impl Stream {
     }
 
     /// When [`flush_due`](Self::flush_due) has something to do.
-    pub(in crate::reassembly) fn deadline(&mut self, config: &Config) -> Option<Timestamp> {
-        let (hole, edge) = (self.behind_hole().is_some(), self.edge());
-        let extra = self.extra.as_mut()?;
+    pub(in crate::reassembly) fn deadline(&self, config: &Config) -> Option<Timestamp> {
+        let extra = self.extra.as_ref()?;
         if self.start == Start::Pickup {
             return Some(extra.pickup_since.after(config.pickup_hold));
         }
-        if !hole {
-            return None;
-        }
-        let held = extra.acks.iter().find(|&&(upto, _)| upto > edge).map(|&(_, at)| at.after(config.gap_hold));
+        let least = self.least_ack(self.behind_hole()?);
+        let held = extra.acks.iter().find(|&&(upto, _)| upto >= least).map(|&(_, at)| at.after(config.gap_hold));
         let opened = extra.hole_opened();
         held.or_else(|| (extra.last_ack < opened).then(|| opened.after(config.gap_timeout)))
     }
@@ -108,7 +102,7 @@ impl Stream {
             self.end_pickup(cx);
         }
         while let Some(behind) = self.behind_hole() {
-            if self.acked > self.edge() {
+            if self.acked >= self.least_ack(behind) {
                 self.declare(self.acked.min(behind), GapCause::NotCaptured, cx);
             } else {
                 self.declare(behind, cause, cx);
@@ -119,7 +113,8 @@ impl Stream {
     /// Remembers how far the peer has acknowledged, and since when where that is ahead of what was delivered.
     pub(super) fn set_acked(&mut self, offset: u64, now: Timestamp) {
         self.acked = offset;
-        if offset > self.edge() && !self.is_finished() {
+        // Behind the FIN there is nothing to wait for.
+        if self.fin.offset().map_or(offset, |fin| fin.min(offset)) > self.edge() {
             let next = self.next;
             let extra = self.extra.get_or_insert_default();
             while extra.acks.front().is_some_and(|&(upto, _)| upto <= next) {
@@ -149,6 +144,13 @@ impl Stream {
         let extra = self.extra.as_ref().filter(|_| self.is_located())?;
         let fin = self.fin.offset().filter(|&fin| fin > self.edge() && extra.tail_given_up.is_none());
         extra.assembler.first().or(fin)
+    }
+
+    /// Least ACK for which the hole before `behind` is a gap as far as that says. What only the FIN stands behind is given up
+    /// as a whole, since the stream ends with it, and so has to be acknowledged as a whole.
+    fn least_ack(&self, behind: u64) -> u64 {
+        let queued = self.extra.as_ref().is_some_and(|extra| !extra.assembler.is_empty());
+        if queued { self.edge() + 1 } else { behind }
     }
 
     /// Declares everything up to `upto` a gap and delivers what stands behind it. Where only the FIN stands behind it,
@@ -191,7 +193,7 @@ impl Extra {
     }
 
     /// When the first hole opened. A FIN that was seen stands behind every hole.
-    fn hole_opened(&mut self) -> Timestamp {
+    fn hole_opened(&self) -> Timestamp {
         let fin = Some(self.fin_seen).filter(|seen| *seen > Timestamp::default());
         self.assembler.oldest().into_iter().chain(fin).min().unwrap_or_default()
     }

@@ -124,8 +124,8 @@ impl Stream {
         {
             self.believe(&other, cx);
         }
-        // Before a FIN alone lies the end of the stream, which may still come: it waits like any hole.
-        if offset > self.highest().cast_signed() && parked.piece(0).len() > 0 {
+        // Before a FIN alone lies the end of the stream, which may still come: it waits like any hole. Behind it lies nothing.
+        if offset > self.highest().cast_signed() && parked.piece(0).len() > 0 && !self.has_fin() {
             self.flush_all(GapCause::NotCaptured, cx);
             self.skip_to(offset.cast_unsigned(), GapCause::NotCaptured, cx);
         }

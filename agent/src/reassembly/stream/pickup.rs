@@ -1,6 +1,6 @@
 //! Where a stream begins: behind its SYN, at its peer's SYN-ACK, or where it was picked up.
 
-use super::{Context, Fin, Start, Stream, WINDOW_UNKNOWN};
+use super::{Context, Extra, Fin, Start, Stream, WINDOW_UNKNOWN};
 use crate::{reassembly::event::Sink, segment::SeqNum};
 
 /// Room for earlier segments in front of the first one of a picked-up stream.
@@ -68,8 +68,7 @@ impl Stream {
                 self.acked = moved(self.acked);
             }
             if let Some(extra) = &mut self.extra {
-                extra.assembler.rebase(-shift);
-                extra.acks.iter_mut().for_each(|(upto, _)| *upto = moved(*upto));
+                extra.rebase(-shift);
             }
         }
         (self.start, self.base) = (start, first);
@@ -91,6 +90,17 @@ impl Stream {
     pub(super) fn lowest(&self) -> u64 {
         let queued = self.extra.as_ref().and_then(|extra| extra.assembler.first());
         queued.into_iter().chain(self.fin.offset()).min().unwrap_or(PICKUP_ROOM)
+    }
+}
+
+impl Extra {
+    /// Moves every position that is known, because offset 0 turns out to be elsewhere.
+    fn rebase(&mut self, distance: i64) {
+        self.assembler.rebase(distance);
+        let edges = [&mut self.matured, &mut self.cut_until].into_iter().filter(|edge| **edge > 0);
+        let acks = self.acks.iter_mut().map(|(upto, _)| upto);
+        let positions = edges.chain(acks).chain(&mut self.fragmented);
+        positions.for_each(|position| *position = position.saturating_add_signed(distance));
     }
 }
 

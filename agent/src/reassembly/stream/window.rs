@@ -1,7 +1,7 @@
 //! What a sender may have sent, as far as its peer's window tells.
 
 use super::{Known, Piece, Start, Stream, WINDOW_ANY, WINDOW_UNKNOWN};
-use crate::segment::SeqNum;
+use crate::segment::{Flags, Segment, SeqNum};
 
 impl Stream {
     /// How far `peer` may be believed to send beyond what is known: the largest window this side has offered it. With a
@@ -30,13 +30,18 @@ impl Stream {
 
     /// Takes note of what a segment of this sender has used and offers, after its contents have been taken. `end` is
     /// behind all that it occupies, `peer_window` what its peer has offered. Unless it is believable, it says nothing.
-    pub(in crate::reassembly) fn note_sent(&mut self, end: SeqNum, window: u16, syn: bool, peer_window: i64) {
-        if self.is_located() && self.offset_of(end, peer_window.saturating_add(1)).is_none() {
-            return;
+    pub(in crate::reassembly) fn note_sent(&mut self, segment: &Segment<'_>, end: SeqNum, peer_window: i64) {
+        if self.is_located() {
+            let Some(offset) = self.offset_of(end, peer_window.saturating_add(1)) else { return };
+            if offset <= self.edge().cast_signed() {
+                // Nothing is missing before it.
+                self.refused = segment.origin.refused as u32;
+            }
         }
+        let window = segment.window;
         self.window = window;
         let of_syn = self.known.has(Known::WINDOW_OF_SYN);
-        if syn {
+        if segment.flags.contains(Flags::SYN) {
             if of_syn || self.window_max == 0 {
                 self.window_max = self.window_max.max(window);
                 self.known.set(Known::WINDOW_OF_SYN, true);
@@ -71,6 +76,17 @@ impl Stream {
         self.is_located() && self.offset_of(seq, peer_window).is_some()
     }
 
+    /// Whether an ACK number says that the SYN of this sender has arrived, and no more than was sent.
+    pub(in crate::reassembly) fn is_answered_by(&self, ack: SeqNum) -> bool {
+        let reach = |isn: SeqNum| self.sent().map(|sent| sent.distance_from(isn));
+        self.isn().is_some_and(|isn| reach(isn).is_some_and(|reach| (1..=reach).contains(&ack.distance_from(isn))))
+    }
+
+    /// Whether this sender has sent nothing but its SYN, or nothing at all.
+    pub(in crate::reassembly) fn is_opening(&self) -> bool {
+        !self.known.has(Known::SENT) || self.known.has(Known::WINDOW_OF_SYN)
+    }
+
     /// Whether an RST of this sender is believable (RFC 9293 section 3.10.7.4, RFC 5961 section 3.2).
     pub(in crate::reassembly) fn may_reset(&self, seq: SeqNum, peer: &Self) -> bool {
         let fin = self.fin.offset().map(|fin| self.base.advance(fin));
@@ -95,7 +111,9 @@ impl Stream {
             return false;
         }
         let edge = piece.seq.advance(1);
-        let delivered = self.is_located() && self.next > 0 && self.base.advance(self.next) == edge;
+        let in_gap =
+            || self.extra.as_ref().is_some_and(|extra| extra.gaps.first_within(self.next - 1, self.next).is_some());
+        let delivered = self.is_located() && self.next > 0 && self.base.advance(self.next) == edge && !in_gap();
         let nothing_known = self.start == Start::Unknown && self.sent().is_none() && self.peer_ack().is_none();
         delivered || (!piece.push && (self.peer_ack() == Some(edge) || self.sent() == Some(edge) || nothing_known))
     }

@@ -92,7 +92,11 @@ impl Reassembler {
                 Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
             match connection.handle_timeout(&mut core) {
                 Outcome::Closed(ended) => self.close(slot, ended, sink),
-                Outcome::Open | Outcome::Reused { .. } => self.settle(slot),
+                Outcome::Open | Outcome::Reused { .. } => {
+                    self.settle(slot);
+                    // A gap takes room as well.
+                    self.limit_queues(sink);
+                }
             }
         }
         self.clock.now = now;

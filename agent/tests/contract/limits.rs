@@ -89,6 +89,17 @@ fn row_24_a_full_linger_forgets_the_oldest() {
 }
 
 #[test]
+fn row_24_gaps_that_time_makes_count_as_queued() {
+    let mut trace = Trace::established(Config { max_total_queue: 1_000, ..Config::default() });
+    for n in 0..100_u32 {
+        let at = u64::from(n) * 2_000;
+        trace.send(C.data(1002 + 2 * n, "x").ack(5001).at(at)).send(S.ack(5001, 1003 + 2 * n).at(at));
+        assert!(trace.wait_until(at + 1_500).reassembler().queued_memory() <= 1_000, "after {n} gaps");
+    }
+    assert!(trace.reassembler().stats().limit_gaps > 0);
+}
+
+#[test]
 fn row_24_what_is_parked_counts_as_queued() {
     let mut trace = Trace::new(Config { max_total_queue: 1_000, ..Config::default() });
     for port in 1..=4 {

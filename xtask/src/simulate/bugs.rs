@@ -390,12 +390,6 @@ const BUGS: &[Bug] = &[
         wrong: "self.fragmented.iter().any(|&offset| offset >= start);",
     },
     Bug {
-        what: "no fragment is the cause of a trailing gap",
-        file: "stream.rs",
-        right: "_ if fragmented => GapCause::Fragment,",
-        wrong: "_ if fragmented && false => GapCause::Fragment,",
-    },
-    Bug {
         what: "a frame captured twice is a retransmission",
         file: "twins.rs",
         right: "    twin.is_some()\n",
@@ -418,24 +412,6 @@ const BUGS: &[Bug] = &[
         file: "twins.rs",
         right: "segment.ip_id.filter(|&id| id != 0)",
         wrong: "segment.ip_id.filter(|_| true)",
-    },
-    Bug {
-        what: "an ACK far from everything says nothing of what comes",
-        file: "stream/parked.rs",
-        right: "self.extra.get_or_insert_default().far_ack = Some(ack);",
-        wrong: "self.extra.get_or_insert_default().far_ack = Some(ack).filter(|_| false);",
-    },
-    Bug {
-        what: "an ACK long behind a parked segment corroborates it",
-        file: "stream/parked.rs",
-        right: "i64::from(ack.distance_from(self.end())) < window.max(2)",
-        wrong: "i64::from(ack.distance_from(self.end())) < window.max(1 << 30)",
-    },
-    Bug {
-        what: "a FIN behind an ignored RST proves nothing",
-        file: "stream/held.rs",
-        right: "held.end_with_fin()",
-        wrong: "held.end()",
     },
     Bug {
         what: "what the strict checks refuse is not counted",

@@ -324,12 +324,6 @@ const BUGS: &[Bug] = &[
         wrong: "extra.pickup_since <= cx.now",
     },
     Bug {
-        what: "what is parked is never believed",
-        file: "stream/parked.rs",
-        right: "if let Some(at) = extra.parked.iter().position(|parked| parked.agrees_with(ack, window))",
-        wrong: "if let Some(at) = extra.parked.iter().position(|parked| parked.agrees_with(ack, window)).filter(|_| false)",
-    },
-    Bug {
         what: "a clock step lets timers fire",
         file: "mod.rs",
         right: "let stepped = time.since(latest) > step || latest.since(time) > step;",

@@ -18,3 +18,4 @@ pub mod segment;
 pub mod shard;
 pub mod signals;
 pub mod sink;
+mod steady;

@@ -9,7 +9,7 @@ use std::sync::{
 
 use agent_common::shard::ShardKey;
 
-use crate::segment::Segment;
+use crate::segment::{OwnedSegment, Segment};
 
 /// What one shard has of the mail: its own box, and a way to those of the others.
 #[derive(Debug)]
@@ -30,11 +30,10 @@ struct Slot {
     waiting: Arc<AtomicUsize>,
 }
 
-/// A segment that owns its payload.
+/// A segment for another shard.
 #[derive(Debug)]
 pub struct Letter {
-    segment: Segment<'static>,
-    payload: Box<[u8]>,
+    segment: OwnedSegment,
     begun: bool,
 }
 
@@ -99,7 +98,7 @@ impl Mailbox {
             return Sent::Ours;
         }
         let Some(slot) = self.slots.get(owner) else { return Sent::Full };
-        let letter = Letter { segment: Segment { payload: &[], ..*segment }, payload: segment.payload.into(), begun };
+        let letter = Letter { segment: segment.into(), begun };
         let size = letter.size();
         // Several may send at once, so the limit may be passed by a letter for each shard.
         if slot.waiting.load(Ordering::Relaxed) + size > WAITING_MAX {
@@ -113,7 +112,7 @@ impl Mailbox {
 
 impl Letter {
     pub fn segment(&self) -> Segment<'_> {
-        Segment { payload: &self.payload, ..self.segment }
+        self.segment.lend()
     }
 
     /// Whether it only tells of the first fragment of a segment.
@@ -122,7 +121,7 @@ impl Letter {
     }
 
     fn size(&self) -> usize {
-        size_of::<Self>() + self.payload.len()
+        size_of::<Self>() + self.segment().payload.len()
     }
 }
 

@@ -31,6 +31,26 @@ pub struct Segment<'a> {
     pub origin: Origin,
 }
 
+/// A segment that owns its payload.
+#[derive(Debug)]
+pub struct OwnedSegment {
+    /// All but the payload.
+    head: Segment<'static>,
+    payload: Box<[u8]>,
+}
+
+impl OwnedSegment {
+    pub fn lend(&self) -> Segment<'_> {
+        Segment { payload: &self.payload, ..self.head }
+    }
+}
+
+impl From<&Segment<'_>> for OwnedSegment {
+    fn from(segment: &Segment<'_>) -> Self {
+        Self { head: Segment { payload: &[], ..*segment }, payload: segment.payload.into() }
+    }
+}
+
 /// Where a frame was seen, and how.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Origin {

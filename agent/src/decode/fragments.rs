@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use etherparse::IpNumber;
 
 use super::{Reject, Rest};
-use crate::segment::Timestamp;
+use crate::{segment::Timestamp, steady::SteadyClock};
 
 /// Datagrams of which something is still missing. A fragment costs the logarithm of how many there are, whatever their
 /// order.
 #[derive(Debug)]
 pub(super) struct Fragments {
     config: Config,
-    clock: Clock,
+    clock: SteadyClock,
     datagrams: BTreeMap<Key, Datagram>,
     /// Datagrams in the order in which they began, which is that in which they expire.
     order: BTreeMap<u64, Key>,
@@ -97,7 +97,7 @@ impl Fragments {
     pub(super) fn new(config: Config) -> Self {
         Self {
             config,
-            clock: Clock::default(),
+            clock: SteadyClock::default(),
             datagrams: BTreeMap::new(),
             order: BTreeMap::new(),
             begun: 0,
@@ -142,17 +142,8 @@ impl Fragments {
     /// Lets time pass, by the clock of the frames.
     #[inline]
     pub(super) fn advance(&mut self, now: Timestamp) {
-        if self.datagrams.is_empty() {
-            self.clock.restart(now);
-        } else {
-            self.pass(now);
-        }
-    }
-
-    #[cold]
-    fn pass(&mut self, now: Timestamp) {
-        self.clock.advance(now);
-        if self.clock.now >= self.due {
+        self.clock.advance(now, STEP);
+        if !self.datagrams.is_empty() && self.clock.now() >= self.due {
             self.expire();
         }
     }
@@ -170,7 +161,7 @@ impl Fragments {
         while self.datagrams.len() >= self.config.max_datagrams.max(1) && self.give_way() {}
         let number = self.begun;
         self.begun += 1;
-        let datagram = Datagram { number, expires: self.clock.now.after(self.config.timeout), ..Datagram::default() };
+        let datagram = Datagram { number, expires: self.clock.now().after(self.config.timeout), ..Datagram::default() };
         self.memory += datagram.memory();
         self.order.insert(number, key);
         self.datagrams.insert(key, datagram);
@@ -186,7 +177,7 @@ impl Fragments {
     fn expire(&mut self) {
         while let Some((key, expires)) = self.oldest() {
             self.due = expires;
-            if expires > self.clock.now {
+            if expires > self.clock.now() {
                 break;
             }
             self.stats.timeout += self.remove(&key).map_or(0, |datagram| datagram.pieces.len() as u64);
@@ -317,34 +308,7 @@ impl Datagram {
     }
 }
 
-/// Time since the first datagram, which a step of the clock does not change.
-#[derive(Debug, Default)]
-struct Clock {
-    now: Timestamp,
-    /// Latest time of the frames.
-    latest: Timestamp,
-}
-
-impl Clock {
-    /// Nothing depends on how long it is since anything.
-    fn restart(&mut self, time: Timestamp) {
-        self.latest = time;
-    }
-
-    /// A step of more than an hour, either way, is no time that passed, as in reassembly. After a smaller one backwards
-    /// time stands still until it is made up for.
-    fn advance(&mut self, time: Timestamp) {
-        let passed = time.since(self.latest);
-        if passed > STEP || self.latest.since(time) > STEP {
-            self.latest = time;
-        } else if passed > 0 {
-            self.now = self.now.after(passed);
-            self.latest = time;
-        }
-    }
-}
-
-/// An hour, in nanoseconds.
+/// An hour, in nanoseconds: a step of more is no time that passed, as in reassembly.
 const STEP: u64 = 3_600_000_000_000;
 
 /// What a datagram costs beside its pieces, and a piece beside its octets: the entries, and as much again for the nodes of

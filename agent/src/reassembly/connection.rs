@@ -9,7 +9,7 @@ use super::{
     stream::{Context, Piece, Stream},
     strict::{Refusal, Strict},
 };
-use crate::segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp};
+use crate::segment::{Endpoint, Flags, Origin, OwnedSegment, Segment, SeqNum, Timestamp};
 
 pub(super) struct Connection {
     pub(super) serial: u64,
@@ -52,8 +52,7 @@ struct Reset {
 /// A SYN, or SYN-ACK, that may begin a new connection on the same endpoints.
 pub(super) struct PendingSyn {
     direction: Direction,
-    segment: Segment<'static>,
-    payload: Box<[u8]>,
+    segment: OwnedSegment,
     /// Its sender has gone on in the old sequence space since.
     doubted: bool,
 }
@@ -80,26 +79,32 @@ pub(super) struct Core<'a, S> {
 
 impl PendingSyn {
     pub(super) fn segment(&self) -> Segment<'_> {
-        Segment { payload: &self.payload, ..self.segment }
+        self.segment.lend()
+    }
+
+    /// Whether `other` is the same SYN again, with no more data.
+    fn covers(&self, other: &Self) -> bool {
+        let (known, again) = (self.segment(), other.segment());
+        known.seq == again.seq && known.payload.len() >= again.payload.len()
     }
 
     fn count_dropped(self, stats: &mut Stats) {
         stats.syn_unconfirmed += 1;
-        stats.after_close += self.payload.len() as u64;
+        stats.after_close += self.segment().payload.len() as u64;
     }
 
     /// Whether the other half of the handshake fits to it, or its sender goes on behind it and has not gone on in the
     /// old sequence space.
     fn is_confirmed_by(&self, segment: &Segment<'_>, direction: Direction) -> bool {
         let (syn, ack) = (segment.flags.contains(Flags::SYN), segment.flags.contains(Flags::ACK));
-        let first = self.segment.seq.advance(1);
+        let first = self.segment().seq.advance(1);
         if segment.flags.contains(Flags::RST) {
             false
         } else if self.direction == direction {
             !syn && !self.doubted && segment.seq == first && octets(segment) > 0
-        } else if self.segment.flags.contains(Flags::ACK) {
+        } else if self.segment().flags.contains(Flags::ACK) {
             // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
-            (syn && segment.seq.advance(1) == self.segment.ack) || (ack && segment.ack == first)
+            (syn && segment.seq.advance(1) == self.segment().ack) || (ack && segment.ack == first)
         } else {
             // A SYN, perhaps with data (RFC 7413), of which the SYN-ACK takes all, some or nothing.
             let taken = segment.ack.distance_from(first);
@@ -182,10 +187,10 @@ impl Connection {
     pub(super) fn handle_segment<S: Sink>(
         &mut self,
         segment: &Segment<'_>,
+        direction: Direction,
         twin: bool,
         core: &mut Core<'_, S>,
     ) -> Outcome {
-        let direction = self.direction_of(segment);
         if let Some(pending) = self.confirmed(segment, direction) {
             return Outcome::Reused { syn: pending, then_segment: true };
         }
@@ -205,12 +210,7 @@ impl Connection {
         }
         let shaking_hands = self.stream(direction.reverse()).isn().is_some();
         if syn && !self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands) {
-            let syn = PendingSyn {
-                direction,
-                segment: Segment { payload: &[], ..*segment },
-                payload: segment.payload.into(),
-                doubted: false,
-            };
+            let syn = PendingSyn { direction, segment: segment.into(), doubted: false };
             if self.reset().is_some() {
                 return Outcome::Reused { syn, then_segment: false };
             }
@@ -349,7 +349,7 @@ impl Connection {
     pub(super) fn charged(&self) -> [u64; 2] {
         let mut charged = self.streams.each_ref().map(Stream::charged);
         for syn in self.extra.iter().flat_map(|extra| &extra.pending) {
-            charged[syn.direction as usize] += syn.payload.len() as u64;
+            charged[syn.direction as usize] += syn.segment().payload.len() as u64;
         }
         charged
     }
@@ -474,7 +474,7 @@ impl Connection {
         let pending = &mut self.extra.get_or_insert_default().pending;
         let known = pending.iter_mut().find(|known| known.direction == syn.direction);
         let dropped = match known {
-            Some(known) if known.segment.seq == syn.segment.seq && known.payload.len() >= syn.payload.len() => syn,
+            Some(known) if known.covers(&syn) => syn,
             Some(known) => std::mem::replace(known, syn),
             None => return pending.push(syn),
         };
@@ -493,7 +493,7 @@ impl Connection {
     fn doubt_pending(&mut self, segment: &Segment<'_>, direction: Direction, window: i64) {
         let Some(extra) = &mut self.extra else { return };
         if let Some(pending) = extra.pending.iter_mut().find(|pending| pending.direction == direction)
-            && segment.seq != pending.segment.seq.advance(1)
+            && segment.seq != pending.segment().seq.advance(1)
             && self.streams[direction as usize].believes(segment.seq, window)
         {
             pending.doubted = true;

@@ -27,7 +27,10 @@ pub use stats::Stats;
 use table::Table;
 use twins::Twins;
 
-use crate::segment::{Endpoint, Flags, Segment, SeqNum, Timestamp};
+use crate::{
+    segment::{Endpoint, Flags, Segment, SeqNum, Timestamp},
+    steady::SteadyClock,
+};
 
 /// The connection table, its timers and its limits.
 pub struct Reassembler {
@@ -39,7 +42,9 @@ pub struct Reassembler {
     given_up: Linger,
     queues: Queues,
     twins: Twins,
-    clock: Clock,
+    clock: SteadyClock,
+    /// As of when things are done: the clock's time, or that of a deadline before.
+    now: Timestamp,
 }
 
 impl Reassembler {
@@ -53,7 +58,8 @@ impl Reassembler {
             given_up: Linger::default(),
             queues: Queues::default(),
             twins: Twins::default(),
-            clock: Clock::default(),
+            clock: SteadyClock::default(),
+            now: Timestamp::default(),
         }
     }
 
@@ -84,12 +90,11 @@ impl Reassembler {
     pub fn handle_timeout(&mut self, now: Timestamp, sink: &mut impl Sink) {
         self.stats.clock_steps += u64::from(self.clock.advance(now, self.config.clock_step));
         // What came due in a silence is done as of then: what it starts, such as a linger, has been running since.
-        let now = self.clock.now;
+        let now = self.clock.now();
         while let Some((slot, due)) = self.flusher.pop(now) {
-            self.clock.now = due;
+            self.now = due;
             let Some(connection) = self.table.get_mut(slot) else { continue };
-            let mut core =
-                Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
+            let mut core = Core { config: &self.config, stats: &mut self.stats, now: self.now, slot, sink: &mut *sink };
             match connection.handle_timeout(&mut core) {
                 Outcome::Closed(ended) => self.close(slot, ended, sink),
                 Outcome::Open | Outcome::Reused { .. } => {
@@ -99,9 +104,9 @@ impl Reassembler {
                 }
             }
         }
-        self.clock.now = now;
-        self.over.expire(self.clock.now);
-        self.given_up.expire(self.clock.now);
+        self.now = now;
+        self.over.expire(self.now);
+        self.given_up.expire(self.now);
     }
 
     /// Delivers what is queued and closes every connection, in the order they were opened.
@@ -135,11 +140,11 @@ impl Reassembler {
             },
         };
         let Some(connection) = self.table.get_mut(slot) else { return };
-        let mut core =
-            Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
-        let twin = self.twins.is_twin(connection.serial, connection.direction_of(segment), segment, core.now);
+        let mut core = Core { config: &self.config, stats: &mut self.stats, now: self.now, slot, sink: &mut *sink };
+        let direction = connection.direction_of(segment);
+        let twin = self.twins.is_twin(connection.serial, direction, segment, core.now);
         core.stats.duplicate_frames += u64::from(twin);
-        match connection.handle_segment(segment, twin, &mut core) {
+        match connection.handle_segment(segment, direction, twin, &mut core) {
             Outcome::Open => {
                 self.settle(slot);
                 self.limit_queues(sink);
@@ -160,7 +165,7 @@ impl Reassembler {
         let fingerprint = self.table.fingerprint(segment);
         let payload = segment.payload.len() as u64;
         let syn = segment.flags.contains(Flags::SYN);
-        if let Some(Entry { kind: Kind::Over(isns), .. }) = self.over.get(fingerprint, self.clock.now) {
+        if let Some(Entry { kind: Kind::Over(isns), .. }) = self.over.get(fingerprint, self.now) {
             let same = isns[usize::from(segment.src > segment.dst)] == Some(segment.seq);
             if !syn || same || segment.flags.contains(Flags::RST) {
                 self.stats.after_close += payload;
@@ -187,7 +192,7 @@ impl Reassembler {
             self.stats.no_handshake += payload;
             return None;
         }
-        Some(match self.given_up.get(fingerprint, self.clock.now) {
+        Some(match self.given_up.get(fingerprint, self.now) {
             Some(&Entry { kind: Kind::GivenUp(serial), .. }) => {
                 self.given_up.remove(fingerprint);
                 Some(serial)
@@ -204,7 +209,7 @@ impl Reassembler {
             self.close(longest, Ended::Evicted, sink);
         }
         self.stats.opened += 1;
-        let slot = self.table.insert(Connection::new(self.stats.opened, first, self.clock.now, continues));
+        let slot = self.table.insert(Connection::new(self.stats.opened, first, self.now, continues));
         if let Some(connection) = self.table.get_mut(slot) {
             connection.open(slot, sink);
         }
@@ -215,8 +220,7 @@ impl Reassembler {
         let Some(mut connection) = self.table.remove(slot) else { return };
         self.flusher.remove(slot);
         self.queues.set(slot, [0, 0]);
-        let mut core =
-            Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
+        let mut core = Core { config: &self.config, stats: &mut self.stats, now: self.now, slot, sink: &mut *sink };
         let pending = connection.take_pending(ended, core.stats);
         let ended = connection.close(ended, &mut core);
 
@@ -225,12 +229,12 @@ impl Reassembler {
         let full = match ended {
             Ended::Fin | Ended::Rst => {
                 let kind = Kind::Over(by_endpoint(connection.isns(), client, server));
-                let expires = self.clock.now.after(self.config.linger);
+                let expires = self.now.after(self.config.linger);
                 self.over.insert(Entry { fingerprint, expires, kind }, self.config.max_linger as usize)
             }
             Ended::Idle | Ended::Evicted => {
                 let kind = Kind::GivenUp(connection.serial);
-                let expires = self.clock.now.after(self.config.idle_timeout);
+                let expires = self.now.after(self.config.idle_timeout);
                 self.given_up.insert(Entry { fingerprint, expires, kind }, self.config.max_linger as usize)
             }
             Ended::Reused | Ended::Finish => false,
@@ -255,8 +259,7 @@ impl Reassembler {
             && let Some(connection) = self.table.get_mut(slot)
         {
             self.stats.limit_total_queue += 1;
-            let mut core =
-                Core { config: &self.config, stats: &mut self.stats, now: self.clock.now, slot, sink: &mut *sink };
+            let mut core = Core { config: &self.config, stats: &mut self.stats, now: self.now, slot, sink: &mut *sink };
             connection.give_way(direction, &mut core);
             self.settle(slot);
         }
@@ -301,59 +304,7 @@ impl Queues {
     }
 }
 
-/// The core's own clock: that of the frames, less the steps that were too large to be time passing. It never goes back.
-#[derive(Default)]
-struct Clock {
-    now: Timestamp,
-    /// Latest time of the frames, if there was one, and how far it is ahead of `now`.
-    latest: Option<Timestamp>,
-    ahead: i128,
-}
-
-impl Clock {
-    /// Whether this was a step.
-    fn advance(&mut self, time: Timestamp, step: u64) -> bool {
-        let Some(latest) = self.latest else {
-            // The first time seen is a beginning, not a step.
-            (self.now, self.latest) = (time, Some(time));
-            return false;
-        };
-        let stepped = time.since(latest) > step || latest.since(time) > step;
-        if stepped {
-            self.ahead = i128::from(time.0) - i128::from(self.now.0);
-            self.latest = Some(time);
-        } else if time > latest {
-            self.latest = Some(time);
-            self.now = self.now.max(Timestamp(u64::try_from(i128::from(time.0) - self.ahead).unwrap_or(0)));
-        }
-        stepped
-    }
-
-    fn frames(&self, time: Timestamp) -> Timestamp {
-        Timestamp(u64::try_from(i128::from(time.0) + self.ahead).unwrap_or(if self.ahead < 0 { 0 } else { u64::MAX }))
-    }
-}
-
 /// ISNs of the lower and the higher endpoint.
 fn by_endpoint([c, s]: [Option<SeqNum>; 2], client: Endpoint, server: Endpoint) -> [Option<SeqNum>; 2] {
     if client > server { [s, c] } else { [c, s] }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_frame_stamped_zero_is_a_step_like_any_other() {
-        const HOUR: u64 = 3_600_000_000_000;
-        let start = Timestamp(1_700_000_000_000_000_000);
-        let mut clock = Clock::default();
-        assert!(!clock.advance(start, HOUR));
-        assert!(clock.advance(Timestamp(0), HOUR));
-        assert!(clock.advance(start.after(5), HOUR));
-        assert_eq!(clock.now, start);
-        assert!(!clock.advance(start.after(7), HOUR));
-        assert_eq!(clock.now, start.after(2));
-        assert_eq!(clock.frames(clock.now), start.after(7));
-    }
 }

@@ -108,6 +108,12 @@ impl Table {
     }
 }
 
+/// A bijection: SplitMix64's finaliser but for its last shift, which only mixes the lower bits better.
+pub(super) fn mix(word: u64) -> u64 {
+    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
+}
+
 /// What makes two connections different ones.
 struct Hasher {
     keys: [ShardKey; 2],
@@ -118,11 +124,8 @@ struct Hasher {
 impl Hasher {
     fn new(config: &Config) -> Self {
         let key = config.hash_key;
-        // The second key is made from the first by a bijection (SplitMix64's finaliser), so it is as secret.
-        let second = key.map(|word| {
-            let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-            (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb)
-        });
+        // The second key is made from the first by a bijection, so it is as secret.
+        let second = key.map(mix);
         Self { keys: [ShardKey(key), ShardKey(second)], interface: config.interface_key, vlan: config.vlan_key }
     }
 

@@ -1,6 +1,6 @@
 //! Frames seen a moment ago.
 
-use super::event::Direction;
+use super::{event::Direction, table::mix};
 use crate::segment::{Segment, Timestamp};
 
 /// Tells a frame that was captured twice, by two interfaces or a mirror port, from a retransmission: a copy follows
@@ -38,8 +38,9 @@ impl Twins {
         let sender = serial << 9 | u64::from(segment.flags.0) << 1 | direction as u64;
         let place = u64::from(segment.seq.0) << 32 | (len & 0xffff) << 16 | u64::from(id);
         let print = mix(mix(sender) ^ place);
-        let Set(recent) = &mut self.sets[print as usize % SETS];
-        let seen = Recent { print: (print >> 32) as u32, time: (now.0 >> 10) as u32 };
+        // The upper bits are the best.
+        let Set(recent) = &mut self.sets[(print >> 48) as usize % SETS];
+        let seen = Recent { print: (print >> 16) as u32, time: (now.0 >> 10) as u32 };
         let is_fresh = |known: &Recent| seen.time.wrapping_sub(known.time) <= WITHIN;
         let twin = recent.iter().position(|known| known.print == seen.print && is_fresh(known));
         let place = twin.or_else(|| recent.iter().position(|known| !is_fresh(known))).unwrap_or(0);
@@ -52,11 +53,4 @@ impl Default for Twins {
     fn default() -> Self {
         Self { sets: Box::new([Set::default(); SETS]) }
     }
-}
-
-/// SplitMix64's finaliser.
-fn mix(word: u64) -> u64 {
-    let word = (word ^ (word >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let word = (word ^ (word >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-    word ^ (word >> 31)
 }

@@ -325,8 +325,8 @@ const BUGS: &[Bug] = &[
     },
     Bug {
         what: "a clock step lets timers fire",
-        file: "mod.rs",
-        right: "let stepped = time.since(latest) > step || latest.since(time) > step;",
+        file: "../steady.rs",
+        right: "let stepped = passed > step || latest.since(time) > step;",
         wrong: "let stepped = latest.since(time) > step;",
     },
     Bug {
@@ -476,8 +476,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "fragments wait for ever",
         file: "../decode/fragments.rs",
-        right: "expires: self.clock.now.after(self.config.timeout)",
-        wrong: "expires: self.clock.now.after(u64::MAX)",
+        right: "expires: self.clock.now().after(self.config.timeout)",
+        wrong: "expires: self.clock.now().after(u64::MAX)",
     },
 ];
 

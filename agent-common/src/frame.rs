@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of this layout. The agent refuses records of another one.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 
 /// Most bytes of one frame that reach userspace: BIG TCP's largest skb (`GSO_MAX_SIZE`, 8 * 65,535) and its headers
 /// fit into 512 KiB + 512.
@@ -45,13 +45,24 @@ pub struct FrameHeader {
     /// Records this ring had refused for want of room before this one, ever: a hole that opens while it grows may be
     /// our own doing.
     pub refused: u64,
-    /// Octets of this flow that a full ring has cost so far; 0 until the kernel keeps flows.
-    pub flow_lost: u64,
-    /// Zero; room for the next version's needs.
-    pub reserved: u64,
+    /// The rest is what the kernel knows about the connection beyond this frame, with [`flags::FLOW`]; zeros without.
+    ///
+    /// Octets of the sender that a full ring has cost so far.
+    pub lost: u64,
+    /// Octets that the sender has sent so far by its sequence numbers, this segment included.
+    pub reach: u64,
+    /// Segments so far of the sender, this one included, and of its peer.
+    pub segments: [u64; 2],
+    /// The peer's highest acknowledgment, when it came (boot clock, nanoseconds), and its window, as in the header; with
+    /// [`flags::PEER_ACKED`].
+    pub peer_ack_time: u64,
+    pub peer_ack: u32,
+    pub peer_window: u16,
+    /// Zero.
+    pub reserved: u16,
 }
 
-const _: () = assert!(size_of::<FrameHeader>() == 64);
+const _: () = assert!(size_of::<FrameHeader>() == 96);
 
 /// Bits of [`FrameHeader::flags`].
 pub mod flags {
@@ -66,6 +77,17 @@ pub mod flags {
     pub const CHECKSUM_PARTIAL: u16 = 1 << 3;
     /// An IP fragment: ports are unknown, so it matched by address alone.
     pub const FRAGMENT: u16 = 1 << 4;
+    /// There is a flow record, and the fields that come from it are valid.
+    pub const FLOW: u16 = 1 << 5;
+    /// Payload of the sender was withheld because of the cut-off, in this frame or before it.
+    pub const CUTOFF: u16 = 1 << 6;
+    /// The connection was shed when it began: no payload of it is copied.
+    pub const SHED: u16 = 1 << 7;
+    /// The peer has acknowledged something.
+    pub const PEER_ACKED: u16 = 1 << 8;
+    /// The handshake was seen, and the sender of this frame opened the connection, or its peer did.
+    pub const CLIENT_SOURCE: u16 = 1 << 9;
+    pub const CLIENT_DESTINATION: u16 = 1 << 10;
 }
 
 /// A LINKTYPE_ value of the pcap registry.

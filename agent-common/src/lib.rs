@@ -4,7 +4,9 @@
 
 pub mod counter;
 pub mod filter;
+pub mod flow;
 pub mod frame;
+pub mod head;
 pub mod ring;
 pub mod shard;
 pub mod tunnel;

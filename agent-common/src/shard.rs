@@ -2,7 +2,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::filter::Head;
+use crate::head::Head;
 
 /// Key of the shard hash: random for a live capture, so that nobody outside can choose the shard; fixed in replay.
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]

@@ -5,8 +5,8 @@
 use std::collections::BTreeMap;
 
 use agent_common::{
-    filter::{Address, EXTENSIONS_MAX, Head, Parsed, parse},
     frame::LinkType,
+    head::{Address, EXTENSIONS_MAX, Head, Parsed, TCP_WORD, parse},
     tunnel::Tunnels,
 };
 use etherparse::{
@@ -65,6 +65,12 @@ const TAGS: &str = "a fourth tag";
 const MACSEC: &str = "a MACsec tag whose version or length cannot be";
 const SNAP: &str = "SNAP, which etherparse does not know";
 
+type Ends = (Address, Address, u16, u16);
+
+fn ends(head: &Head) -> Ends {
+    (head.src, head.dst, head.src_port, head.dst_port)
+}
+
 fn compare(link_type: LinkType, frame: &[u8]) -> Result<&'static str, String> {
     let ours = parse(frame, link_type);
     let packet = if link_type == LinkType::ETHERNET {
@@ -81,15 +87,17 @@ fn compare(link_type: LinkType, frame: &[u8]) -> Result<&'static str, String> {
     if let (Some(payload), Some((src, dst))) = (payload(&packet), addresses(&packet)) {
         // Behind a header that may be anything there may be a tunnel, too.
         let is_by_address = match ours {
-            Parsed::Tcp(head) => {
-                Head { tunnels: Tunnels::NONE, ..head } == Head { src, dst, fragment: true, ..Head::default() }
-            }
+            Parsed::Tcp(head) => ends(&head) == (src, dst, 0, 0) && head.fragment,
             Parsed::Other | Parsed::Malformed => false,
         };
         if let Some(TransportSlice::Tcp(tcp)) = &packet.transport {
             let (src_port, dst_port) = (tcp.source_port(), tcp.destination_port());
-            let segment = Parsed::Tcp(Head { src, dst, src_port, dst_port, ..Head::default() });
-            return if ours == segment {
+            let segment = (src, dst, src_port, dst_port);
+            let same = |head: &Head| {
+                let header: &[u8] = bytemuck::cast_slice(&head.headers[TCP_WORD..TCP_WORD + 5]);
+                ends(head) == segment && !head.fragment && head.tunnels == Tunnels::NONE && header == &tcp.slice()[..20]
+            };
+            return if matches!(&ours, Parsed::Tcp(head) if same(head)) {
                 Ok(SAME)
             } else if is_by_address && extensions(&packet) >= EXTENSIONS_MAX {
                 Ok(LONG_CHAIN)

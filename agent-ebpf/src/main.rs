@@ -1,5 +1,5 @@
 //! The kernel half: looks at every frame, copies those that the filter accepts into the ring of their shard, and lets
-//! all of them pass. What a frame is and whether it is wanted is decided in `agent_common::filter`; nothing is parsed
+//! all of them pass. What a frame is and whether it is wanted is decided in `agent_common::{head, filter}`; nothing is parsed
 //! here.
 #![no_std]
 #![no_main]
@@ -11,8 +11,9 @@ use core::arch::asm;
 
 use agent_common::{
     counter::Counter,
-    filter::{Filter, Head, Parsed, parse},
+    filter::Filter,
     frame::{CAPLEN_MAX, FrameHeader, INTERFACES_MAX, LinkType, VERSION, flags},
+    head::{Head, Kind, VLAN_ID, VLAN_PRESENT, parse_into},
     ring::{RINGS_MAX, RingStats},
     shard::ShardKey,
 };
@@ -50,6 +51,10 @@ static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 /// One entry for all counters: a frame costs one lookup, however many of them it moves.
 #[map]
 static COUNTERS: PerCpuArray<[u64; Counter::ALL.len()]> = PerCpuArray::with_max_entries(1, 0);
+
+/// The head of the frame that this processor looks at. Not on the stack, which has no room for it beside the rest.
+#[map]
+static HEAD: PerCpuArray<Head> = PerCpuArray::with_max_entries(1, 0);
 
 /// ifindex to the agent's own number of the interface.
 #[map]
@@ -141,35 +146,43 @@ fn tap<P: Packet>(packet: &P, tap: Tap) {
     }
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
     count(counters, Counter::Seen);
-    let head = match look(packet, tap.link_type) {
-        Parsed::Tcp(head) => head,
-        Parsed::Other => return,
-        Parsed::Malformed => {
+    let Some(head) = HEAD.get_ptr_mut(0) else { return };
+    // SAFETY: this processor's, and no other program of ours runs on it meanwhile.
+    let head = unsafe { &mut *head };
+    match look(packet, tap.link_type, head) {
+        Kind::Tcp => {}
+        Kind::Other => return,
+        Kind::Malformed => {
             count(counters, Counter::Malformed);
             return;
         }
-    };
-    let Some(&generation) = GENERATION.get(0) else { return };
-    let Some(filter) = FILTERS.get(generation & 1) else { return };
-    if filter.accepts(&head) {
-        count(counters, Counter::Matched);
-        capture(packet, tap, &head, filter, generation, counters);
     }
+    let Some(&generation) = GENERATION.get(0) else { return };
+    if let Some(vlan) = packet.metadata().vlan {
+        head.vlan = vlan & VLAN_ID | VLAN_PRESENT;
+    }
+    if judge(generation) != 0 {
+        let Some(filter) = FILTERS.get(generation & 1) else { return };
+        count(counters, Counter::Matched);
+        capture(packet, tap, head, filter, generation, counters);
+    }
+}
+
+/// Whether the filter of this generation accepts the head in [`HEAD`]. A function with external linkage and without
+/// pointers: the verifier looks at it once, and not again for every way that leads to it.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn judge(generation: u32) -> u32 {
+    let (Some(filter), Some(head)) = (FILTERS.get(generation & 1), HEAD.get(0)) else { return 0 };
+    filter.accepts(head, head.client(), [0, 0]).into()
 }
 
 /// Parses the linear part, and the whole frame when the headers do not end there.
 #[inline(always)]
-fn look<P: Packet>(packet: &P, link_type: LinkType) -> Parsed {
-    match parse(&Linear(packet), link_type) {
-        Parsed::Malformed if is_split(packet) => {
-            let mut head = Head::default();
-            match look_everywhere(packet, link_type, &mut head) {
-                TCP => Parsed::Tcp(head),
-                OTHER => Parsed::Other,
-                _ => Parsed::Malformed,
-            }
-        }
-        parsed => parsed,
+fn look<P: Packet>(packet: &P, link_type: LinkType, head: &mut Head) -> Kind {
+    match parse_into(&Linear(packet), link_type, head) {
+        Kind::Malformed if is_split(packet) => look_everywhere(packet, link_type, head),
+        kind => kind,
     }
 }
 
@@ -180,23 +193,11 @@ fn is_split<P: Packet>(packet: &P) -> bool {
     ((end - start) as u64) < packet.len()
 }
 
-/// Not inlined, so that the rare case does not double the common one's code. Hence the numbers: a [`Parsed`] passed
-/// through memory is not initialised where its variant has no fields, and the verifier refuses to copy that.
+/// Not inlined, so that the rare case does not double the common one's code.
 #[inline(never)]
-fn look_everywhere<P: Packet>(packet: &P, link_type: LinkType, found: &mut Head) -> u64 {
-    match parse(&Whole(packet), link_type) {
-        Parsed::Tcp(head) => {
-            *found = head;
-            TCP
-        }
-        Parsed::Other => OTHER,
-        Parsed::Malformed => MALFORMED,
-    }
+fn look_everywhere<P: Packet>(packet: &P, link_type: LinkType, head: &mut Head) -> Kind {
+    parse_into(&Whole(packet), link_type, head)
 }
-
-const TCP: u64 = 0;
-const OTHER: u64 = 1;
-const MALFORMED: u64 = 2;
 
 /// Copies a frame into the ring of its shard, or counts why not.
 #[inline(always)]
@@ -244,8 +245,7 @@ fn capture<P: Packet>(packet: &P, tap: Tap, head: &Head, filter: &Filter, genera
         hash,
         // SAFETY: as before; other processors only ever add to it.
         refused: unsafe { refused.read_volatile() },
-        flow_lost: 0,
-        reserved: 0,
+        ..FrameHeader::default()
     };
     match write(ring, stats, packet, &header, caplen) {
         Ok(()) => {

@@ -2,7 +2,7 @@
 
 use core::{arch::asm, mem::MaybeUninit, ptr};
 
-use agent_common::filter::{NETWORK_OFFSET_MAX, ReadAt};
+use agent_common::head::{NETWORK_OFFSET_MAX, ReadAt};
 use aya_ebpf::{
     EbpfContext,
     bindings::__sk_buff,

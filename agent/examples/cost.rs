@@ -2,13 +2,12 @@
 //! `cargo run --release -p agent --example cost`, as root. A frame that does not match may cost 35 ns more.
 #![expect(clippy::print_stdout, reason = "this prints a table")]
 
-use agent::kernel::{Kernel, Options};
-use agent_common::{
-    filter::{Filter, Net, PortRange},
-    shard::ShardKey,
+use agent::{
+    filter::{End, Expression, Filter, Test, compile},
+    kernel::{Kernel, Options},
 };
+use agent_common::{shard::ShardKey, tunnel::Tunnels};
 use anyhow::Result;
-use bytemuck::Zeroable as _;
 use etherparse::PacketBuilder;
 
 fn main() -> Result<()> {
@@ -22,7 +21,7 @@ fn main() -> Result<()> {
         ("1 net", 0, 0, 1),
         ("16 nets", 0, 0, 16),
     ] {
-        let filter = filter(ports, hosts, nets);
+        let filter = filter(ports, hosts, nets)?;
         let options = Options { filter, shards: 2, ring_size: 1 << 20, key: ShardKey::FIXED, clsact: false, now: 0 };
         let (mut kernel, mut rings) = Kernel::load(&options)?;
         for (frame_name, frame) in frames()? {
@@ -47,16 +46,16 @@ fn main() -> Result<()> {
 }
 
 /// A filter with so many entries, none of which the frames match.
-fn filter(ports: u32, hosts: u32, nets: u32) -> Filter {
-    let mut filter = Filter { ports_len: ports, hosts_len: hosts, nets_len: nets, ..Filter::zeroed() };
-    for (i, range) in (1..).zip(&mut filter.ports) {
-        *range = PortRange { low: i, high: i };
-    }
-    for (i, (host, net)) in (0..).zip(filter.hosts.iter_mut().zip(&mut filter.nets)) {
-        *host = Net::new([192, 0, 2, i].into(), 32);
-        *net = Net::new([198, 51, i, 0].into(), 24);
-    }
-    filter
+fn filter(ports: u16, hosts: u8, nets: u8) -> Result<Filter> {
+    let net =
+        |octets: [u8; 4], prefix| Test::Net(End::Either, ipnet::Ipv4Net::new_assert(octets.into(), prefix).into());
+    let lists = [
+        (1..=ports).map(|port| Test::Ports(End::Either, port, port)).collect::<Vec<_>>(),
+        (0..hosts).map(|i| net([192, 0, 2, i], 32)).collect(),
+        (0..nets).map(|i| net([198, 51, i, 0], 24)).collect(),
+    ];
+    let any = |tests: Vec<Test>| Expression::Or(tests.into_iter().map(Expression::Test).collect());
+    compile(&Expression::And(lists.into_iter().filter(|list| !list.is_empty()).map(any).collect()), 0, Tunnels::NONE)
 }
 
 fn frames() -> Result<[(&'static str, Vec<u8>); 4]> {

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use agent_common::{filter::Filter, shard::ShardKey};
+use agent_common::shard::ShardKey;
 use anyhow::{Context as _, anyhow};
 use tokio::{
     io::{Interest, unix::AsyncFd},
@@ -17,6 +17,7 @@ use tokio::{
 
 use crate::{
     clock, decode,
+    filter::Filter,
     interface::Interface,
     kernel::{Attach, Direction, Kernel, Options, Ring},
     mailbox::Mailbox,
@@ -80,7 +81,7 @@ impl Capture {
         let started = clock::now();
         let key = ShardKey(random_key()?);
         let (mut kernel, rings) = Kernel::load(&Options {
-            filter: self.filter,
+            filter: self.filter.clone(),
             shards: self.shards,
             ring_size: self.ring_size,
             key,
@@ -100,7 +101,7 @@ impl Capture {
         let mut threads = Vec::new();
         let mailboxes = Mailbox::for_shards(self.shards, key);
         for (number, ((ring, sink), mailbox)) in rings.into_iter().zip(sinks).zip(mailboxes).enumerate() {
-            let shard = Shard::new(self.filter, Part::Ring(mailbox), self.decode, self.config, sink);
+            let shard = Shard::new(self.filter.clone(), Part::Ring(mailbox), self.decode, self.config, sink);
             threads.push(ShardThread::spawn(number, ring, shard, stopping.clone())?);
         }
         (self.tell)(&format!("listening on {}", listening.join(", ")));

@@ -12,7 +12,7 @@ use std::{
 
 use agent_common::{
     counter::Counter,
-    filter::Filter,
+    filter as graph,
     ring::{BARRIER, RINGS_MAX, RingStats},
     shard::ShardKey,
 };
@@ -33,13 +33,13 @@ pub use self::{
     attach::{Attach, Attachment, Direction, Hook},
     ring::{BadRecord, Record, Ring},
 };
-use crate::error::Reason;
+use crate::{error::Reason, filter::Filter};
 
 /// The loaded kernel half. Dropping it detaches everything, and so does the death of the process, except for programs
 /// attached by netlink (kernels before 6.6), which then fall silent when their heartbeat is five seconds old.
 pub struct Kernel {
     ebpf: Ebpf,
-    filters: Array<MapData, Filter>,
+    filters: Array<MapData, graph::Filter>,
     generations: Array<MapData, u32>,
     generation: u32,
     counters: PerCpuArray<MapData, [u64; Counter::ALL.len()]>,
@@ -57,7 +57,7 @@ pub struct Kernel {
 }
 
 /// What is fixed for the life of a [`Kernel`], and the filter that it begins with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     pub filter: Filter,
     /// `1..=RINGS_MAX`.
@@ -128,7 +128,7 @@ impl Kernel {
     /// the old filter or the new one, never by a mixture: the slot that is written is one that no program reads.
     pub fn set_filter(&mut self, filter: &Filter) -> Result<u32> {
         let generation = self.generation.wrapping_add(1);
-        self.filters.set(generation & 1, filter, 0).context("write the filter")?;
+        self.filters.set(generation & 1, filter.graph, 0).context("write the filter")?;
         self.generations.set(0, generation, 0).context("write the filter's generation")?;
         self.generation = generation;
         self.wait_for_programs()?;

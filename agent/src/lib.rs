@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod decode;
 pub mod error;
+pub mod filter;
 pub mod frame;
 pub mod interface;
 pub mod kernel;

@@ -6,11 +6,12 @@ use std::{
     thread,
 };
 
-use agent_common::{filter::Filter, shard::ShardKey};
+use agent_common::shard::ShardKey;
 use anyhow::{Context as _, anyhow};
 
 use crate::{
     decode,
+    filter::Filter,
     pcap::{self, Merge},
     reassembly,
     report::{Report, Source},
@@ -58,7 +59,7 @@ impl Replay {
                     let read = (shard == 0).then_some(read);
                     thread::Builder::new().name(format!("shard {shard}")).spawn_scoped(scope, move || {
                         let share = Share { key: ShardKey::FIXED, shard, shards: self.shards };
-                        let shard = Shard::new(self.filter, Part::File(share), self.decode, self.config, sink);
+                        let shard = Shard::new(self.filter.clone(), Part::File(share), self.decode, self.config, sink);
                         run_shard(merge, shard, read, stop)
                     })
                 })

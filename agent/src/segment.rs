@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use agent_common::filter::Head;
+use agent_common::head::Head;
 
 /// One TCP segment as it was captured.
 #[derive(Clone, Copy, Debug)]

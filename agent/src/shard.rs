@@ -1,9 +1,10 @@
 //! What stands behind one ring: decoder, reassembler and sink, in that order, one frame at a time.
 
-use agent_common::{filter::Filter, shard::ShardKey};
+use agent_common::{head::Client, shard::ShardKey};
 
 use crate::{
     decode::{self, Decoded, Decoder, Reject, fragments},
+    filter::Filter,
     frame::Frame,
     mailbox::{Letter, Mailbox, Sent},
     reassembly::{self, Reassembler, Sink},
@@ -108,7 +109,7 @@ impl Shard {
             self.tick(frame.timestamp);
         }
         self.refused = frame.origin.refused;
-        let frame = &cut(frame, self.filter.snaplen);
+        let frame = &cut(frame, self.filter.graph.snaplen);
         let decoded = self.decoder.decode(frame);
         let fragment = matches!(decoded, Err(Reject::Fragment));
         if !matches!(&self.part, Part::File(share) if !share.owns(&decoded)) {
@@ -116,7 +117,7 @@ impl Shard {
             frames.read += 1;
             frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
             match decoded {
-                Ok(decoded) if !self.filter.accepts(&decoded.segment.head()) => frames.filtered += 1,
+                Ok(decoded) if !self.filter.accepts(&decoded.segment.head(), Client::Unknown) => frames.filtered += 1,
                 Ok(decoded) if decoded.bad_checksum => {
                     frames.bad_checksum += 1;
                     frames.bad_checksum_payload += decoded.segment.payload.len() as u64;

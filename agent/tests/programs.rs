@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use agent::kernel::{Kernel, Options, Ring};
+use agent::{
+    filter::{End, Expression, Filter, Test, compile},
+    kernel::{Kernel, Options, Ring},
+};
 use agent_common::{
     counter::Counter,
-    filter::{Filter, Net, PortRange},
     frame::{FrameHeader, LinkType, VERSION, flags},
     shard::ShardKey,
+    tunnel::Tunnels,
 };
-use bytemuck::Zeroable as _;
 use etherparse::{IpNumber, PacketBuilder};
 
 const XDP: [&str; 2] = ["xdpflow_xdp", "xdpflow_xdp_ip"];
@@ -23,7 +25,9 @@ const TCX_NEXT: u32 = u32::MAX;
 
 #[test]
 fn a_frame_that_matches_arrives_whole() {
-    let Some((mut kernel, mut rings)) = load("a_frame_that_matches_arrives_whole", Filter::zeroed()) else { return };
+    let Some((mut kernel, mut rings)) = load("a_frame_that_matches_arrives_whole", Filter::everything()) else {
+        return;
+    };
     kernel.set_number(1, 7).unwrap();
     let mut before = boot_clock();
     for (program, frame) in both_links(&tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 1400)) {
@@ -36,7 +40,7 @@ fn a_frame_that_matches_arrives_whole() {
         let tx = program.starts_with("xdpflow_tx");
         let expected = FrameHeader {
             version: VERSION,
-            header_len: 64,
+            header_len: 96,
             link_type: if program.ends_with("_ip") { LinkType::RAW } else { LinkType::ETHERNET },
             flags: if tx { flags::TX | flags::CHECKSUM_PARTIAL } else { 0 },
             interface: 7,
@@ -49,8 +53,7 @@ fn a_frame_that_matches_arrives_whole() {
             generation: 1,
             hash: ShardKey::FIXED.hash(&head(&frame, program)),
             refused: 0,
-            flow_lost: 0,
-            reserved: 0,
+            ..FrameHeader::default()
         };
         assert_eq!(header, expected, "{program}");
     }
@@ -59,11 +62,7 @@ fn a_frame_that_matches_arrives_whole() {
 
 #[test]
 fn what_is_not_tcp_or_not_wanted_passes_unseen() {
-    let mut filter = Filter::zeroed();
-    filter.ports[0] = PortRange { low: 80, high: 89 };
-    filter.ports_len = 1;
-    filter.hosts[0] = Net::new([10, 0, 0, 1].into(), 32);
-    filter.hosts_len = 1;
+    let filter = all([host([10, 0, 0, 1]), ports(80, 89)]);
     let Some((mut kernel, mut rings)) = load("what_is_not_tcp_or_not_wanted_passes_unseen", filter) else { return };
     let mut udp = Vec::new();
     PacketBuilder::ethernet2([1; 6], [2; 6])
@@ -89,11 +88,8 @@ fn what_is_not_tcp_or_not_wanted_passes_unseen() {
 
 #[test]
 fn ipv6_tags_and_extensions_are_looked_behind() {
-    let mut filter = Filter::zeroed();
-    filter.nets[0] = Net::new("fd00:1::".parse().unwrap(), 32);
-    filter.nets_len = 1;
-    filter.ports[0] = PortRange { low: 443, high: 443 };
-    filter.ports_len = 1;
+    let net = Test::Net(End::Either, "fd00:1::/32".parse().unwrap());
+    let filter = all([net, ports(443, 443)]);
     let Some((mut kernel, mut rings)) = load("ipv6_tags_and_extensions_are_looked_behind", filter) else { return };
     let plain = tcp6("fd00:1::5", "2001:db8::1", 443, 5, 100);
     // Hop-by-hop, destination options, an atomic fragment, then TCP.
@@ -123,11 +119,7 @@ fn ipv6_tags_and_extensions_are_looked_behind() {
 
 #[test]
 fn fragments_are_judged_by_their_addresses() {
-    let mut filter = Filter::zeroed();
-    filter.hosts[0] = Net::new([10, 0, 0, 1].into(), 32);
-    filter.hosts_len = 1;
-    filter.ports[0] = PortRange { low: 80, high: 80 };
-    filter.ports_len = 1;
+    let filter = all([host([10, 0, 0, 1]), ports(80, 80)]);
     let Some((mut kernel, mut rings)) = load("fragments_are_judged_by_their_addresses", filter) else { return };
     for program in ETHERNET {
         let mut hashes = BTreeMap::new();
@@ -155,7 +147,9 @@ fn fragments_are_judged_by_their_addresses() {
 
 #[test]
 fn malformed_frames_pass_and_are_counted() {
-    let Some((mut kernel, mut rings)) = load("malformed_frames_pass_and_are_counted", Filter::zeroed()) else { return };
+    let Some((mut kernel, mut rings)) = load("malformed_frames_pass_and_are_counted", Filter::everything()) else {
+        return;
+    };
     let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 0);
     let mut runs = 0;
     for program in ETHERNET {
@@ -177,7 +171,7 @@ fn malformed_frames_pass_and_are_counted() {
 
 #[test]
 fn headers_outside_the_linear_part_are_found() {
-    let Some((mut kernel, mut rings)) = load("headers_outside_the_linear_part_are_found", Filter::zeroed()) else {
+    let Some((mut kernel, mut rings)) = load("headers_outside_the_linear_part_are_found", Filter::everything()) else {
         return;
     };
     // Destination options of 2,048 octets each: the TCP header lies beyond the first page, and so in a fragment of the
@@ -199,7 +193,7 @@ fn headers_outside_the_linear_part_are_found() {
 #[test]
 fn programs_that_outlive_the_agent_fall_silent_five_seconds_after_its_last_heartbeat() {
     let name = "programs_that_outlive_the_agent_fall_silent_five_seconds_after_its_last_heartbeat";
-    let options = Options { clsact: true, ..options(Filter::zeroed()) };
+    let options = Options { clsact: true, ..options(Filter::everything()) };
     let Some((mut kernel, mut rings)) = load_with(name, &options) else { return };
     let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 10);
     for (age, heard) in [(0, 1), (4_000_000_000, 1), (5_100_000_000, 0), (0, 1)] {
@@ -212,7 +206,7 @@ fn programs_that_outlive_the_agent_fall_silent_five_seconds_after_its_last_heart
 
 #[test]
 fn every_size_is_whole() {
-    let Some((mut kernel, mut rings)) = load("every_size_is_whole", Filter::zeroed()) else { return };
+    let Some((mut kernel, mut rings)) = load("every_size_is_whole", Filter::everything()) else { return };
     let edges = [96, 256, 576, 1024, 1536, 3072, 5120, 9216, 17408, 33792, 65535, 66048];
     for edge in edges {
         for len in [edge - 1, edge, edge + 1, edge + 13] {
@@ -231,7 +225,7 @@ fn every_size_is_whole() {
 #[test]
 fn the_snaplen_cuts_and_says_so() {
     for snaplen in [1, 54, 96, 97, 1000] {
-        let filter = Filter { snaplen, ..Filter::zeroed() };
+        let filter = compile(&Expression::And(Vec::new()), snaplen, Tunnels::NONE).unwrap();
         let Some((mut kernel, mut rings)) = load("the_snaplen_cuts_and_says_so", filter) else { return };
         let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 500);
         let expected = frame.len().min(snaplen as usize);
@@ -251,12 +245,7 @@ fn the_snaplen_cuts_and_says_so() {
 #[test]
 fn a_filter_replaced_while_running_changes_what_arrives_and_the_generation() {
     let name = "a_filter_replaced_while_running_changes_what_arrives_and_the_generation";
-    let only = |port| {
-        let mut filter = Filter::zeroed();
-        filter.ports[0] = PortRange { low: port, high: port };
-        filter.ports_len = 1;
-        filter
-    };
+    let only = |port| all([ports(port, port)]);
     let Some((mut kernel, mut rings)) = load(name, only(1)) else { return };
     let frames = [1, 2].map(|port| tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, port, 10));
     for generation in 1..=20 {
@@ -278,7 +267,7 @@ fn a_filter_replaced_while_running_changes_what_arrives_and_the_generation() {
 #[test]
 fn a_full_ring_is_counted_and_told_to_the_next_record() {
     let name = "a_full_ring_is_counted_and_told_to_the_next_record";
-    let options = Options { ring_size: 4096, shards: 1, ..options(Filter::zeroed()) };
+    let options = Options { ring_size: 4096, shards: 1, ..options(Filter::everything()) };
     let Some((mut kernel, mut rings)) = load_with(name, &options) else { return };
     let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 0);
     for program in ETHERNET {
@@ -287,7 +276,7 @@ fn a_full_ring_is_counted_and_told_to_the_next_record() {
             assert_eq!(run(&mut kernel, program, &frame), passing(program));
         }
         let arrived = records(&mut rings).len() as u64;
-        assert!((10..50).contains(&arrived), "{arrived} records of 160 + 8 octets in a ring of 4096");
+        assert!((10..50).contains(&arrived), "{arrived} records of 192 + 8 octets in a ring of 4096");
         let refused = kernel.ring_stats(0).unwrap().refused;
         assert_eq!(arrived + refused - before, 100);
         run(&mut kernel, program, &frame);
@@ -301,7 +290,7 @@ fn a_full_ring_is_counted_and_told_to_the_next_record() {
 
 #[test]
 fn a_frame_larger_than_the_ring_is_refused() {
-    let options = Options { ring_size: 4096, shards: 1, ..options(Filter::zeroed()) };
+    let options = Options { ring_size: 4096, shards: 1, ..options(Filter::everything()) };
     let Some((mut kernel, mut rings)) = load_with("a_frame_larger_than_the_ring_is_refused", &options) else { return };
     let frame = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1234, 80, 9000);
     assert_eq!(run(&mut kernel, "xdpflow_xdp", &frame), XDP_PASS);
@@ -312,7 +301,7 @@ fn a_frame_larger_than_the_ring_is_refused() {
 #[test]
 fn both_directions_meet_in_the_shard_that_the_hash_names() {
     for shards in [1, 2, 5, 64] {
-        let options = Options { shards, ..options(Filter::zeroed()) };
+        let options = Options { shards, ..options(Filter::everything()) };
         let Some((mut kernel, mut rings)) =
             load_with("both_directions_meet_in_the_shard_that_the_hash_names", &options)
         else {
@@ -335,7 +324,7 @@ fn both_directions_meet_in_the_shard_that_the_hash_names() {
 
 #[test]
 fn what_the_stack_knows_about_a_merged_frame_is_told() {
-    let Some((mut kernel, mut rings)) = load("what_the_stack_knows_about_a_merged_frame_is_told", Filter::zeroed())
+    let Some((mut kernel, mut rings)) = load("what_the_stack_knows_about_a_merged_frame_is_told", Filter::everything())
     else {
         return;
     };
@@ -353,6 +342,18 @@ fn what_the_stack_knows_about_a_merged_frame_is_told() {
 
 /// One page, headroom and all, is what BPF_PROG_TEST_RUN makes an skb of.
 const TC_OF_A_PAGE: [&str; 2] = ["xdpflow_rx", "xdpflow_tx"];
+
+fn host(address: [u8; 4]) -> Test {
+    Test::Net(End::Either, std::net::IpAddr::from(address).into())
+}
+
+fn ports(low: u16, high: u16) -> Test {
+    Test::Ports(End::Either, low, high)
+}
+
+fn all<const N: usize>(tests: [Test; N]) -> Filter {
+    compile(&Expression::And(tests.map(Expression::Test).into()), 0, Tunnels::NONE).unwrap()
+}
 
 fn options(filter: Filter) -> Options {
     Options { filter, shards: 2, ring_size: 1 << 20, key: ShardKey::FIXED, clsact: false, now: boot_clock() }
@@ -414,10 +415,10 @@ fn assert_counters(kernel: &Kernel, expected: &[(Counter, u64)]) {
     }
 }
 
-fn head(frame: &[u8], program: &str) -> agent_common::filter::Head {
+fn head(frame: &[u8], program: &str) -> agent_common::head::Head {
     let link_type = if program.ends_with("_ip") { LinkType::RAW } else { LinkType::ETHERNET };
-    match agent_common::filter::parse(frame, link_type) {
-        agent_common::filter::Parsed::Tcp(head) => head,
+    match agent_common::head::parse(frame, link_type) {
+        agent_common::head::Parsed::Tcp(head) => head,
         other => panic!("{other:?}"),
     }
 }

@@ -2,18 +2,14 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use agent_common::{
-    filter::{Filter, NETS_MAX, Net, PORTS_MAX, PortRange},
-    tunnel::Tunnels,
-};
-use anyhow::bail;
-use bytemuck::Zeroable as _;
+use agent_common::tunnel::Tunnels;
 use clap::{Args, ValueEnum};
 use ipnet::IpNet;
 
 use super::value::{parse_duration, parse_host, parse_net, parse_size, parse_tunnel};
 use crate::{
     decode::{self, fragments},
+    filter::{self, End, Expression, Filter, Test},
     reassembly::{self, Late, Overlap},
     sink::{Gaps, Names, Output},
 };
@@ -37,18 +33,21 @@ pub struct Settings {
 impl Settings {
     /// # Errors
     ///
-    /// When a flag is given more often than the kernel half has room for.
+    /// When the kernel half has no room for so many terms.
     pub fn filter(&self) -> anyhow::Result<Filter> {
         let FilterArgs { host, net, port, snaplen } = &self.filter;
-        let mut filter = Filter::zeroed();
-        filter.snaplen = snaplen.unwrap_or(0);
-        filter.tunnels = self.tunnels();
-        filter.hosts_len = fill(&mut filter.hosts, "--host", host.iter().map(|&host| Net::new(host, u8::MAX)))?;
-        let nets = net.iter().map(|net| Net::new(net.addr(), net.prefix_len()));
-        filter.nets_len = fill(&mut filter.nets, "--net", nets)?;
-        let ports = port.iter().map(|&port| PortRange { low: port, high: port });
-        filter.ports_len = fill(&mut filter.ports, "--port", ports)?;
-        Ok(filter)
+        let any = |tests: Vec<Test>| Expression::Or(tests.into_iter().map(Expression::Test).collect());
+        let mut all = Vec::new();
+        if !host.is_empty() {
+            all.push(any(host.iter().map(|&host| Test::Net(End::Either, host.into())).collect()));
+        }
+        if !net.is_empty() {
+            all.push(any(net.iter().map(|&net| Test::Net(End::Either, net)).collect()));
+        }
+        if !port.is_empty() {
+            all.push(any(port.iter().map(|&port| Test::Ports(End::Either, port, port)).collect()));
+        }
+        filter::compile(&Expression::And(all), snaplen.unwrap_or(0), self.tunnels())
     }
 
     /// What one of `parts` decoders looks for, among which the limits are divided.
@@ -133,15 +132,15 @@ impl Settings {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Filter")]
 struct FilterArgs {
-    /// Address at either end; up to 16 times
+    /// Address at either end
     #[arg(long, value_name = "ADDR", value_parser = parse_host)]
     host: Vec<IpAddr>,
 
-    /// Network at either end, such as 10.0.0.0/8 or 2001:db8::/32; up to 16 times
+    /// Network at either end, such as 10.0.0.0/8 or 2001:db8::/32
     #[arg(long, value_name = "CIDR", value_parser = parse_net)]
     net: Vec<IpNet>,
 
-    /// Port at either end; up to 16 times
+    /// Port at either end
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Vec<u16>,
 
@@ -337,17 +336,6 @@ enum NamesArg {
     Time,
     /// As tcpflow does, in one folder
     Tcpflow,
-}
-
-const _: () = assert!(NETS_MAX == 16 && PORTS_MAX == 16, "the README says 16");
-
-fn fill<T>(slots: &mut [T], flag: &str, values: impl ExactSizeIterator<Item = T>) -> anyhow::Result<u32> {
-    let (given, room) = (values.len(), slots.len());
-    if given > room {
-        bail!("{flag} was given {given} times: at most {room} fit into the filter");
-    }
-    slots.iter_mut().zip(values).for_each(|(slot, value)| *slot = value);
-    Ok(given as u32)
 }
 
 fn nanoseconds(duration: Duration) -> u64 {

@@ -15,7 +15,7 @@ mod tcp;
 mod tests;
 mod tunnel;
 
-use agent_common::{filter::EXTENSIONS_MAX, tunnel::Tunnels};
+use agent_common::{head::EXTENSIONS_MAX, tunnel::Tunnels};
 use etherparse::ip_number;
 pub use link::{Name, supported};
 

@@ -261,7 +261,7 @@ fn extension_headers() {
 /// Behind a longer chain than it follows the kernel sees no ports, and takes the addresses alone.
 #[test]
 fn chains_that_the_kernel_does_not_follow() {
-    use agent_common::filter::{Parsed, parse};
+    use agent_common::head::{Parsed, parse};
     for count in 1..=12 {
         let options = (1..=count).flat_map(|number| [if number < count { 60 } else { 6 }, 0, 1, 4, 0, 0, 0, 0]);
         let content: Vec<u8> = options.chain(tcp(Flags::ACK, &[], PAYLOAD)).collect();
@@ -270,7 +270,8 @@ fn chains_that_the_kernel_does_not_follow() {
         let mut decoder = decoder();
         let decoded = decoder.decode(&frame(LinkType::RAW, &packet)).expect("a segment");
         assert_eq!(decoded.unwrapped, head.fragment, "{count}");
-        assert_eq!(decoded.segment.head() == head, !head.fragment, "{count}");
+        let ends = |head: &agent_common::head::Head| (head.src, head.dst, head.src_port, head.dst_port);
+        assert_eq!(ends(&decoded.segment.head()) == ends(&head), !head.fragment, "{count}");
     }
 }
 

@@ -1,6 +1,6 @@
 //! A pair of endpoints, both directions.
 
-use agent_common::filter::Address;
+use agent_common::head::Address;
 
 use super::{
     config::Config,

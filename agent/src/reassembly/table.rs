@@ -1,6 +1,6 @@
 //! The connections, by slot and by endpoints.
 
-use agent_common::{filter::Head, shard::ShardKey};
+use agent_common::{head::Head, shard::ShardKey};
 use hashbrown::HashTable;
 
 use super::{config::Config, connection::Connection};

@@ -5,14 +5,14 @@ use std::{env, fs, path::PathBuf, process, sync::Arc};
 use agent::{
     clock::Clock,
     decode,
+    filter::Filter,
     frame::Frame,
     reassembly::{Config, ConnectionId, Event, Reassembler, Sink},
     segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp},
     shard::{Part, Shard, Share},
     sink::{Directory, OnFull, Output},
 };
-use agent_common::{filter::Filter, frame::LinkType, shard::ShardKey};
-use bytemuck::Zeroable as _;
+use agent_common::{frame::LinkType, shard::ShardKey};
 use etherparse::PacketBuilder;
 
 use crate::allocator::measure;
@@ -41,7 +41,8 @@ fn a_shard_allocates_nothing_for_frames_in_order() {
     // The shard waits for the writer when all blocks are in use.
     (output.on_full, output.buffer) = (OnFull::Wait, BLOCKS * BLOCK_LEN);
     let sink = Directory::for_shards(&output).unwrap().pop().unwrap();
-    let mut shard = Shard::new(Filter::zeroed(), Part::File(WHOLE), decode::Config::default(), Config::default(), sink);
+    let mut shard =
+        Shard::new(Filter::everything(), Part::File(WHOLE), decode::Config::default(), Config::default(), sink);
     let mut talk = Talk::new();
     let mut bytes = Vec::with_capacity(2_048);
     let mut round = || {

@@ -3,15 +3,16 @@
 
 use agent::{
     decode::{Config, Decoder},
+    filter::{End, Expression, Filter, Test, compile},
     frame::Frame,
-    segment::{Origin, Timestamp},
+    segment::{Endpoint, Origin, Timestamp},
 };
 use agent_common::{
-    filter::{Filter, Head, Net, Parsed, PortRange, TAGS_MAX, parse},
     frame::LinkType,
+    head::{Client, Head, Parsed, TAGS_MAX, parse},
     tunnel::Tunnels,
 };
-use bytemuck::Zeroable as _;
+use ipnet::IpNet;
 
 pub(crate) fn run(input: &[u8]) {
     let Some((&kind, bytes)) = input.split_first() else { return };
@@ -24,7 +25,10 @@ pub(crate) fn run(input: &[u8]) {
         let head = decoded.segment.head();
         match parsed {
             Parsed::Tcp(found) => {
-                assert!(only(&head, tunnels).accepts(&found), "{found:?} is not let through, but there is {head:?}");
+                assert!(
+                    only(&head, tunnels).accepts(&found, Client::Unknown),
+                    "{found:?} is not let through, but there is {head:?}"
+                );
             }
             // The decoder is content with 16 octets of a header where the IP length lies; no sender makes such frames.
             Parsed::Malformed if decoded.badlen && decoded.segment.payload.is_empty() => {}
@@ -37,11 +41,15 @@ pub(crate) fn run(input: &[u8]) {
 
 /// A filter for these endpoints and no others.
 fn only(head: &Head, tunnels: Tunnels) -> Filter {
-    let mut filter = Filter { tunnels, hosts_len: 1, nets_len: 1, ports_len: 1, ..Filter::zeroed() };
-    let whole = |address| Net { address, mask: [u64::MAX; 2] };
-    (filter.hosts[0], filter.nets[0]) = (whole(head.src), whole(head.dst));
-    filter.ports[0] = PortRange { low: head.src_port, high: head.src_port };
-    filter
+    let net = |end, address| Test::Net(end, IpNet::from(Endpoint { address, port: 0 }.ip()));
+    let tests = [
+        net(End::Source, head.src),
+        net(End::Destination, head.dst),
+        Test::Ports(End::Source, head.src_port, head.src_port),
+        Test::Ports(End::Destination, head.dst_port, head.dst_port),
+    ];
+    let all = Expression::And(tests.map(Expression::Test).into());
+    compile(&all, 0, tunnels).expect("four terms fit")
 }
 
 const LINK_TYPES: [LinkType; 4] = [LinkType::ETHERNET, LinkType::RAW, LinkType::IPV4, LinkType::IPV6];

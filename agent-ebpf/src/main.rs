@@ -11,7 +11,7 @@ use core::arch::asm;
 
 use agent_common::{
     counter::Counter,
-    filter::Filter,
+    filter::{Facts, Filter, REFUSE},
     frame::{CAPLEN_MAX, FrameHeader, INTERFACES_MAX, LinkType, VERSION, flags},
     head::{Head, Kind, VLAN_ID, VLAN_PRESENT, parse_into},
     ring::{RINGS_MAX, RingStats},
@@ -161,20 +161,22 @@ fn tap<P: Packet>(packet: &P, tap: Tap) {
     if let Some(vlan) = packet.metadata().vlan {
         head.vlan = vlan & VLAN_ID | VLAN_PRESENT;
     }
-    if judge(generation) != 0 {
-        let Some(filter) = FILTERS.get(generation & 1) else { return };
+    let Some(filter) = FILTERS.get(generation & 1) else { return };
+    let walk = |at: u8, destination_is_client: bool| walk(generation, at.into(), destination_is_client.into()) as u8;
+    if filter.accepts_by(head, head.client(), walk) {
         count(counters, Counter::Matched);
         capture(packet, tap, head, filter, generation, counters);
     }
 }
 
-/// Whether the filter of this generation accepts the head in [`HEAD`]. A function with external linkage and without
+/// Some steps through the filter of this generation, for the head in [`HEAD`]. A function with external linkage and without
 /// pointers: the verifier looks at it once, and not again for every way that leads to it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn judge(generation: u32) -> u32 {
-    let (Some(filter), Some(head)) = (FILTERS.get(generation & 1), HEAD.get(0)) else { return 0 };
-    filter.accepts(head, head.client(), [0, 0]).into()
+extern "C" fn walk(generation: u32, at: u32, destination_is_client: u32) -> u32 {
+    let (Some(filter), Some(head)) = (FILTERS.get(generation & 1), HEAD.get(0)) else { return REFUSE.into() };
+    let facts = Facts::default();
+    filter.walk(at as u8, head, &facts, destination_is_client != 0).into()
 }
 
 /// Parses the linear part, and the whole frame when the headers do not end there.

@@ -22,7 +22,7 @@ fn main() -> Result<()> {
         ("16 nets", 0, 0, 16),
     ] {
         let filter = filter(ports, hosts, nets)?;
-        let options = Options { filter, shards: 2, ring_size: 1 << 20, key: ShardKey::FIXED, clsact: false, now: 0 };
+        let options = Options { shards: 2, ..Options::new(filter, ShardKey::FIXED, 0) };
         let (mut kernel, mut rings) = Kernel::load(&options)?;
         for (frame_name, frame) in frames()? {
             // Frames that match fill the ring, which is then another measurement.

@@ -293,6 +293,7 @@ fn remember_refused(subject: &Subject, counters: *mut Counters) {
 /// Parses the linear part, and the whole frame when the headers do not end there.
 #[inline(always)]
 fn look<P: Packet>(packet: &P, link_type: LinkType, head: &mut Head) -> Kind {
+    clear(head);
     match parse_into(&Linear(packet), link_type, head) {
         Kind::Malformed if is_split(packet) => look_everywhere(packet, link_type, head),
         kind => kind,
@@ -309,7 +310,21 @@ fn is_split<P: Packet>(packet: &P) -> bool {
 /// Not inlined, so that the rare case does not double the common one's code.
 #[inline(never)]
 fn look_everywhere<P: Packet>(packet: &P, link_type: LinkType, head: &mut Head) -> Kind {
+    clear(head);
     parse_into(&Whole(packet), link_type, head)
+}
+
+/// Makes `head` a [`Head::default`]. An assignment would call memset, which stores octet by octet here.
+#[inline(always)]
+fn clear(head: &mut Head) {
+    const { assert!(size_of::<Head>().is_multiple_of(8) && align_of::<Head>() == 8) };
+    let words: *mut u64 = (&raw mut *head).cast();
+    let mut i = 0;
+    while i < size_of::<Head>() / 8 {
+        // SAFETY: inside of `head`, all of whose fields may be 0.
+        unsafe { words.add(i).write_volatile(0) };
+        i += 1;
+    }
 }
 
 /// Copies a frame into the ring of its shard, or counts why not.
@@ -324,21 +339,15 @@ fn capture<P: Packet>(
     counters: *mut Counters,
 ) {
     let head = &subject.head;
-    let hash = SHARD_KEY.load().hash(head);
-    let shard = ShardKey::pick(hash, SHARDS.load());
-    let Some(ring) = RINGS.get(shard) else { return };
-    let Some(stats) = RING_STATS.get_ptr_mut(shard) else { return };
-
     let len = packet.len();
     // SAFETY: a helper without arguments.
     let timestamp = unsafe { bpf_ktime_get_boot_ns() };
     let mut wanted = len;
-    let mut flags = tap.flags;
     if let Some(flow) = flow {
         // SAFETY: the map's value. Processors that see one direction at once may lose each other's changes, except for
         // those of the counts, which are atomic.
         let flow = unsafe { &mut *flow };
-        match account(flow, subject, ring, len, timestamp, counters) {
+        match account(flow, subject, len, timestamp, counters) {
             Extent::Whole => {}
             Extent::Headers => wanted = len.min(u64::from(head.payload)),
             Extent::Nothing(reason) => {
@@ -347,9 +356,13 @@ fn capture<P: Packet>(
             }
         }
     }
+    let (hash, shard) = shard(head);
+    let Some(ring) = RINGS.get(shard) else { return };
+    let Some(stats) = RING_STATS.get_ptr_mut(shard) else { return };
     let snaplen = if filter.snaplen == 0 { u64::from(CAPLEN_MAX) } else { u64::from(filter.snaplen) };
     let caplen = wanted.min(snaplen).min(P::LOAD_MAX);
     let metadata = packet.metadata();
+    let mut flags = tap.flags;
     if caplen < len {
         flags |= flags::CUT;
     }
@@ -429,21 +442,14 @@ enum Extent {
 /// Accounts for a segment that matched, and decides what is copied of it. What opens, ends or tears a connection always
 /// comes through, as far as its headers at least; so does everything of a connection that no ring has heard of.
 #[inline(always)]
-fn account(
-    flow: &mut Flow,
-    subject: &Subject,
-    ring: &Ring,
-    len: u64,
-    now: u64,
-    counters: *mut Counters,
-) -> Extent {
+fn account(flow: &mut Flow, subject: &Subject, len: u64, now: u64, counters: *mut Counters) -> Extent {
     let (head, side) = (&subject.head, subject.side());
     flow.open(head, side);
     // Decided by its first SYN and never again, so that nothing of which octets were copied is shed.
     if SHED_LEVEL.load() != u64::MAX
         && head.client() == Client::Source
         && flow.is_new()
-        && level(ring) > SHED_LEVEL.load()
+        && RINGS.get(shard(head).1).is_some_and(|ring| level(ring) > SHED_LEVEL.load())
     {
         flow.set(state::SHED);
         count(counters, Counter::ShedConnections);
@@ -493,6 +499,13 @@ fn tell(header: &mut FrameHeader, flow: &Flow, side: usize) {
         header.flags |= flags::PEER_ACKED;
         (header.peer_ack, header.peer_ack_time, header.peer_window) = (peer.ack, peer.ack_time, peer.window);
     }
+}
+
+/// The hash that picks a shard, and the shard.
+#[inline(always)]
+fn shard(head: &Head) -> (u32, u32) {
+    let hash = SHARD_KEY.load().hash(head);
+    (hash, ShardKey::pick(hash, SHARDS.load()))
 }
 
 /// Why a frame that matched is not in a ring.

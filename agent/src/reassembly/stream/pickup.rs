@@ -97,7 +97,7 @@ impl Extra {
     /// Moves every position that is known, because offset 0 turns out to be elsewhere.
     fn rebase(&mut self, distance: i64) {
         self.assembler.rebase(distance);
-        let edges = [&mut self.matured, &mut self.cut_until].into_iter().filter(|edge| **edge > 0);
+        let edges = [&mut self.matured, &mut self.cut_until, &mut self.held_end].into_iter().filter(|edge| **edge > 0);
         let acks = self.acks.iter_mut().map(|(upto, _)| upto);
         let positions = edges.chain(acks).chain(&mut self.fragmented);
         positions.for_each(|position| *position = position.saturating_add_signed(distance));

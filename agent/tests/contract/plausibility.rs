@@ -166,3 +166,18 @@ fn row_21_behind_the_fin_nothing_is_believed() {
     trace.expect(&["handshake finish c2s=abc s2c="]);
     assert_eq!(trace.reassembler().stats().implausible, 3);
 }
+
+#[test]
+fn row_21_the_window_of_a_syn_counts_beside_a_smaller_one() {
+    // 10,240 octets are less than the SYN-ACK offers, unscaled, whichever comes first.
+    let (syn_ack, ack) = (|| S.syn(5000).ack(1001).scale(8).window(10_452), || S.ack(5001, 1001).window(40));
+    for answers in [[syn_ack(), ack()], [ack(), syn_ack()]] {
+        let mut trace = Trace::new(Config::default());
+        trace.send(C.syn(1000).scale(2));
+        for answer in answers {
+            trace.send(answer);
+        }
+        trace.send(C.data(1001 + 10_302, "abc").ack(5001));
+        assert_eq!(trace.reassembler().stats().queued, 3);
+    }
+}

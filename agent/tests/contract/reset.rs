@@ -221,3 +221,25 @@ fn row_10_an_ack_for_a_copy_from_before_it_proves_nothing() {
     trace.send(C.data(1007, "ghi").ack(5001)).send(C.rst(1010)).send(C.data(1007, "ghi").ack(5001));
     trace.send(S.ack(5001, 1010)).wait_until(5_000).expect(&["handshake rst c2s=abcdefghi s2c="]);
 }
+
+#[test]
+fn row_10_what_fills_a_window_behind_one_that_the_receiver_ignored() {
+    // Each ACK covers a whole window of octets of which nothing but what was held is known.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(3)).send(C.data(1001, "abc").ack(5001));
+    trace.send(S.ack(5001, 1004).window(3)).send(C.rst(1005).at(10)).send(C.data(1004, "def").ack(5001).at(20));
+    trace.send(S.ack(5001, 1007).window(3).at(30)).send(C.data(1007, "ghi").ack(5001).at(40)).wait_until(5_000);
+    trace.expect(&["handshake open c2s=abcdefghi s2c="]);
+    assert_eq!(trace.reassembler().stats().reopened, 1);
+}
+
+#[test]
+fn row_10_several_windows_may_come_before_the_ack() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(3)).send(C.rst(1001).at(10));
+    for seq in [1001, 1004, 1007] {
+        trace.send(C.data(seq, "abc").ack(5001).at(20));
+    }
+    trace.send(S.ack(5001, 1010).window(3).at(30)).wait_until(5_000);
+    trace.expect(&["handshake open c2s=abcabcabc s2c="]);
+}

@@ -72,6 +72,8 @@ pub(crate) struct Open {
     pub(crate) client: Side,
     /// Records up to this one belong to an earlier connection.
     pub(crate) since: usize,
+    /// The record with which it was opened: the first one, or what confirmed the SYN that reused the endpoints.
+    pub(crate) opened: usize,
     /// Stamps of its first segment and of the last word about it.
     pub(crate) start: u64,
     pub(crate) updated: u64,

@@ -100,7 +100,7 @@ impl Checker<'_> {
         None
     }
 
-    /// The shortest time without a segment that may close it.
+    /// The shortest time without a segment that may close it. What came before a SYN was confirmed went elsewhere.
     fn least_timeout(&self, open: &Open) -> u64 {
         let talk = &self.ledger.talks[open.talk];
         let mut least = self.config.idle_timeout;
@@ -108,7 +108,7 @@ impl Checker<'_> {
             least = least.min(self.config.fin_timeout);
         }
         let mut records = talk.sides.iter().flat_map(|side| &side.records);
-        if !talk.is_plausible() || records.all(|record| record.record <= open.since || record.opens) {
+        if !talk.is_plausible() || records.all(|record| record.record < open.opened || record.opens) {
             least = least.min(self.config.handshake_timeout);
         }
         least

@@ -1,5 +1,7 @@
 //! Segments behind an accepted RST: stream data only if the peer acknowledges them, which proves that it ignored the RST.
 
+use std::collections::VecDeque;
+
 use super::{Context, Extra, Piece, Stream, WINDOW_ANY, parked::Parked};
 use crate::reassembly::event::Sink;
 
@@ -17,7 +19,10 @@ impl Stream {
         if full || !self.believes(piece.seq, piece.window) {
             cx.stats.after_close += piece.octets.len() as u64;
         } else {
-            self.extra.get_or_insert_default().held.push_back(held);
+            let end = self.offset_of(held.end_with_fin(), WINDOW_ANY).and_then(|end| u64::try_from(end).ok());
+            let extra = self.extra.get_or_insert_default();
+            extra.held_end = extra.held_end.max(end.unwrap_or(0));
+            extra.held.push_back(held);
         }
     }
 
@@ -38,8 +43,7 @@ impl Stream {
 
     /// Takes what was held, as if the RST had not been there.
     pub(in crate::reassembly) fn release<S: Sink>(&mut self, window: i64, cx: &mut Context<'_, S>) {
-        let held = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.held)).unwrap_or_default();
-        for held in &held {
+        for held in &self.take_held() {
             self.handle_piece(&Piece { window, ..held.piece(self.refused) }, cx);
         }
         self.flush_due(cx);
@@ -47,8 +51,13 @@ impl Stream {
 
     /// Drops what was held.
     pub(in crate::reassembly) fn discard_held<S>(&mut self, cx: &mut Context<'_, S>) {
-        let held = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.held)).unwrap_or_default();
-        cx.stats.after_close += held.iter().map(|held| held.octets.len() as u64).sum::<u64>();
+        cx.stats.after_close += self.take_held().iter().map(|held| held.octets.len() as u64).sum::<u64>();
         while self.drop_parked(cx) {}
+    }
+
+    fn take_held(&mut self) -> VecDeque<Parked> {
+        let Some(extra) = &mut self.extra else { return VecDeque::new() };
+        extra.held_end = 0;
+        std::mem::take(&mut extra.held)
     }
 }

@@ -9,12 +9,13 @@ impl Stream {
         self.acked
     }
 
-    /// Keeps a piece until its receiver acknowledges it or the connection closes.
+    /// Keeps a piece until its receiver acknowledges it or the connection closes. Whether it is near enough to be believed
+    /// is judged then: much of what it would be measured by is held as well.
     pub(in crate::reassembly) fn hold_piece<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
-        let held = Parked::from(piece);
+        let held = Parked::new(piece, cx.now);
         let queued = self.extra.as_ref().map_or(0, |extra| extra.queued());
         let full = queued + held.charged() > cx.config.max_stream_queue as usize;
-        if full || !self.believes(piece.seq, piece.window) {
+        if full || !self.is_located() {
             cx.stats.after_close += piece.octets.len() as u64;
         } else {
             self.extra.get_or_insert_default().held.push_back(held);
@@ -36,12 +37,15 @@ impl Stream {
         in_gap.or_else(|| Some(start.max(self.edge())).filter(|&from| from < end))
     }
 
-    /// Takes what was held, as if the RST had not been there.
+    /// Takes what was held, as of when it came, as if the RST had not been there.
     pub(in crate::reassembly) fn release<S: Sink>(&mut self, window: i64, cx: &mut Context<'_, S>) {
         let held = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.held)).unwrap_or_default();
+        let now = cx.now;
         for held in &held {
+            cx.now = held.seen;
             self.handle_piece(&Piece { window, ..held.piece(self.refused) }, cx);
         }
+        cx.now = now;
         self.flush_due(cx);
     }
 

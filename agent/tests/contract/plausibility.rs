@@ -166,3 +166,20 @@ fn row_21_behind_the_fin_nothing_is_believed() {
     trace.expect(&["handshake finish c2s=abc s2c="]);
     assert_eq!(trace.reassembler().stats().implausible, 3);
 }
+
+#[test]
+fn row_21_an_ack_of_a_whole_window_is_believed() {
+    // Of 100 octets none was captured; the last one may be the FIN.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(100)).send(S.ack(5001, 1101).window(100)).finish();
+    trace.expect(&["handshake finish c2s={99 not-captured} s2c="]);
+}
+
+#[test]
+fn row_21_believed_when_an_ack_comes_near() {
+    // A window of 100: 1151 is beyond it until 1101 has been acknowledged.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(100)).send(C.data(1151, "zzz").ack(5001));
+    trace.send(S.ack(5001, 1101).window(100)).finish();
+    trace.expect(&["handshake finish c2s=[100 not-captured][50 close]zzz s2c="]);
+}

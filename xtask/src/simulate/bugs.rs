@@ -164,7 +164,7 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "ACKs beyond the window are believed",
         file: "stream/hole.rs",
-        right: "let Some(offset) = self.offset_of(ack, window)",
+        right: "let Some(offset) = self.offset_of(ack, window.saturating_add(1))",
         wrong: "let Some(offset) = self.offset_of(ack, window.max(1 << 30))",
     },
     Bug {

@@ -188,8 +188,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "reuse is not recognised by a SYN-ACK",
         file: "connection.rs",
-        right: "syn && ack && u64::try_from(taken)",
-        wrong: "false && syn && ack && u64::try_from(taken)",
+        right: "            syn && answers\n",
+        wrong: "            false && syn && answers\n",
     },
     Bug {
         what: "a SYN splits a connection at once",

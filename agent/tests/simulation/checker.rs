@@ -254,6 +254,21 @@ impl<'a> Checker<'a> {
     /// while the octets waited is right.
     fn mismatch(&self, talk: usize, side: Side, position: Position, octets: &[u8]) -> Option<usize> {
         let (content, ledger) = (self.contents[talk][side], self.ledger.side(talk, side));
+        if self.scenario.is_strict() && self.scenario.tap.tampered > 0 {
+            // They may have refused any copy, and all that came later.
+            let mut other = octets.to_vec();
+            tamper(&mut other);
+            let mut at = 0;
+            while let Some(changed) = content.mismatch(position + at as Position, &octets[at..]) {
+                at += changed;
+                match content.mismatch(position + at as Position, &other[at..]) {
+                    Some(0) => return Some(at),
+                    Some(right) => at += right,
+                    None => break,
+                }
+            }
+            return None;
+        }
         if ledger.tampered.is_empty() && ledger.tampered_first.is_empty() {
             return content.mismatch(position, octets);
         }
@@ -264,9 +279,7 @@ impl<'a> Checker<'a> {
         // that reuses endpoints, comes out as if it had not waited.
         let waits = self.ledger.talks[talk].real_rst.is_some()
             || self.capture.talks[talk].index > 0 && position < ledger.octets_of_syn;
-        // And the strict checks may have refused either.
-        let sure = ledger.all_plausible() && !waits && !self.scenario.is_strict();
-        right.filter(|_| sure || other.is_some())
+        right.filter(|_| ledger.all_plausible() && !waits || other.is_some())
     }
 
     fn on_gap(&mut self, open: &mut Open, direction: Direction, gap: Gap) {

@@ -98,17 +98,18 @@ impl PendingSyn {
     fn is_confirmed_by(&self, segment: &Segment<'_>, direction: Direction) -> bool {
         let (syn, ack) = (segment.flags.contains(Flags::SYN), segment.flags.contains(Flags::ACK));
         let first = self.segment().seq.advance(1);
+        // Of data in a SYN (RFC 7413) its peer takes all, some or nothing.
+        let taken = u64::try_from(segment.ack.distance_from(first));
+        let answers = ack && taken.is_ok_and(|taken| taken <= octets(&self.segment()));
         if segment.flags.contains(Flags::RST) {
             false
         } else if self.direction == direction {
             !syn && !self.doubted && segment.seq == first && octets(segment) > 0
         } else if self.segment().flags.contains(Flags::ACK) {
             // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
-            (syn && segment.seq.advance(1) == self.segment().ack) || (ack && segment.ack == first)
+            (syn && segment.seq.advance(1) == self.segment().ack) || answers
         } else {
-            // A SYN, perhaps with data (RFC 7413), of which the SYN-ACK takes all, some or nothing.
-            let taken = segment.ack.distance_from(first);
-            syn && ack && u64::try_from(taken).is_ok_and(|taken| taken <= octets(&self.segment()))
+            syn && answers
         }
     }
 }

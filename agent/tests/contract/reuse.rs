@@ -232,6 +232,15 @@ fn row_11_one_sided_confirmed_by_payload_that_was_cut_off() {
     trace.expect(&["handshake reused c2s={3 snaplen} s2c=", "handshake finish c2s={4 snaplen} s2c="]);
 }
 
+#[test]
+fn row_11_confirmed_by_the_ack_of_what_its_syn_ack_carried() {
+    // Its SYN was not captured.
+    let mut trace = talking();
+    trace.send(S.syn(900_000).ack(700_001).with("hello").at(100)).send(C.ack(700_001, 900_006));
+    trace.send(C.data(700_001, "new").ack(900_006)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=new s2c=hello"]);
+}
+
 /// Both sides were picked up behind their first octets.
 fn picked_up() -> Trace {
     let mut trace = Trace::new(Config::default());

@@ -13,9 +13,10 @@ impl Stream {
 
     /// Keeps a piece until its receiver acknowledges it or the connection closes.
     pub(in crate::reassembly) fn hold_piece<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
-        let held = Parked::from(piece);
-        let queued = self.extra.as_ref().map_or(0, |extra| extra.queued());
-        let full = queued + held.charged() > cx.config.max_stream_queue as usize;
+        let held = Parked::new(piece, cx.now);
+        let (queued, pieces) = self.extra.as_ref().map_or((0, 0), |extra| (extra.queued(), extra.held.len()));
+        let full = queued + held.charged() > cx.config.max_stream_queue as usize
+            || pieces >= cx.config.max_stream_chunks as usize;
         if full || !self.believes(piece.seq, piece.window) {
             cx.stats.after_close += piece.octets.len() as u64;
         } else {
@@ -41,11 +42,14 @@ impl Stream {
         in_gap.or_else(|| Some(start.max(self.edge())).filter(|&from| from < end))
     }
 
-    /// Takes what was held, as if the RST had not been there.
+    /// Takes what was held, as of when it came, as if the RST had not been there.
     pub(in crate::reassembly) fn release<S: Sink>(&mut self, window: i64, cx: &mut Context<'_, S>) {
+        let now = cx.now;
         for held in &self.take_held() {
+            cx.now = held.seen;
             self.handle_piece(&Piece { window, ..held.piece(self.refused) }, cx);
         }
+        cx.now = now;
         self.flush_due(cx);
     }
 

@@ -126,7 +126,7 @@ impl Flow {
         if own.end != 0 && own.start as u32 != head.seq().wrapping_add(1) {
             *self = Self::NONE;
         }
-        self.state = self.state & !(state::CLIENT << 0 | state::CLIENT << 1) | state::CLIENT << client;
+        self.state = self.state & !(state::CLIENT | state::CLIENT << 1) | state::CLIENT << client;
     }
 
     /// Whether nothing of the connection was accounted for yet.

@@ -286,7 +286,7 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let mut report = Report { source: Source::Kernel([10, 5, 1, 0, 0, 0]), ..Report::default() };
+        let mut report = Report { source: Source::Kernel([10, 5, 1, 0, 0, 0, 0, 0, 0, 0, 0]), ..Report::default() };
         report.totals.frames.read = 4;
         report.totals.frames.segments = 3;
         report.totals.frames.not_tcp = 1;

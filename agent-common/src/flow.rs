@@ -217,3 +217,60 @@ unsafe impl aya::Pod for FlowKey {}
 #[cfg(feature = "user")]
 // SAFETY: as above.
 unsafe impl aya::Pod for Flow {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::TCP_WORD;
+
+    fn segment(control: u8, seq: u32, ack: u32) -> Head {
+        let mut head = Head::default();
+        head.headers[TCP_WORD + 1] = seq.to_be();
+        head.headers[TCP_WORD + 2] = ack.to_be();
+        head.headers[TCP_WORD + 3] = (u32::from(control) << 16 | 77).to_be();
+        head
+    }
+
+    #[test]
+    fn a_position_is_found_from_either_side_of_a_wrap() {
+        let mut flow = Flow::NONE;
+        assert_eq!(flow.note(&segment(control::ACK, u32::MAX - 9, 1), 0, 20, 1), 0);
+        assert_eq!(flow.note(&segment(control::ACK, 10, 1), 0, 5, 2), 20);
+        assert_eq!(flow.note(&segment(control::ACK, u32::MAX - 4, 1), 0, 5, 3), 5);
+        assert_eq!(
+            flow.note(&segment(control::ACK, u32::MAX - 19, 1), 0, 10, 4),
+            -10,
+            "before the first that was seen"
+        );
+        assert_eq!((flow.sides[0].reach(), flow.sides[1].reach()), (25, 0));
+        assert_eq!(flow.note(&segment(control::ACK, 10 + (1 << 30), 1), 0, 100, 5), 20 + (1 << 30));
+        assert_eq!(flow.sides[0].reach(), 25, "nobody has such a window");
+    }
+
+    #[test]
+    fn an_acknowledgment_moves_forward_only_also_through_a_wrap() {
+        let mut flow = Flow::NONE;
+        for (ack, now, expected) in [
+            (u32::MAX - 5, 1, (u32::MAX - 5, 1)),
+            (u32::MAX - 9, 2, (u32::MAX - 5, 1)),
+            (3, 3, (3, 3)),
+            (u32::MAX, 4, (3, 3)),
+            (3, 5, (3, 3)),
+        ] {
+            flow.note(&segment(control::ACK, 1, ack), 1, 0, now);
+            assert_eq!((flow.sides[1].ack, flow.sides[1].ack_time), expected);
+        }
+        // Without the bit there is no acknowledgment, whatever the field says.
+        flow.note(&segment(control::RST, 1, 9), 1, 0, 6);
+        assert_eq!((flow.sides[1].ack, flow.sides[1].window), (3, 77));
+        assert_eq!(flow.state, state::ACKED << 1);
+    }
+
+    #[test]
+    fn both_directions_have_one_key() {
+        let there = Head { src: [1, 2], dst: [1, 2], src_port: 9, dst_port: 8, ..Head::default() };
+        let back = Head { src_port: 8, dst_port: 9, ..there };
+        let ((key, side), (same, other)) = (FlowKey::of(&there), FlowKey::of(&back));
+        assert_eq!((key, side, other), (same, 1, 0));
+    }
+}

@@ -74,7 +74,7 @@ pub struct Options {
     pub clsact: bool,
     /// Nanoseconds of the boot clock: the first heartbeat.
     pub now: u64,
-    /// Connections in the flow table, 264 octets each, which are there from the start; 0 for no table. What follows needs
+    /// Connections in the flow table, 248 octets each, which are allocated at once; 0 for no table. What follows needs
     /// one, and so does a filter that is to know clients from servers.
     pub flows: u32,
     /// Octets of each direction after which only SYN, FIN and RST are copied, without payload.

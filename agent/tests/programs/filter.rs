@@ -7,6 +7,7 @@ use agent::{
     kernel::{Kernel, Options, Ring},
 };
 use agent_common::{
+    filter::NODES_MAX,
     frame::LinkType,
     head::{Parsed, parse},
     shard::ShardKey,
@@ -71,6 +72,24 @@ fn every_question_has_its_answer() {
                     assert_eq!(run(&mut kernel, program, frame), passing(program));
                     assert_eq!(records(&mut rings).len(), usize::from(wanted), "{program} {expression:?} {frame:02x?}");
                 }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_filter_of_as_many_questions_as_there_can_be_is_walked_to_its_end() {
+    let name = "a_filter_of_as_many_questions_as_there_can_be_is_walked_to_its_end";
+    let Some((mut kernel, mut rings)) = load(name, Filter::everything()) else { return };
+    let last = NODES_MAX as u16;
+    // While nobody knows who the client is, the walk has to be taken twice.
+    for end in [End::Destination, End::Client] {
+        let any = Expression::Or((1..=last).map(|port| Expression::Test(Test::Ports(end, port, port))).collect());
+        kernel.set_filter(&compile(&any, 0, Tunnels::NONE).unwrap()).unwrap();
+        for program in ETHERNET {
+            for (port, wanted) in [(1, true), (16, true), (17, true), (last, true), (last + 1, false)] {
+                run(&mut kernel, program, &tcp([10, 0, 0, 1], [10, 0, 0, 2], 40_000, port, 10));
+                assert_eq!(records(&mut rings).len(), usize::from(wanted), "{program} {end:?} {port}");
             }
         }
     }

@@ -96,7 +96,7 @@ impl Filters {
     fn turn_to(&mut self, generation: u32) {
         let kept = self.shared.kept.read().unwrap_or_else(PoisonError::into_inner);
         // All that can be in a ring is kept. Of anything else the newest filter is as good a guess as any.
-        let known = kept.iter().find(|(known, _)| *known == generation).or(kept.last());
+        let known = kept.iter().find(|(known, _)| *known == generation).or_else(|| kept.last());
         if let Some((_, filter)) = known {
             self.filter = Arc::clone(filter);
         }

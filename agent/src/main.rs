@@ -16,7 +16,7 @@ use agent::{
     capture::{self, Capture},
     cli::{self, Cli, Command, ControlArgs, FilterCommand, FilterSet, FilterShow, OutputArgs},
     clock::{self, Clock},
-    control::{self, InForce, Parsed, Request, Status},
+    control::{self, InForce, Request, Status},
     error::Reason,
     interface::Interface,
     pcap, replay,
@@ -54,11 +54,8 @@ fn innermost(matches: &ArgMatches) -> &ArgMatches {
 fn run_capture(args: &cli::Capture, typed: &ArgMatches) -> anyhow::Result<ExitCode> {
     let settings = &args.settings;
     let words = cli::words(typed)?;
-    let filter = cli::parse(&words).and_then(|parsed| {
-        // The same, and what is fixed for the life of the capture.
-        Ok(Parsed { filter: settings.filter()?, ..parsed })
-    });
-    let filter = filter.unwrap_or_else(|error| misused("capture", &error));
+    let mut filter = cli::parse(&words).unwrap_or_else(|error| misused("capture", &error));
+    settings.fix(&mut filter.filter);
     let given = args.interface.len();
     if given > INTERFACES_MAX {
         misused("capture", &anyhow::anyhow!("{given} interfaces were given: a capture takes at most {INTERFACES_MAX}"));

@@ -3,12 +3,9 @@
 use std::{
     fs::{self, DirBuilder, File},
     io,
-    os::{
-        fd::OwnedFd,
-        unix::{
-            fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _},
-            net::UnixStream,
-        },
+    os::unix::{
+        fs::{DirBuilderExt as _, FileTypeExt as _, MetadataExt as _},
+        net::UnixStream,
     },
     path::{Path, PathBuf},
     process,
@@ -101,7 +98,7 @@ impl Socket {
         bind(&socket, &address).map_err(refused)?;
         listen(&socket, BACKLOG).map_err(refused)?;
         let metadata = fs::symlink_metadata(path).map_err(|error| anyhow!("{}", Reason(&error)))?;
-        let listener = UnixListener::from_std(OwnedFd::from(socket).into())?;
+        let listener = UnixListener::from_std(socket.into())?;
         Ok(Self { listener, path: path.to_owned(), identity: (metadata.dev(), metadata.ino()) })
     }
 }

@@ -221,6 +221,8 @@ struct Subject {
     /// Of whole segments, where flows are kept: the connection, and the side that sent it.
     key: FlowKey,
     side: u64,
+    /// The interface of the last frame that was copied, and its number: as a rule this one's, too.
+    interface: [u32; 2],
 }
 
 impl Subject {
@@ -332,7 +334,7 @@ fn clear(head: &mut Head) {
 fn capture<P: Packet>(
     packet: &P,
     tap: Tap,
-    subject: &Subject,
+    subject: &mut Subject,
     flow: Option<*mut Flow>,
     filter: &Filter,
     generation: u32,
@@ -383,7 +385,7 @@ fn capture<P: Packet>(
         header_len: size_of::<FrameHeader>() as u8,
         link_type: tap.link_type,
         flags,
-        interface: interface(packet.ifindex()),
+        interface: interface(packet.ifindex(), &mut subject.interface),
         timestamp,
         len: len as u32,
         caplen: caplen as u32,
@@ -596,11 +598,16 @@ fn level(ring: &Ring) -> u64 {
     unsafe { bpf_ringbuf_query(ring.cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) }
 }
 
-/// The agent's number of an interface. `u16::MAX` for one that it has not named, which happens in test runs alone.
+/// The agent's number of an interface, looked up where it is not the `last` one. `u16::MAX` for one that it has not named,
+/// which happens in test runs alone.
 #[inline(always)]
-fn interface(ifindex: u32) -> u16 {
-    // SAFETY: entries are written before a program is attached to the interface, and never removed.
-    unsafe { INTERFACES.get(ifindex) }.map_or(u16::MAX, |&number| number as u16)
+fn interface(ifindex: u32, last: &mut [u32; 2]) -> u16 {
+    if last[0] != ifindex {
+        // SAFETY: entries are written before a program is attached to the interface, and never removed.
+        let Some(&number) = (unsafe { INTERFACES.get(ifindex) }) else { return u16::MAX };
+        *last = [ifindex, number];
+    }
+    last[1] as u16
 }
 
 /// Whether the agent has been dead for five seconds: it moves the heartbeat every second.

@@ -1,5 +1,6 @@
 //! What the user types, and what it means.
 
+mod control;
 mod settings;
 mod value;
 
@@ -7,8 +8,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
-pub use self::settings::{OutputArgs, Settings};
 use self::value::parse_ring_size;
+pub use self::{
+    control::{ControlArgs, FilterSet, FilterShow, parse, words},
+    settings::{OutputArgs, Settings},
+};
 use crate::kernel;
 
 /// Capture TCP connections in the kernel and write every stream to a file of its own.
@@ -38,9 +42,30 @@ pub enum Command {
     /// Read pcap and pcapng files instead, also compressed ones, with the same filters and the same output
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
+    /// The filter of a capture that runs
+    #[command(subcommand)]
+    Filter(FilterCommand),
     /// List interfaces, what is attached to them, and where a capture would attach
     Interfaces,
 }
+
+#[derive(Debug, Subcommand)]
+pub enum FilterCommand {
+    /// Put another filter in the place of the one that a capture has, while it runs
+    #[command(after_help = SET_EXAMPLES)]
+    Set(FilterSet),
+    /// Show the filter of a capture that runs, since when it has it, and what the kernel has counted
+    Show(FilterShow),
+}
+
+const SET_EXAMPLES: &str = "\
+Examples:
+  xdpflow filter set --port 443 --port 8443
+  xdpflow filter set --net 10.0.0.0/8 --control /run/xdpflow/4711.sock
+
+The whole filter is replaced; without any flag it becomes all TCP. Frames are judged by the old filter or the new one, and
+nothing is detached or lost meanwhile. The snaplen and --decap stay as they are. The exit status is 0 when the new filter is in force,
+1 when the old one is, 2 when the command line is wrong.";
 
 const CAPTURE_EXAMPLES: &str = "\
 Examples:
@@ -95,6 +120,10 @@ pub struct Capture {
     /// Memory of each shard's ring: a power of two from 256K to 1G
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_ring_size)]
     pub ring_size: u32,
+
+    /// Socket through which the filter can be changed meanwhile [default: /run/xdpflow/PID.sock]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
 
     #[command(flatten)]
     pub settings: Settings,

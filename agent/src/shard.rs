@@ -4,8 +4,8 @@ use agent_common::{head::Client, shard::ShardKey};
 
 use crate::{
     decode::{self, Decoded, Decoder, Reject, fragments},
-    filter::Filter,
     frame::Frame,
+    generations::Filters,
     mailbox::{Letter, Mailbox, Sent},
     reassembly::{self, Reassembler, Sink},
     segment::{Origin, Segment, Timestamp},
@@ -14,7 +14,7 @@ use crate::{
 
 /// The only path from a frame to a file, live or in replay.
 pub struct Shard {
-    filter: Filter,
+    filters: Filters,
     part: Part,
     decoder: Decoder,
     reassembler: Reassembler,
@@ -86,14 +86,14 @@ const TICK: u64 = 10_000_000;
 
 impl Shard {
     pub fn new(
-        filter: Filter,
+        filters: impl Into<Filters>,
         part: Part,
         decode: decode::Config,
         reassembly: reassembly::Config,
         sink: Directory,
     ) -> Self {
         Self {
-            filter,
+            filters: filters.into(),
             part,
             decoder: Decoder::new(decode),
             reassembler: Reassembler::new(reassembly),
@@ -109,7 +109,8 @@ impl Shard {
             self.tick(frame.timestamp);
         }
         self.refused = frame.origin.refused;
-        let frame = &cut(frame, self.filter.graph.snaplen);
+        let filter = self.filters.of(frame.origin.generation);
+        let frame = &cut(frame, filter.graph.snaplen);
         let decoded = self.decoder.decode(frame);
         let fragment = matches!(decoded, Err(Reject::Fragment));
         if !matches!(&self.part, Part::File(share) if !share.owns(&decoded)) {
@@ -117,7 +118,7 @@ impl Shard {
             frames.read += 1;
             frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
             match decoded {
-                Ok(decoded) if !self.filter.accepts(&decoded.segment.head(), Client::Unknown) => frames.filtered += 1,
+                Ok(decoded) if !filter.accepts(&decoded.segment.head(), Client::Unknown) => frames.filtered += 1,
                 Ok(decoded) if decoded.bad_checksum => {
                     frames.bad_checksum += 1;
                     frames.bad_checksum_payload += decoded.segment.payload.len() as u64;
@@ -168,6 +169,11 @@ impl Shard {
         while let Some(letter) = mailbox.receive() {
             take(&letter, self.refused, &mut self.frames, &mut self.reassembler, &mut self.sink);
         }
+    }
+
+    /// The filters that judge the frames of this shard's ring.
+    pub fn filters(&self) -> &Filters {
+        &self.filters
     }
 
     /// A record that could not be read.

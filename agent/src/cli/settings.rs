@@ -18,6 +18,11 @@ use crate::{
 pub struct Settings {
     #[command(flatten)]
     filter: FilterArgs,
+
+    /// Bytes of each frame that are captured; what is cut off is recorded as missing [default: all]
+    #[arg(long, value_name = "BYTES", help_heading = "Filter", value_parser = clap::value_parser!(u32).range(1..))]
+    snaplen: Option<u32>,
+
     #[command(flatten)]
     decode: DecodeArgs,
     #[command(flatten)]
@@ -35,19 +40,13 @@ impl Settings {
     ///
     /// When the kernel half has no room for so many terms.
     pub fn filter(&self) -> anyhow::Result<Filter> {
-        let FilterArgs { host, net, port, snaplen } = &self.filter;
-        let any = |tests: Vec<Test>| Expression::Or(tests.into_iter().map(Expression::Test).collect());
-        let mut all = Vec::new();
-        if !host.is_empty() {
-            all.push(any(host.iter().map(|&host| Test::Net(End::Either, host.into())).collect()));
-        }
-        if !net.is_empty() {
-            all.push(any(net.iter().map(|&net| Test::Net(End::Either, net)).collect()));
-        }
-        if !port.is_empty() {
-            all.push(any(port.iter().map(|&port| Test::Ports(End::Either, port, port)).collect()));
-        }
-        filter::compile(&Expression::And(all), snaplen.unwrap_or(0), self.tunnels())
+        filter::compile(&self.filter.expression(), self.snaplen.unwrap_or(0), self.tunnels())
+    }
+
+    /// Completes a filter by what stays as it is when a capture changes its filter.
+    pub fn fix(&self, filter: &mut Filter) {
+        filter.graph.snaplen = self.snaplen.unwrap_or(0);
+        filter.graph.tunnels = self.tunnels();
     }
 
     /// What one of `parts` decoders looks for, among which the limits are divided.
@@ -131,7 +130,7 @@ impl Settings {
 
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Filter")]
-struct FilterArgs {
+pub(super) struct FilterArgs {
     /// Address at either end
     #[arg(long, value_name = "ADDR", value_parser = parse_host)]
     host: Vec<IpAddr>,
@@ -143,10 +142,24 @@ struct FilterArgs {
     /// Port at either end
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
     port: Vec<u16>,
+}
 
-    /// Bytes of each frame that are captured; what is cut off is recorded as missing [default: all]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
-    snaplen: Option<u32>,
+impl FilterArgs {
+    pub(super) fn expression(&self) -> Expression {
+        let Self { host, net, port } = self;
+        let any = |tests: Vec<Test>| Expression::Or(tests.into_iter().map(Expression::Test).collect());
+        let mut all = Vec::new();
+        if !host.is_empty() {
+            all.push(any(host.iter().map(|&host| Test::Net(End::Either, host.into())).collect()));
+        }
+        if !net.is_empty() {
+            all.push(any(net.iter().map(|&net| Test::Net(End::Either, net)).collect()));
+        }
+        if !port.is_empty() {
+            all.push(any(port.iter().map(|&port| Test::Ports(End::Either, port, port)).collect()));
+        }
+        Expression::And(all)
+    }
 }
 
 #[derive(Args, Debug)]

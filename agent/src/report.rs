@@ -290,7 +290,9 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let mut report = Report { source: Source::Kernel([10, 5, 1, 0, 0, 0]), ..Report::default() };
+        let mut counters = [0; Counter::ALL.len()];
+        counters[..3].copy_from_slice(&[10, 5, 1]);
+        let mut report = Report { source: Source::Kernel(counters), ..Report::default() };
         report.totals.frames.read = 4;
         report.totals.frames.segments = 3;
         report.totals.frames.not_tcp = 1;

@@ -517,11 +517,10 @@ impl<'a> Parser<'a> {
     fn refuse_junction(&self) -> Error {
         let Token { text, .. } = self.peek();
         match *text {
-            "," => self.refuse("a list is written with or: port 80 or 443"),
-            _ if is_keyword(text) || refusal(text).is_some() || matches!(*text, "(" | "not" | "!") => {
+            _ if let Some(reason) = refusal(text) => self.refuse(reason),
+            _ if is_keyword(text) || is_address(text) || matches!(*text, "(" | "not" | "!") => {
                 self.refuse("and, or or is missing before this")
             }
-            _ if is_address(text) => self.refuse("and, or or is missing before this"),
             _ => self.refuse_word(),
         }
     }

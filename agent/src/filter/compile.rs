@@ -20,8 +20,8 @@ use super::{End, Expression, Filter, Layer, Set, Sets, Test};
 pub fn compile(expression: &Expression, snaplen: u32, tunnels: Tunnels) -> anyhow::Result<Filter> {
     let mut compiler = Compiler::default();
     let expression = &gather(expression.clone());
-    let segment = compiler.place(expression, ACCEPT, REFUSE, true, What::Segment);
-    let fragment = compiler.place(expression, ACCEPT, REFUSE, true, What::Fragment);
+    let segment = compiler.place(expression, ACCEPT, REFUSE);
+    let fragment = compiler.place(&expression.weakened(Test::is_known_of_fragments), ACCEPT, REFUSE);
     let Compiler { nodes, sets, .. } = compiler;
     ensure!(
         nodes.len() <= NODES_MAX,
@@ -46,14 +46,6 @@ pub fn compile(expression: &Expression, snaplen: u32, tunnels: Tunnels) -> anyho
     Ok(Filter { graph, sets: Arc::new(Sets::new(sets.iter().map(|set| set.nets.as_slice()))) })
 }
 
-/// What the graph is walked for.
-#[derive(Clone, Copy, PartialEq)]
-enum What {
-    Segment,
-    /// Only what is about addresses and tags is known; the rest has to let it through.
-    Fragment,
-}
-
 /// Nodes are placed from the end of the expression to its beginning, so each knows where its answers lead.
 #[derive(Default)]
 struct Compiler {
@@ -64,22 +56,18 @@ struct Compiler {
 }
 
 impl Compiler {
-    /// Places `expression` in front of `yes` and `no`, and returns where it begins. `positive` is false inside of an odd
-    /// number of negations.
-    fn place(&mut self, expression: &Expression, yes: u8, no: u8, positive: bool, what: What) -> u8 {
+    /// Places `expression` in front of `yes` and `no`, and returns where it begins.
+    fn place(&mut self, expression: &Expression, yes: u8, no: u8) -> u8 {
         match expression {
-            Expression::Test(test) => self.place_test(test, yes, no, positive, what),
-            Expression::Not(inner) => self.place(inner, no, yes, !positive, what),
-            Expression::And(all) => all.iter().rev().fold(yes, |yes, inner| self.place(inner, yes, no, positive, what)),
-            Expression::Or(any) => any.iter().rev().fold(no, |no, inner| self.place(inner, yes, no, positive, what)),
+            _ if yes == no => yes,
+            Expression::Test(test) => self.place_test(test, yes, no),
+            Expression::Not(inner) => self.place(inner, no, yes),
+            Expression::And(all) => all.iter().rev().fold(yes, |yes, inner| self.place(inner, yes, no)),
+            Expression::Or(any) => any.iter().rev().fold(no, |no, inner| self.place(inner, yes, no)),
         }
     }
 
-    fn place_test(&mut self, test: &Test, yes: u8, no: u8, positive: bool, what: What) -> u8 {
-        let is_known = matches!(test, Test::Net(..) | Test::Set(..) | Test::Ipv4 | Test::Ipv6 | Test::Vlan(_));
-        if what == What::Fragment && !is_known {
-            return if positive { yes } else { no };
-        }
+    fn place_test(&mut self, test: &Test, yes: u8, no: u8) -> u8 {
         let node = |test, operands| Node { test, yes, no, operands, ..Node::default() };
         match *test {
             Test::Net(end, net) => self.add(Node { ends: ends(end), ..node(filter::Test::NET, operands(net)) }),
@@ -114,7 +102,7 @@ impl Compiler {
                 let node = node(filter::Test::HEADER, [mask, low, high, 0]);
                 let found = self.add(Node { word, ..node });
                 match of_version {
-                    Some(test) => self.place_test(&test, found, no, positive, what),
+                    Some(test) => self.place_test(&test, found, no),
                     None => found,
                 }
             }

@@ -58,11 +58,12 @@ pub struct ControlArgs {
 pub(super) const SET_EXAMPLES: &str = "\
 Examples:
   xdpflow filter set --port 443 --port 8443
-  xdpflow filter set --net 10.0.0.0/8 --control /run/xdpflow/4711.sock
+  xdpflow filter set 'tcp port 443 and not net 10.0.0.0/8'
+  xdpflow filter set --nets-file ours.txt --control /run/xdpflow/4711.sock
 
-The whole filter is replaced; without any flag it becomes all TCP. Frames are judged by the old filter or the new one, and
-nothing is detached or lost meanwhile. The snaplen and --decap stay as they are. The exit status is 0 when the new filter is in force,
-1 when the old one is, 2 when the command line is wrong.";
+The whole filter is replaced; without flags and expression it becomes all TCP. Frames are judged by the old filter or the new
+one, and nothing is detached or lost meanwhile. The snaplen and --decap stay as they are. The exit status is 0 when the new
+filter is in force, 1 when the old one is, 2 when the command line is wrong.";
 
 const FIXED: &str = "is fixed when a capture starts: what was captured before would mean something else";
 

@@ -146,7 +146,7 @@ fn changes(attach: &str, shards: u32) {
     let filters = [
         format!("--port {kept_port} --port {other_port}"),
         format!("--port {kept_port}"),
-        "--net 10.9.0.0/24".to_owned(),
+        "ip and src or dst net 10.9.0.0/24".to_owned(),
         format!("--host 10.9.0.2 --port {kept_port}"),
         String::new(),
         format!("--port {kept_port} --net 10.9.0.2/31"),

@@ -98,7 +98,7 @@ impl<'a> Parser<'a> {
             self.skip();
             let vlan = self.vlan.take();
             let term = self.term()?;
-            if and && needs_tag(&tree.expression) && needs_tag(&term.expression) {
+            if and && needs_tag(&term.expression) && needs_tag(&tree.expression) {
                 let at = self.vlan.clone().unwrap_or_default();
                 return Err(Error::new(self.text, at, "a tag inside of a tag is not looked at".to_owned()));
             }

@@ -179,7 +179,7 @@ impl Octets {
         let (Ok(low), Ok(high)) = (u64::try_from(low), u64::try_from(high)) else { return Expression::nothing() };
         // To the numbers before the shift: all that end up between.
         let (low, high) = if shift >= 0 {
-            (low << shift, (high + 1 << shift) - 1)
+            (low << shift, ((high + 1) << shift) - 1)
         } else {
             (low.div_ceil(1 << -shift), high >> -shift)
         };

@@ -42,7 +42,7 @@ pub(super) fn split(text: &str) -> Vec<Token<'_>> {
                 (Kind::Word, behind.map_or(rest.len(), |behind| 1 + behind))
             } else {
                 let two = SYMBOLS.iter().find(|symbol| rest.starts_with(**symbol));
-                (Kind::Symbol, two.map_or(first.len_utf8(), |symbol| symbol.len()))
+                (Kind::Symbol, two.map_or_else(|| first.len_utf8(), |symbol| symbol.len()))
             };
         let (token, behind) = rest.split_at(len);
         match token {

@@ -98,11 +98,11 @@ impl<'a> Parser<'a> {
             self.skip();
             let vlan = self.vlan.take();
             let term = self.term()?;
-            if and && needs_tag(&tree.expression) && needs_tag(&term.expression) {
+            if and && needs_tag(&term.expression) && needs_tag(&tree.expression) {
                 let at = self.vlan.clone().unwrap_or_default();
                 return Err(Error::new(self.text, at, "a tag inside of a tag is not looked at".to_owned()));
             }
-            self.vlan = vlan.or(self.vlan.take());
+            self.vlan = vlan.or_else(|| self.vlan.take());
             tree = self.join(tree, term, and)?;
         }
     }
@@ -329,7 +329,8 @@ impl<'a> Parser<'a> {
         if text.starts_with(|c: char| c.is_ascii_digit()) {
             let port = number(text).and_then(|port| u16::try_from(port).ok());
             return port.ok_or_else(|| {
-                let range = text.split_once('-').is_some_and(|(low, high)| number(low).and(number(high)).is_some());
+                let range =
+                    text.split_once('-').is_some_and(|(low, high)| [low, high].iter().all(|end| number(end).is_some()));
                 self.refuse(if range { "a range is written with portrange" } else { "not a port: at most 65535" })
             });
         }

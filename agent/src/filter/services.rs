@@ -1,11 +1,11 @@
 //! Names of ports.
 
-use std::fs;
+use std::{fs, sync::LazyLock};
 
 /// The TCP port that the system calls `name`, as `getservbyname` finds it, but only in `/etc/services`.
 pub(super) fn port(name: &str) -> Option<u16> {
-    let services = fs::read_to_string("/etc/services").ok()?;
-    services.lines().find_map(|line| port_in(line, name))
+    static SERVICES: LazyLock<String> = LazyLock::new(|| fs::read_to_string("/etc/services").unwrap_or_default());
+    SERVICES.lines().find_map(|line| port_in(line, name))
 }
 
 /// `name  port/tcp  alias...  # comment`

@@ -2,6 +2,8 @@
 
 use agent::filter;
 
+use crate::random::Random;
+
 /// An expression, a line with the caret, and the reason.
 const TABLE: &[(&str, &str, &str)] = &[
     ("udp", "^~~", "xdpflow captures TCP alone"),
@@ -123,4 +125,22 @@ fn depth_and_length_are_bounded() {
     ] {
         assert_eq!(filter::parse(&text).is_ok(), fits, "{:.40}", text);
     }
+}
+
+#[test]
+fn words_in_any_order_are_an_expression_or_refused() {
+    let words: Vec<&str> = TABLE.iter().flat_map(|(text, ..)| text.split(' ')).chain(["(", ")", "not", "or"]).collect();
+    let (mut random, mut census) = (Random(3), [0_u32; 2]);
+    for _ in 0..200_000 {
+        let count = random.below(8);
+        let text = (0..count).map(|_| random.pick(&words)).collect::<Vec<_>>().join(" ");
+        match filter::parse(&text) {
+            Ok(_) => census[0] += 1,
+            Err(error) => {
+                assert!(text[error.offset()..].starts_with(error.word()), "{error}");
+                census[1] += 1;
+            }
+        }
+    }
+    assert!(census.iter().all(|count| *count > 1_000), "{census:?}");
 }

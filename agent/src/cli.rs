@@ -1,5 +1,6 @@
 //! What the user types, and what it means.
 
+mod control;
 pub mod filter;
 mod settings;
 pub(crate) mod value;
@@ -8,8 +9,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
-pub use self::settings::{OutputArgs, Settings};
-use self::{filter::FilterCommand, value::parse_ring_size};
+use self::value::parse_ring_size;
+pub use self::{
+    control::{ControlArgs, FilterSet, FilterShow, parse, words},
+    filter::FilterCommand,
+    settings::{OutputArgs, Settings},
+};
 use crate::kernel;
 
 /// Capture TCP connections in the kernel and write every stream to a file of its own.
@@ -40,7 +45,7 @@ pub enum Command {
     /// Read pcap and pcapng files instead, also compressed ones, with the same filters and the same output
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
-    /// What a filter means
+    /// Say what a filter means; show or replace that of a capture that runs
     #[command(subcommand)]
     Filter(FilterCommand),
     /// List interfaces, what is attached to them, and where a capture would attach
@@ -105,6 +110,10 @@ pub struct Capture {
     /// Expression as tcpdump takes it, in one argument or several
     #[arg(value_name = "EXPR")]
     pub expression: Vec<String>,
+
+    /// Socket through which the filter can be changed meanwhile [default: /run/xdpflow/PID.sock]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
 
     #[command(flatten)]
     pub settings: Settings,

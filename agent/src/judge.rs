@@ -2,39 +2,38 @@
 
 use agent_common::head::{Client, HEADER_WORDS, Head, TCP_WORD};
 
-use crate::{decode::Decoded, filter::Filter, roles::Roles, segment::Flags};
+use crate::{decode::Decoded, filter::Filter, generations::Filters, roles::Roles, segment::Flags};
 
 /// Says of segments whether the user wants them, as the kernel half does.
 #[derive(Debug)]
 pub struct Judge {
-    filter: Filter,
+    filters: Filters,
     /// Of connections that the kernel half has said nothing about.
     roles: Roles,
 }
 
 impl Judge {
-    pub fn new(filter: Filter) -> Self {
-        Self { filter, roles: Roles::default() }
+    pub fn new(filters: impl Into<Filters>) -> Self {
+        Self { filters: filters.into(), roles: Roles::default() }
     }
 
+    /// That by which the last segment was judged.
     pub fn filter(&self) -> &Filter {
-        &self.filter
+        self.filters.last()
     }
 
-    /// Judges by another filter from now on. Who opened which connection stays known.
-    pub fn set_filter(&mut self, filter: Filter) {
-        self.filter = filter;
+    pub fn filters(&self) -> &Filters {
+        &self.filters
     }
 
+    /// Judges by the filter that let the frame through. Who opened which connection is known whatever filter it is.
     #[inline]
     pub fn accepts(&mut self, decoded: &Decoded<'_>) -> bool {
         let mut head = decoded.segment.head();
-        let graph = &self.filter.graph;
-        if graph.asks_headers != 0 {
-            put_headers(decoded, &mut head);
-        }
-        let client = if graph.asks_client == 0 { Client::Unknown } else { self.client(decoded, &head) };
-        self.filter.accepts(&head, client)
+        let asks_client = self.filters.of(decoded.segment.origin.generation).graph.asks_client != 0;
+        put_headers(decoded, &mut head);
+        let client = if asks_client { self.client(decoded, &head) } else { Client::Unknown };
+        self.filters.last().accepts(&head, client)
     }
 
     /// Connections whose client was known and is not any more.
@@ -55,14 +54,22 @@ impl Judge {
 }
 
 /// As the parser of the kernel half leaves them: without options, zeros where a capture has cut them off.
+#[inline]
 fn put_headers(decoded: &Decoded<'_>, head: &mut Head) {
     let octets: &mut [u8; 4 * HEADER_WORDS] = bytemuck::cast_mut(&mut head.headers);
     let (ip, tcp) = octets.split_at_mut(4 * TCP_WORD);
-    for (header, octets) in [(ip, decoded.ip), (&mut tcp[..20], decoded.tcp)] {
-        header.iter_mut().zip(octets).for_each(|(header, octet)| *header = *octet);
+    match decoded.ip {
+        [0x60..0x70, ..] => put::<40>(ip, decoded.ip),
+        _ => put::<20>(ip, decoded.ip),
     }
-    // The options of IPv4 are none of it.
-    if octets[0] >> 4 == 4 {
-        octets[20..4 * TCP_WORD].fill(0);
+    put::<20>(tcp, decoded.tcp);
+}
+
+/// Of constant length where all octets are there, which is nearly always.
+#[inline]
+fn put<const N: usize>(to: &mut [u8], from: &[u8]) {
+    match from.first_chunk::<N>() {
+        Some(from) => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+        None => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
     }
 }

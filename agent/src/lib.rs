@@ -3,10 +3,12 @@
 pub mod capture;
 pub mod cli;
 pub mod clock;
+pub mod control;
 pub mod decode;
 pub mod error;
 pub mod filter;
 pub mod frame;
+pub mod generations;
 pub mod interface;
 pub mod judge;
 pub mod kernel;

@@ -2,6 +2,7 @@
 
 use std::{
     io::{self, BufWriter, IsTerminal as _, Write as _, stderr, stdout},
+    path::PathBuf,
     process::{self, ExitCode},
     sync::{
         Arc,
@@ -13,8 +14,9 @@ use std::{
 
 use agent::{
     capture::{self, Capture},
-    cli::{self, Cli, Command, OutputArgs, filter::FilterCommand},
+    cli::{self, Cli, Command, ControlArgs, FilterCommand, FilterSet, FilterShow, OutputArgs},
     clock::{self, Clock},
+    control::{self, InForce, Request, Status},
     error::Reason,
     filter::{self, explain},
     interface::Interface,
@@ -25,13 +27,17 @@ use agent::{
 };
 use agent_common::{frame::INTERFACES_MAX, tunnel::Tunnels};
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use tokio::runtime;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
+    let result = match cli.command {
         Command::Replay(args) => run_replay(&args),
-        Command::Capture(args) => run_capture(&args),
+        Command::Capture(args) => run_capture(&args, innermost(&matches)),
+        Command::Filter(FilterCommand::Set(args)) => set_filter(&args, innermost(&matches)),
+        Command::Filter(FilterCommand::Show(args)) => show_filter(&args),
         Command::Interfaces => list_interfaces(),
         Command::Filter(FilterCommand::Explain(args)) => explain(&args),
     };
@@ -42,9 +48,16 @@ fn main() -> ExitCode {
     })
 }
 
-fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
+/// What was typed behind the name of the subcommand.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
+}
+
+fn run_capture(args: &cli::Capture, typed: &ArgMatches) -> anyhow::Result<ExitCode> {
     let settings = &args.settings;
-    let filter = settings.filter(&args.expression).unwrap_or_else(|error| misused("capture", &error));
+    let words = cli::words(typed)?;
+    let mut filter = cli::parse(&words).unwrap_or_else(|error| misused("capture", &error));
+    settings.fix(&mut filter.filter);
     let given = args.interface.len();
     if given > INTERFACES_MAX {
         misused("capture", &anyhow::anyhow!("{given} interfaces were given: a capture takes at most {INTERFACES_MAX}"));
@@ -63,6 +76,9 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
         attach: args.attach.into(),
         direction: args.direction.into(),
         filter,
+        words,
+        parse: cli::parse,
+        control: args.control.clone(),
         shards,
         ring_size: args.ring_size,
         decode: settings.decode(shards),
@@ -85,6 +101,29 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+fn set_filter(args: &FilterSet, typed: &ArgMatches) -> anyhow::Result<ExitCode> {
+    args.check().unwrap_or_else(|error| misused("filter set", &error));
+    let (in_force, _): (InForce, _) = control::ask(&agent(&args.control)?, &Request::Set(cli::words(typed)?))?;
+    print_line(&format!("generation {}: {in_force}", in_force.generation));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_filter(args: &FilterShow) -> anyhow::Result<ExitCode> {
+    let (status, line): (Status, _) = control::ask(&agent(&args.control)?, &Request::Show)?;
+    print_line(&if args.json { line.trim_end().to_owned() } else { status.to_string() });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the capture is that is meant.
+fn agent(args: &ControlArgs) -> anyhow::Result<PathBuf> {
+    args.path.clone().map_or_else(control::only_one, Ok)
+}
+
+/// What a command is for. A reader that went away wants no more.
+fn print_line(line: &str) {
+    let _ = writeln!(stdout(), "{line}");
 }
 
 fn explain(args: &cli::filter::Explain) -> anyhow::Result<ExitCode> {
@@ -149,7 +188,7 @@ fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
 /// second one does not wait for that.
 fn stop_on_signal(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let mut signals = runtime.block_on(async { Signals::new() })?;
+    let mut signals = runtime.block_on(async { Signals::unless_ignored() })?;
     let wait = move || {
         runtime.block_on(signals.recv());
         stop.store(true, Ordering::Relaxed);

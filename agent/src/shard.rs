@@ -4,8 +4,8 @@ use agent_common::shard::ShardKey;
 
 use crate::{
     decode::{self, Decoded, Decoder, Reject, fragments},
-    filter::Filter,
     frame::Frame,
+    generations::Filters,
     judge::Judge,
     mailbox::{Letter, Mailbox, Sent},
     reassembly::{self, Reassembler, Sink},
@@ -89,14 +89,14 @@ const TICK: u64 = 10_000_000;
 
 impl Shard {
     pub fn new(
-        filter: Filter,
+        filters: impl Into<Filters>,
         part: Part,
         decode: decode::Config,
         reassembly: reassembly::Config,
         sink: Directory,
     ) -> Self {
         Self {
-            judge: Judge::new(filter),
+            judge: Judge::new(filters),
             part,
             decoder: Decoder::new(decode),
             reassembler: Reassembler::new(reassembly),
@@ -171,6 +171,11 @@ impl Shard {
         while let Some(letter) = mailbox.receive() {
             take(&letter, self.refused, &mut self.frames, &mut self.reassembler, &mut self.sink);
         }
+    }
+
+    /// The filters that judge the frames of this shard's ring.
+    pub fn filters(&self) -> &Filters {
+        self.judge.filters()
     }
 
     /// A record that could not be read.

@@ -11,7 +11,10 @@ use anyhow::{Context as _, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, Subcommand, value_parser};
 use ipnet::IpNet;
 
-use super::value::{parse_control_bits, parse_host, parse_net, parse_ports, parse_sample, parse_tunnel, parse_vlan};
+use super::{
+    control::{FilterSet, FilterShow, SET_EXAMPLES},
+    value::{parse_control_bits, parse_host, parse_net, parse_ports, parse_sample, parse_tunnel, parse_vlan},
+};
 use crate::{
     error::{Name, Reason},
     filter::{End, Expression, Layer, Set, Test, explain::Connection, parse},
@@ -22,6 +25,11 @@ pub enum FilterCommand {
     /// Say what flags and an expression mean, and try them on capture files or on a connection
     #[command(after_help = EXPLAIN_EXAMPLES)]
     Explain(Explain),
+    /// Put another filter in the place of the one that a capture has, while it runs
+    #[command(after_help = SET_EXAMPLES)]
+    Set(FilterSet),
+    /// Show the filter of a capture that runs, since when it has it, and what the kernel has counted
+    Show(FilterShow),
 }
 
 const EXPLAIN_EXAMPLES: &str = "\
@@ -120,6 +128,27 @@ impl FilterArgs {
         all.push(parse(&words.join(" "))?);
         all.retain(|expression| *expression != Expression::everything());
         Ok(if let [_] = all[..] { all.remove(0) } else { Expression::And(all) })
+    }
+
+    /// The same, with paths that are relative to `directory`.
+    pub fn within(mut self, directory: &Path) -> Self {
+        for path in self.paths_mut() {
+            *path = directory.join(&*path);
+        }
+        self
+    }
+
+    /// Whether a part of it is in files, which may say something else the next time.
+    pub fn reads_files(&self) -> bool {
+        self.clone().paths_mut().next().is_some()
+    }
+
+    fn paths_mut(&mut self) -> impl Iterator<Item = &mut PathBuf> {
+        let lists = self.conditions.iter_mut().filter_map(|condition| match &mut condition.values {
+            Values::Files(paths, _) => Some(paths),
+            Values::Tests(_) => None,
+        });
+        lists.flatten().chain(&mut self.expression_files)
     }
 
     /// Octets of a frame that are captured; 0 means all.

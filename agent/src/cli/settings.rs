@@ -42,6 +42,12 @@ impl Settings {
         filter::compile(&self.filter.expression_and(words)?, self.filter.snaplen(), self.tunnels())
     }
 
+    /// Completes a filter by what stays as it is when a capture changes its filter.
+    pub fn fix(&self, filter: &mut Filter) {
+        filter.graph.snaplen = self.filter.snaplen();
+        filter.graph.tunnels = self.tunnels();
+    }
+
     /// What one of `parts` decoders looks for, among which the limits are divided.
     pub fn decode(&self, parts: u32) -> decode::Config {
         decode::Config {

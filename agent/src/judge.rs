@@ -30,8 +30,11 @@ impl Judge {
     #[inline]
     pub fn accepts(&mut self, decoded: &Decoded<'_>) -> bool {
         let mut head = decoded.segment.head();
-        let asks_client = self.filters.of(decoded.segment.origin.generation).graph.asks_client != 0;
-        put_headers(decoded, &mut head);
+        let graph = &self.filters.of(decoded.segment.origin.generation).graph;
+        let (asks_client, asks_headers) = (graph.asks_client != 0, graph.asks_headers != 0);
+        if asks_headers {
+            put_headers(decoded, &mut head);
+        }
         let client = if asks_client { self.client(decoded, &head) } else { Client::Unknown };
         self.filters.last().accepts(&head, client)
     }
@@ -54,14 +57,22 @@ impl Judge {
 }
 
 /// As the parser of the kernel half leaves them: without options, zeros where a capture has cut them off.
+#[inline]
 fn put_headers(decoded: &Decoded<'_>, head: &mut Head) {
     let octets: &mut [u8; 4 * HEADER_WORDS] = bytemuck::cast_mut(&mut head.headers);
     let (ip, tcp) = octets.split_at_mut(4 * TCP_WORD);
-    for (header, octets) in [(ip, decoded.ip), (&mut tcp[..20], decoded.tcp)] {
-        header.iter_mut().zip(octets).for_each(|(header, octet)| *header = *octet);
+    match decoded.ip {
+        [0x60..0x70, ..] => put::<40>(ip, decoded.ip),
+        _ => put::<20>(ip, decoded.ip),
     }
-    // The options of IPv4 are none of it.
-    if octets[0] >> 4 == 4 {
-        octets[20..4 * TCP_WORD].fill(0);
+    put::<20>(tcp, decoded.tcp);
+}
+
+/// Of constant length where all octets are there, which is nearly always.
+#[inline]
+fn put<const N: usize>(to: &mut [u8], from: &[u8]) {
+    match from.first_chunk::<N>() {
+        Some(from) => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+        None => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
     }
 }

@@ -40,6 +40,7 @@ pub fn compile(expression: &Expression, snaplen: u32, tunnels: Tunnels) -> anyho
         asks_client: u8::from(nodes.iter().any(about_client)),
         asks_sets: asks(filter::Test::SET),
         asks_sample: asks(filter::Test::SAMPLE),
+        asks_headers: asks(filter::Test::HEADER),
         ..filter::Filter::EVERYTHING
     };
     graph.nodes[..nodes.len()].copy_from_slice(&nodes);

@@ -19,9 +19,9 @@ pub(crate) enum Ask {
     Version(u8),
     Vlan(Option<u16>),
     Octets { layer: Layer, offset: usize, width: usize, mask: Option<u32>, relation: &'static str, number: u32 },
-    Not(Box<Ask>),
-    And(Box<Ask>, Box<Ask>),
-    Or(Box<Ask>, Box<Ask>),
+    Not(Box<Self>),
+    And(Box<Self>, Box<Self>),
+    Or(Box<Self>, Box<Self>),
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -85,7 +85,7 @@ impl Packet {
             (IpAddr::V4(src), IpAddr::V4(dst)) => {
                 frame.extend([0x08, 0x00, 0x45, self.tos]);
                 frame.extend((20 + part.len() as u16).to_be_bytes());
-                let bits = fragment.map_or(0x4000, |(offset, more)| offset / 8 | u16::from(more) << 13);
+                let bits = fragment.map_or(0x4000, |(offset, more)| (offset / 8) | (u16::from(more) << 13));
                 frame.extend([0x12, 0x34]);
                 frame.extend(bits.to_be_bytes());
                 frame.extend([self.ttl, 6, 0, 0]);

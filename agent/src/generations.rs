@@ -78,6 +78,12 @@ impl Filters {
         &self.filter
     }
 
+    /// That of the last frame.
+    #[inline]
+    pub fn last(&self) -> &Filter {
+        &self.filter
+    }
+
     /// What every record is judged by that is written from now on, or what is still newer.
     pub fn in_force(&self) -> u32 {
         self.shared.in_force.load(Ordering::Acquire)

@@ -1,7 +1,7 @@
 //! Arguments, dispatch, exit status.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _, stderr, stdout},
+    io::{self, BufWriter, IsTerminal as _, Write as _, stderr, stdout},
     path::PathBuf,
     process::{self, ExitCode},
     sync::{
@@ -18,13 +18,14 @@ use agent::{
     clock::{self, Clock},
     control::{self, InForce, Request, Status},
     error::Reason,
+    filter::{self, explain},
     interface::Interface,
     pcap, replay,
     report::Report,
     signals::Signals,
     sink::{OnFull, Output},
 };
-use agent_common::frame::INTERFACES_MAX;
+use agent_common::{frame::INTERFACES_MAX, tunnel::Tunnels};
 use anyhow::Context as _;
 use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use tokio::runtime;
@@ -38,6 +39,7 @@ fn main() -> ExitCode {
         Command::Filter(FilterCommand::Set(args)) => set_filter(&args, innermost(&matches)),
         Command::Filter(FilterCommand::Show(args)) => show_filter(&args),
         Command::Interfaces => list_interfaces(),
+        Command::Filter(FilterCommand::Explain(args)) => explain(&args),
     };
     result.unwrap_or_else(|error| {
         say(&format!("{error:#}"));
@@ -102,7 +104,7 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
 }
 
 fn set_filter(args: &FilterSet, typed: &ArgMatches) -> anyhow::Result<ExitCode> {
-    args.check().unwrap_or_else(|error| misused("filter", &error));
+    args.check().unwrap_or_else(|error| misused("filter set", &error));
     let (in_force, _): (InForce, _) = control::ask(&agent(&args.control)?, &Request::Set(cli::words(typed)?))?;
     print_line(&format!("generation {}: {in_force}", in_force.generation));
     Ok(ExitCode::SUCCESS)
@@ -124,10 +126,30 @@ fn print_line(line: &str) {
     let _ = writeln!(stdout(), "{line}");
 }
 
+fn explain(args: &cli::filter::Explain) -> anyhow::Result<ExitCode> {
+    let tunnels = args.decap.iter().fold(Tunnels::NONE, |set, &tunnel| set | tunnel);
+    let compiled = args.filter.expression_and(&args.words).and_then(|expression| {
+        let filter = filter::compile(&expression, args.filter.snaplen(), tunnels)?;
+        Ok((expression, filter))
+    });
+    let (expression, filter) = compiled.unwrap_or_else(|error| misused("filter explain", &error));
+    let (files, verbose, connection) = (&args.read, args.verbose, args.tuple);
+    let explain = explain::Explain { expression: &expression, filter: &filter, files, verbose, connection };
+    match explain.run(&mut BufWriter::new(stdout().lock())) {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        // A reader that went away wants no more.
+        Err(error) if error.downcast_ref().is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) => {
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let started = clock::now();
     let settings = &args.settings;
-    let filter = settings.filter().unwrap_or_else(|error| misused("replay", &error));
+    let filter = settings.filter(&[]).unwrap_or_else(|error| misused("replay", &error));
     let config = settings.reassembly(args.shards, agent::reassembly::Config::default().hash_key);
     let output = Output { on_full: OnFull::Wait, ..output(&settings.output, Clock::replay()) };
     let output = settings.output(args.shards, output);
@@ -226,8 +248,9 @@ fn conclude(report: &Report, args: &OutputArgs) -> ExitCode {
 fn misused(subcommand: &str, error: &anyhow::Error) -> ! {
     let mut command = Cli::command();
     command.build();
-    let command = command.find_subcommand_mut(subcommand).cloned().unwrap_or(command);
-    command.clone().error(ErrorKind::ValueValidation, error).exit()
+    let names = subcommand.split(' ');
+    let command = names.fold(command, |command, name| command.find_subcommand(name).cloned().unwrap_or(command));
+    command.clone().error(ErrorKind::ValueValidation, format_args!("{error:#}")).exit()
 }
 
 /// One line about the course of things.

@@ -238,6 +238,7 @@ impl Display for Report {
         line(f, frames.mailbox_full, "segments dropped on their way from one shard to another")?;
         line(f, frames.bad, "records not of this program's kernel half")?;
         line(f, frames.badlen, "segments whose IP header claims more than was there")?;
+        line(f, frames.clients_forgotten, "connections whose client was forgotten")?;
 
         writeln!(f, "{:>14} connections", reassembly.opened)?;
         writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?;

@@ -50,7 +50,7 @@ pub struct Words {
 #[derive(Clone, Debug)]
 pub struct Parsed {
     pub filter: Filter,
-    /// In a line of plain words.
+    /// In plain words, a line for each part.
     pub meaning: String,
     /// A part of it is in files, which may say something else the next time.
     pub reads_files: bool,
@@ -127,9 +127,6 @@ impl fmt::Display for Status {
         writeln!(f, "capture     process {pid} on {}", interfaces.join(", "))?;
         let flags: Vec<_> = words.words.iter().map(|word| quoted(word)).collect();
         writeln!(f, "filter      {}", if flags.is_empty() { "none: all TCP".to_owned() } else { flags.join(" ") })?;
-        if !meaning.is_empty() {
-            writeln!(f, "meaning     {meaning}")?;
-        }
         writeln!(f, "size        {in_force}")?;
         writeln!(f, "generation  {}, changed {changes} times, this one since {since}", in_force.generation)?;
         if *snaplen > 0 {
@@ -139,7 +136,7 @@ impl fmt::Display for Status {
             writeln!(f, "tunnels     {}", decap.join(", "))?;
         }
         let counters: Vec<_> = counters.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        write!(f, "counters    {}", counters.join(", "))
+        write!(f, "counters    {}\n\n{}", counters.join(", "), meaning.trim_end())
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{FileTypeExt as _, PermissionsExt as _};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::time::Duration;
 
 use aya::programs::{SchedClassifier, TcAttachType};
@@ -29,6 +29,9 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("control::whose_socket", whose_socket),
     Test::new("control::only_one", only_one).alone(),
     Test::new("control::hangup_without_files", hangup_without_files),
+    Test::new("control::hangup_reads_files", hangup_reads_files),
+    Test::new("control::hangup_after_set", hangup_after_set),
+    Test::new("control::hangup_on_a_pipe", hangup_on_a_pipe),
 ];
 
 /// What was set is what is captured, and every record says by which filter it came.
@@ -143,7 +146,7 @@ fn changes(attach: &str, shards: u32) {
     let filters = [
         format!("--port {kept_port} --port {other_port}"),
         format!("--port {kept_port}"),
-        "--net 10.9.0.0/24".to_owned(),
+        "ip and src or dst net 10.9.0.0/24".to_owned(),
         format!("--host 10.9.0.2 --port {kept_port}"),
         String::new(),
         format!("--port {kept_port} --net 10.9.0.2/31"),
@@ -318,6 +321,85 @@ fn hangup_without_files() {
     told(&capture, "nothing to read again");
     said.extend(talk(&pair.client, &server, &short(5)));
     let outcome = capture.stop();
+    outcome.assert_success();
+    outcome.output.assert_complete(&said);
+}
+
+/// What the files say now is what is captured, unless it is nothing.
+fn hangup_reads_files() {
+    let pair = Pair::new();
+    let [v4, v6] = pair.servers();
+    let control = Control::new();
+    let nets = control.path.with_file_name("nets");
+    fs::write(&nets, "# the server\n10.9.0.2\n").unwrap();
+    let capture = control.start(&pair.server, &format!("-i s0 --nets-file {}", nets.display()));
+    let mut wanted = talk(&pair.client, &v4, &short(5));
+    talk(&pair.client, &v6, &short(5));
+
+    let many: String = (0..9_999).map(|n| format!("10.200.{}.{}\n", n / 256, n % 256)).collect();
+    fs::write(&nets, many + "fd09::/64\n").unwrap();
+    capture.signal(Signal::SIGHUP);
+    told(&capture, "filter of generation 2: ");
+    assert!(capture.stderr().contains("1 set of 10000 nets"), "{}", capture.stderr());
+    talk(&pair.client, &v4, &short(5));
+    wanted.extend(talk(&pair.client, &v6, &short(5)));
+
+    for (content, error) in [(Some("fd09::/64\n10.9.0.1/8\n"), "nets:2: 10.9.0.1/8"), (None, "no such file")] {
+        let _ = fs::remove_file(&nets);
+        if let Some(content) = content {
+            fs::write(&nets, content).unwrap();
+        }
+        capture.signal(Signal::SIGHUP);
+        told(&capture, error);
+        let stderr = capture.stderr();
+        let line = stderr.lines().find(|line| line.contains(error)).unwrap();
+        assert!(line.starts_with("SIGHUP: the filter stays as it was: "), "{line}");
+        wanted.extend(talk(&pair.client, &v6, &short(5)));
+    }
+    assert_eq!(control.status()["generation"], json!(2));
+
+    let outcome = capture.stop();
+    outcome.assert_success();
+    assert_eq!(outcome.count("/filter_changes"), 1);
+    outcome.output.assert_complete(&wanted);
+}
+
+/// Relative to where the filter was typed, not to where the capture was started.
+fn hangup_after_set() {
+    let pair = Pair::new();
+    let [v4, v6] = pair.servers();
+    let control = Control::new();
+    let capture = control.start(&pair.server, "-i s0 --port 1");
+    let folder = control.path.parent().unwrap();
+    fs::write(folder.join("nets"), "10.9.0.0/24\n").unwrap();
+    let set = xdpflow("filter set --nets-file nets --control control").current_dir(folder).output().unwrap();
+    assert!(answer(set).starts_with("generation 2: "));
+    let mut wanted = talk(&pair.client, &v4, &short(5));
+    talk(&pair.client, &v6, &short(5));
+    fs::write(folder.join("nets"), "fd09::/64\n").unwrap();
+    capture.signal(Signal::SIGHUP);
+    told(&capture, "filter of generation 3: ");
+    wanted.extend(talk(&pair.client, &v6, &short(5)));
+    let outcome = capture.stop();
+    outcome.assert_success();
+    outcome.output.assert_complete(&wanted);
+}
+
+/// A pipe that nobody writes to keeps neither the capture nor its end.
+fn hangup_on_a_pipe() {
+    let pair = Pair::new();
+    let control = Control::new();
+    let nets = control.path.with_file_name("nets");
+    fs::write(&nets, "10.9.0.0/24\n").unwrap();
+    let capture = control.start(&pair.server, &format!("-i s0 --nets-file {}", nets.display()));
+    fs::remove_file(&nets).unwrap();
+    assert!(Command::new("mkfifo").arg(&nets).status().unwrap().success());
+    capture.signal(Signal::SIGHUP);
+    let said = talk(&pair.client, &pair.serve(server_v4(0)), &short(10));
+    assert_eq!(control.status()["generation"], json!(1));
+    eventually("a line", Duration::from_secs(15), || capture.stderr().contains("took longer than 10s"));
+    let (outcome, time) = timed(|| capture.stop());
+    assert!(time < Duration::from_secs(5), "{time:?}");
     outcome.assert_success();
     outcome.output.assert_complete(&said);
 }

@@ -288,6 +288,7 @@ fn segment(seg: &Seg, milliseconds: u64) -> Segment<'_> {
         payload: &seg.payload,
         missing: seg.missing,
         origin: Origin { interface: seg.interface, vlan: seg.vlan, refused: seg.refused, ..Origin::default() },
+        flow: None,
     }
 }
 

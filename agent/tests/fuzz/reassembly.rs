@@ -206,6 +206,7 @@ impl Spec {
                 refused,
                 ..Origin::default()
             },
+            flow: None,
         }
     }
 }

@@ -98,17 +98,18 @@ impl PendingSyn {
     fn is_confirmed_by(&self, segment: &Segment<'_>, direction: Direction) -> bool {
         let (syn, ack) = (segment.flags.contains(Flags::SYN), segment.flags.contains(Flags::ACK));
         let first = self.segment().seq.advance(1);
+        // Of data in a SYN (RFC 7413) its peer takes all, some or nothing.
+        let taken = u64::try_from(segment.ack.distance_from(first));
+        let answers = ack && taken.is_ok_and(|taken| taken <= octets(&self.segment()));
         if segment.flags.contains(Flags::RST) {
             false
         } else if self.direction == direction {
             !syn && !self.doubted && segment.seq == first && octets(segment) > 0
         } else if self.segment().flags.contains(Flags::ACK) {
             // A SYN-ACK: its SYN, which came late, or the third segment of the handshake.
-            (syn && segment.seq.advance(1) == self.segment().ack) || (ack && segment.ack == first)
+            (syn && segment.seq.advance(1) == self.segment().ack) || answers
         } else {
-            // A SYN, perhaps with data (RFC 7413), of which the SYN-ACK takes all, some or nothing.
-            let taken = segment.ack.distance_from(first);
-            syn && ack && u64::try_from(taken).is_ok_and(|taken| taken <= octets(&self.segment()))
+            syn && answers
         }
     }
 }
@@ -209,22 +210,22 @@ impl Connection {
             return Outcome::Open;
         }
         let shaking_hands = self.stream(direction.reverse()).isn().is_some();
-        if syn && !self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands) {
+        if syn && self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands) {
+            if self.stream(direction).isn().is_none() {
+                self.started = Started::Handshake;
+                self.stream_mut(direction).handle_syn(
+                    segment.seq,
+                    segment.window_scale,
+                    &mut core.stream(serial, direction),
+                );
+            }
+        } else if syn && !self.is_old_syn_ack(segment, direction) {
             let syn = PendingSyn { direction, segment: segment.into(), doubted: false };
             if self.reset().is_some() {
                 return Outcome::Reused { syn, then_segment: false };
             }
             self.remember(syn, core.stats);
             return Outcome::Open;
-        }
-
-        if syn && self.stream(direction).isn().is_none() {
-            self.started = Started::Handshake;
-            self.stream_mut(direction).handle_syn(
-                segment.seq,
-                segment.window_scale,
-                &mut core.stream(serial, direction),
-            );
         }
         if segment.flags.contains(Flags::ACK) {
             self.handle_ack(segment, direction, core);
@@ -467,6 +468,14 @@ impl Connection {
         let unanswered = !stream.is_located() && !stream.has_fin();
         let answers_syn = unanswered && segment.flags.contains(Flags::ACK) && peer.is_answered_by(segment.ack);
         answers_syn || stream.may_reset(segment.seq, peer)
+    }
+
+    /// Whether this is the SYN-ACK of a connection that was picked up, and comes late: both its numbers lie right before
+    /// what is known, as those of the next connection do not (RFC 6528 section 3).
+    fn is_old_syn_ack(&self, segment: &Segment<'_>, direction: Direction) -> bool {
+        segment.flags.contains(Flags::ACK)
+            && self.stream(direction).may_begin_at(segment.seq.advance(1))
+            && self.stream(direction.reverse()).may_begin_at(segment.ack)
     }
 
     /// Remembers a SYN in place of its sender's last one. The same SYN again brings nothing new, unless more data.

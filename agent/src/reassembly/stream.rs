@@ -116,6 +116,8 @@ struct Extra {
     parked: VecDeque<Parked>,
     /// Segments behind an RST, until the peer turns out to have ignored that.
     held: VecDeque<Parked>,
+    /// Behind the last of them.
+    held_end: u64,
     /// The last ACK far from everything known.
     far_ack: Option<SeqNum>,
     gaps: Gaps,
@@ -286,9 +288,9 @@ impl Stream {
         (ahead < window.max(1)).then(|| highest.cast_signed() + ahead)
     }
 
-    /// Highest position known: delivered, queued, acknowledged or the FIN.
+    /// Highest position known: delivered, queued, held, acknowledged or the FIN.
     fn highest(&self) -> u64 {
-        let queued = self.extra.as_ref().and_then(|extra| extra.assembler.end()).unwrap_or(0);
+        let queued = self.extra.as_ref().map_or(0, |extra| extra.assembler.end().unwrap_or(0).max(extra.held_end));
         let picked_up = if self.start == Start::Pickup { PICKUP_ROOM } else { 0 };
         self.edge().max(self.acked).max(self.fin.offset().unwrap_or(0)).max(queued).max(picked_up)
     }

@@ -162,6 +162,14 @@ fn row_15_split_handshake_is_one_connection() {
 }
 
 #[test]
+fn row_15_split_handshake_that_was_picked_up() {
+    // The bare ACK, which has the number of the SYN behind it, is all that is known of the server then.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.data(1001, "ping").ack(5001)).send(S.ack(5000, 1001)).send(S.syn(5000));
+    trace.send(S.data(5001, "pong").ack(1005)).finish().expect(&["handshake finish c2s=ping s2c=pong"]);
+}
+
+#[test]
 fn row_16_keep_alives_are_never_data() {
     for garbage in ["", "\0", "c", "X"] {
         let mut trace = Trace::established(Config::default());

@@ -166,3 +166,35 @@ fn row_21_behind_the_fin_nothing_is_believed() {
     trace.expect(&["handshake finish c2s=abc s2c="]);
     assert_eq!(trace.reassembler().stats().implausible, 3);
 }
+
+#[test]
+fn row_21_an_ack_of_a_whole_window_is_believed() {
+    // Of 100 octets none was captured; the last one may be the FIN.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(100)).send(S.ack(5001, 1101).window(100)).finish();
+    trace.expect(&["handshake finish c2s={99 not-captured} s2c="]);
+}
+
+#[test]
+fn row_21_believed_when_an_ack_comes_near() {
+    // A window of 100: 1151 is beyond it until 1101 has been acknowledged.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(100)).send(C.data(1151, "zzz").ack(5001));
+    trace.send(S.ack(5001, 1101).window(100)).finish();
+    trace.expect(&["handshake finish c2s=[100 not-captured][50 close]zzz s2c="]);
+}
+
+#[test]
+fn row_21_the_window_of_a_syn_counts_beside_a_smaller_one() {
+    // 10,240 octets are less than the SYN-ACK offers, unscaled, whichever comes first.
+    let (syn_ack, ack) = (|| S.syn(5000).ack(1001).scale(8).window(10_452), || S.ack(5001, 1001).window(40));
+    for answers in [[syn_ack(), ack()], [ack(), syn_ack()]] {
+        let mut trace = Trace::new(Config::default());
+        trace.send(C.syn(1000).scale(2));
+        for answer in answers {
+            trace.send(answer);
+        }
+        trace.send(C.data(1001 + 10_302, "abc").ack(5001));
+        assert_eq!(trace.reassembler().stats().queued, 3);
+    }
+}

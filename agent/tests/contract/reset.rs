@@ -221,3 +221,43 @@ fn row_10_an_ack_for_a_copy_from_before_it_proves_nothing() {
     trace.send(C.data(1007, "ghi").ack(5001)).send(C.rst(1010)).send(C.data(1007, "ghi").ack(5001));
     trace.send(S.ack(5001, 1010)).wait_until(5_000).expect(&["handshake rst c2s=abcdefghi s2c="]);
 }
+
+#[test]
+fn row_10_more_than_a_window_behind_one_that_the_receiver_ignored() {
+    // A window of 10: the ACK that makes room for the second segment is recorded behind it.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(10)).send(C.rst(1001));
+    trace.send(C.data(1001, "0123456789").ack(5001)).send(C.data(1011, "abcdefghij").ack(5001));
+    trace.send(S.ack(5001, 1011).window(10)).send(S.ack(5001, 1021).window(10));
+    trace.wait_until(5_000).expect(&["handshake open c2s=0123456789abcdefghij s2c="]);
+}
+
+#[test]
+fn row_10_a_hole_behind_one_that_the_receiver_ignored_is_as_old_as_what_stands_behind_it() {
+    // The server denies it, and then the client acknowledges what proves that it ignored the RST.
+    let mut trace = Trace::established(Config::default());
+    trace.send(S.rst(5001)).send(C.data(1004, "def").ack(5001).at(100)).send(S.data(5001, "yes").ack(1001).at(200));
+    trace.send(C.ack(1007, 5004).at(300)).wait_until(60_000).expect(&["handshake open c2s= s2c=yes"]);
+}
+
+#[test]
+fn row_10_what_fills_a_window_behind_one_that_the_receiver_ignored() {
+    // Each ACK covers a whole window of octets of which nothing but what was held is known.
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(3)).send(C.data(1001, "abc").ack(5001));
+    trace.send(S.ack(5001, 1004).window(3)).send(C.rst(1005).at(10)).send(C.data(1004, "def").ack(5001).at(20));
+    trace.send(S.ack(5001, 1007).window(3).at(30)).send(C.data(1007, "ghi").ack(5001).at(40)).wait_until(5_000);
+    trace.expect(&["handshake open c2s=abcdefghi s2c="]);
+    assert_eq!(trace.reassembler().stats().reopened, 1);
+}
+
+#[test]
+fn row_10_several_windows_may_come_before_the_ack() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(3)).send(C.rst(1001).at(10));
+    for seq in [1001, 1004, 1007] {
+        trace.send(C.data(seq, "abc").ack(5001).at(20));
+    }
+    trace.send(S.ack(5001, 1010).window(3).at(30)).wait_until(5_000);
+    trace.expect(&["handshake open c2s=abcabcabc s2c="]);
+}

@@ -231,3 +231,48 @@ fn row_11_one_sided_confirmed_by_payload_that_was_cut_off() {
     trace.send(C.data(700_001, "").missing(4).ack(900_001)).finish();
     trace.expect(&["handshake reused c2s={3 snaplen} s2c=", "handshake finish c2s={4 snaplen} s2c="]);
 }
+
+#[test]
+fn row_11_confirmed_by_the_ack_of_what_its_syn_ack_carried() {
+    // Its SYN was not captured.
+    let mut trace = talking();
+    trace.send(S.syn(900_000).ack(700_001).with("hello").at(100)).send(C.ack(700_001, 900_006));
+    trace.send(C.data(700_001, "new").ack(900_006)).finish();
+    trace.expect(&["handshake reused c2s=old s2c=yes", "handshake finish c2s=new s2c=hello"]);
+}
+
+/// Both sides were picked up behind their first octets.
+fn picked_up() -> Trace {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.data(1004, "old").ack(5004)).send(S.data(5004, "yes").ack(1007)).wait_until(1_000);
+    trace
+}
+
+#[test]
+fn row_11_an_old_syn_ack_splits_nothing() {
+    let mut trace = picked_up();
+    trace.send(S.syn(5000).ack(1001)).send(C.ack(1001, 5001)).send(C.data(1007, " more").ack(5007)).finish();
+    trace.expect(&["midstream finish c2s=old more s2c=yes"]);
+}
+
+#[test]
+fn row_11_an_old_syn_ack_behind_a_reset_opens_nothing() {
+    let mut trace = picked_up();
+    trace.send(C.rst(1007)).send(S.syn(5000).ack(1001)).wait_until(5_000).expect(&["midstream rst c2s=old s2c=yes"]);
+}
+
+#[test]
+fn row_11_a_syn_ack_that_answers_another_syn_is_not_old() {
+    let mut trace = picked_up();
+    trace.send(S.syn(5000).ack(700_001)).send(C.ack(700_001, 5001)).send(C.data(700_001, "new").ack(5001)).finish();
+    trace.expect(&["midstream reused c2s=old s2c=yes", "handshake finish c2s=new s2c="]);
+}
+
+#[test]
+fn row_11_the_syn_ack_behind_the_data_of_its_sender() {
+    // The queue is full at once, and the stream begins without it.
+    let mut trace = Trace::new(Config { max_stream_chunks: 1, ..Config::default() });
+    trace.send(C.syn(1000)).send(S.data(5004, "pong").ack(1001)).send(S.data(5010, "end").ack(1001));
+    trace.send(S.syn(5000).ack(1001)).send(C.ack(1001, 5001)).send(C.data(1001, "ping").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=ping s2c=pong[2 close]end"]);
+}

@@ -12,7 +12,7 @@ use crate::{
     census::{self, Census},
     content::Content,
     figures::{Expected, Figures, Frames},
-    ledger::Ledger,
+    ledger::{Ledger, SideLedger},
     network::{Capture, Record},
     packet::{Kind, Packet, Position, Side},
     scenario::Scenario,
@@ -72,6 +72,8 @@ pub(crate) struct Open {
     pub(crate) client: Side,
     /// Records up to this one belong to an earlier connection.
     pub(crate) since: usize,
+    /// The record with which it was opened: the first one, or what confirmed the SYN that reused the endpoints.
+    pub(crate) opened: usize,
     /// Stamps of its first segment and of the last word about it.
     pub(crate) start: u64,
     pub(crate) updated: u64,
@@ -254,28 +256,32 @@ impl<'a> Checker<'a> {
     /// while the octets waited is right.
     fn mismatch(&self, talk: usize, side: Side, position: Position, octets: &[u8]) -> Option<usize> {
         let (content, ledger) = (self.contents[talk][side], self.ledger.side(talk, side));
-        let mut tampered = ledger.tampered.within(position, position + octets.len() as Position).peekable();
-        if tampered.peek().is_none() {
+        if self.scenario.is_strict() && self.scenario.tap.tampered > 0 {
+            // They may have refused any copy, and all that came later.
+            let mut other = octets.to_vec();
+            tamper(&mut other);
+            let mut at = 0;
+            while let Some(changed) = content.mismatch(position + at as Position, &octets[at..]) {
+                at += changed;
+                match content.mismatch(position + at as Position, &other[at..]) {
+                    Some(0) => return Some(at),
+                    Some(right) => at += right,
+                    None => break,
+                }
+            }
+            return None;
+        }
+        if ledger.tampered.is_empty() && ledger.tampered_first.is_empty() {
             return content.mismatch(position, octets);
         }
-        let other = self.untampered(talk, side, position, octets);
-        let (first, last) = (content.mismatch(position, octets), content.mismatch(position, &other));
+        let [first, last] = [&ledger.tampered_first, &ledger.tampered]
+            .map(|tampered| content.mismatch(position, &untampered(tampered, position, octets)));
         let (right, other) = if self.config.overlap == Overlap::First { (first, last) } else { (last, first) };
         // Of what waits to be corroborated the first copy may have been dropped. What waits behind an RST, or with a SYN
         // that reuses endpoints, comes out as if it had not waited.
         let waits = self.ledger.talks[talk].real_rst.is_some()
             || self.capture.talks[talk].index > 0 && position < ledger.octets_of_syn;
         right.filter(|_| ledger.all_plausible() && !waits || other.is_some())
-    }
-
-    /// The octets as they were before the tap changed them, if it did.
-    fn untampered(&self, talk: usize, side: Side, position: Position, octets: &[u8]) -> Vec<u8> {
-        let mut right = octets.to_vec();
-        let end = position + octets.len() as Position;
-        for (from, until, _) in self.ledger.side(talk, side).tampered.within(position, end) {
-            tamper(&mut right[(from - position) as usize..(until - position) as usize]);
-        }
-        right
     }
 
     fn on_gap(&mut self, open: &mut Open, direction: Direction, gap: Gap) {
@@ -322,12 +328,12 @@ impl<'a> Checker<'a> {
         self.delivered += bytes.len() as Position;
         // Of what waits to be corroborated the first copy may have been dropped.
         let plausible = self.ledger.side(open.talk, side).all_plausible();
-        let probes = &self.ledger.side(open.talk, side).ambiguous;
+        let SideLedger { ambiguous: probes, tampered, .. } = self.ledger.side(open.talk, side);
         let wrong = |base: &Position| {
             if bytes.len() == 1 && probes.within(base + offset, base + offset + 1).next().is_some() {
                 return false;
             }
-            let changed = || self.untampered(open.talk, side, base + offset, bytes);
+            let changed = || untampered(tampered, base + offset, bytes);
             content.mismatch(base + offset, bytes).is_some()
                 && (plausible || content.mismatch(base + offset, &changed()).is_some())
         };
@@ -344,7 +350,9 @@ impl<'a> Checker<'a> {
     pub(crate) fn possible_bases(&self, open: &Open, side: Side) -> Vec<Position> {
         let ledger = self.ledger.side(open.talk, side);
         if open.since == 0 && !self.scenario.is_strict() && (ledger.syn.is_some() || ledger.syn_ack.is_some()) {
-            return vec![0];
+            let behind = self.may_give_up_syn(open) || ledger.begins_behind_syn();
+            let answered = ledger.answered.filter(|_| behind);
+            return [0].into_iter().chain(answered.map(|(_, position)| position)).collect();
         }
         let mut starts = ledger.starts.clone();
         if self.scenario.is_strict() {
@@ -356,9 +364,23 @@ impl<'a> Checker<'a> {
         starts
     }
 
+    /// A SYN that reuses endpoints waits for confirmation, and the limit for all may take it, with its data.
+    pub(crate) fn may_give_up_syn(&self, open: &Open) -> bool {
+        self.capture.talks[open.talk].index > 0 && self.config.max_total_queue != Config::default().max_total_queue
+    }
+
     pub(crate) fn endpoints(&self, talk: usize) -> [Endpoint; 2] {
         self.scenario.endpoints(self.capture.talks[talk].pair)
     }
+}
+
+/// The octets as they were before the tap changed what is `tampered`.
+fn untampered(tampered: &Spans, position: Position, octets: &[u8]) -> Vec<u8> {
+    let mut right = octets.to_vec();
+    for (from, until, _) in tampered.within(position, position + octets.len() as Position) {
+        tamper(&mut right[(from - position) as usize..(until - position) as usize]);
+    }
+    right
 }
 
 /// What the tap does to octets that are not those that were sent, and undoes it.

@@ -49,7 +49,9 @@ pub(crate) struct SideLedger {
     pub(crate) cut: Spans,
     /// What was captured last of these octets was not what was sent.
     pub(crate) tampered: Spans,
-    /// How many they are.
+    /// Nor what was captured first: the true copy closed a connection of which nothing is remembered.
+    pub(crate) tampered_first: Spans,
+    /// Octets that were captured, each counted once.
     pub(crate) captured: Position,
     /// Segments, forged ones included; and those with URG set.
     pub(crate) segments: u64,
@@ -59,6 +61,8 @@ pub(crate) struct SideLedger {
     pub(crate) fin: Option<(usize, Position)>,
     pub(crate) fin_seen: u64,
     pub(crate) octets_of_syn: Position,
+    /// The first SYN-ACK of the peer, and what it acknowledges.
+    pub(crate) answered: Option<(usize, Position)>,
     /// ACKs of the peer for this side.
     pub(crate) acks: Vec<Ack>,
     /// Records of this side.
@@ -118,6 +122,7 @@ pub(crate) struct Ack {
     /// which may be refused.
     pub(crate) reach: Position,
     pub(crate) believable: Position,
+    pub(crate) of_rst: bool,
 }
 
 impl Ledger {
@@ -174,20 +179,25 @@ impl Ledger {
         talk.sides[packet.from].urgent += u64::from(packet.urg);
         let scaled = talk.sides.iter().all(|side| side.scale.is_some());
         let known = talk.sides.iter().all(|side| side.syn.or(side.syn_ack).is_some());
+        let reset = talk.real_rst.is_some();
         let [one, other] = &mut talk.sides;
         let (sender, peer) = if packet.from == 0 { (one, other) } else { (other, one) };
 
         let reach = |side: &SideLedger| side.highest + if known { side.window.unwrap_or(0).max(1) } else { 16 << 20 };
         if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
-            let plausible = ack < reach(peer) && !packet.rst;
+            let plausible = ack <= reach(peer) && !packet.rst;
             let (reach, believable) = peer.acks.last().map_or((0, 0), |last| (last.reach, last.believable));
             let believable = if plausible { believable.max(ack) } else { believable };
-            peer.acks.push(Ack { record: index, time: now, position: ack, reach: reach.max(ack), believable });
+            let reach = reach.max(ack);
+            peer.acks.push(Ack { record: index, time: now, position: ack, reach, believable, of_rst: packet.rst });
             peer.starts.push(ack);
+            if packet.syn {
+                peer.answered.get_or_insert((index, ack));
+            }
             if plausible {
                 peer.highest = peer.highest.max(ack);
             }
-            peer.corroborate(|_, start, end| start < ack && ack <= end);
+            peer.corroborate(reset, |_, start, end| start < ack && ack <= end);
         }
         let offered = Position::from(packet.window);
         peer.window = Some(match (sender.scale, packet.syn) {
@@ -218,6 +228,9 @@ impl Ledger {
             self.fresh = sender.octets.add(position, position + captured, index);
             sender.captured += self.fresh;
             if packet.kind == Kind::Tampered {
+                if self.fresh == captured {
+                    sender.tampered_first.add(position, position + captured, index);
+                }
                 sender.tampered.add(position, position + captured, index);
             } else if !sender.tampered.is_empty() {
                 sender.tampered.remove(position, position + captured);
@@ -235,7 +248,7 @@ impl Ledger {
         if plausible && occupies {
             sender.highest = sender.highest.max(position + len);
         }
-        if occupies && sender.corroborate(|_, _, end| end == position) {
+        if occupies && sender.corroborate(reset, |_, _, end| end == position) {
             sender.highest = sender.highest.max(position + len);
         } else if !plausible && occupies {
             sender.implausible.get_or_insert(index);
@@ -282,8 +295,8 @@ impl SideLedger {
     }
 
     /// Row 21: a segment far from everything known is believed when the peer acknowledges within it, or another one
-    /// continues it. Whether there was one.
-    fn corroborate(&mut self, is_it: impl Fn(usize, Position, Position) -> bool) -> bool {
+    /// continues it. Whether there was one. What comes behind an RST may be dropped, and then corroborates nothing.
+    fn corroborate(&mut self, reset: bool, is_it: impl Fn(usize, Position, Position) -> bool) -> bool {
         let Some(at) = self.parked.iter().position(|&(record, start, end)| is_it(record, start, end)) else {
             return false;
         };
@@ -292,7 +305,7 @@ impl SideLedger {
         self.highest = self.highest.max(end);
         // What is still far away after that remains in doubt.
         self.parked.retain(|(_, start, _)| *start > end + (1 << 30));
-        if self.parked.is_empty() {
+        if self.parked.is_empty() && !reset {
             self.resumed = Some(record);
         }
         true

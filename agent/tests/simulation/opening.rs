@@ -39,7 +39,7 @@ impl Checker<'_> {
         if record.packet.kind == Kind::Forged {
             self.fail(|| format!("{id:?} opened by a forged segment"));
         }
-        self.judge_another(id, talk);
+        self.judge_another(id, &record);
         self.mss[talk] = [None; 2];
         let again = !self.became[talk].is_empty();
         if again {
@@ -49,7 +49,8 @@ impl Checker<'_> {
         self.judge_continuation(talk, &record, summary.continues);
         self.became[talk].push(Became { serial: id.serial, closed: None, missing: 0 });
         let (start, updated, streams, frames) = (self.stamp, self.now(), Default::default(), Frames::default());
-        self.open.insert(id.slot, Open { serial: id.serial, talk, client, since, start, updated, streams, frames });
+        let (serial, opened) = (id.serial, self.ledger.record);
+        self.open.insert(id.slot, Open { serial, talk, client, since, opened, start, updated, streams, frames });
         let pair = self.capture.talks[talk].pair;
         let other = |open: &Open| [0, 1].contains(&pair) && self.capture.talks[open.talk].pair == 1 - pair;
         if self.scenario.twins && self.open.values().any(other) {
@@ -83,14 +84,19 @@ impl Checker<'_> {
             .or(waiting)
     }
 
-    /// A conversation may become several connections only where the first was given up or forgotten.
-    fn judge_another(&mut self, id: ConnectionId, talk: usize) {
+    /// A conversation may become several connections only where the first was given up or forgotten, or where it was picked
+    /// up and its SYN comes behind its end, which nothing tells from that of another one.
+    fn judge_another(&mut self, id: ConnectionId, opener: &Record) {
+        let (talk, side) = (opener.packet.conversation, opener.packet.from);
+        let (sender, peer) = (self.ledger.side(talk, side), self.ledger.side(talk, 1 - side));
+        let told = [sender.syn, sender.syn_ack, peer.syn_ack].into_iter().flatten().min();
+        let is_first_syn = opener.packet.syn && told == Some(self.ledger.record);
         let Some(last) = self.became[talk].last() else { return };
         let fine = match last.closed {
             None => false,
             Some((_, Ended::Idle | Ended::Evicted, _)) => true,
             Some((_, Ended::Fin | Ended::Rst, when)) => {
-                self.ledger.now.saturating_sub(when) >= self.config.linger || self.config.max_linger < 3
+                is_first_syn || self.ledger.now.saturating_sub(when) >= self.config.linger || self.config.max_linger < 3
             }
             // Traffic of a conversation that the tap thought was over, because another has taken its endpoints.
             Some((_, Ended::Reused | Ended::Finish, _)) => false,

@@ -106,6 +106,14 @@ impl SideLedger {
     pub(crate) fn begins_with_syn(&self) -> bool {
         let syn = self.syn.or(self.syn_ack);
         syn.is_some_and(|syn| self.records.first().is_some_and(|first| first.record == syn))
+            && !self.begins_behind_syn()
+    }
+
+    /// Row 13: the SYN-ACK came before the SYN, and says where the stream begins: it acknowledged more than the SYN then
+    /// had, which was sent again without its data.
+    pub(crate) fn begins_behind_syn(&self) -> bool {
+        self.answered
+            .is_some_and(|(record, position)| position > self.octets_of_syn && self.syn.is_some_and(|syn| record < syn))
     }
 
     fn time_of(&self, record: usize) -> Option<u64> {

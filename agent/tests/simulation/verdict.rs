@@ -100,7 +100,7 @@ impl Checker<'_> {
         None
     }
 
-    /// The shortest time without a segment that may close it.
+    /// The shortest time without a segment that may close it. What came before a SYN was confirmed went elsewhere.
     fn least_timeout(&self, open: &Open) -> u64 {
         let talk = &self.ledger.talks[open.talk];
         let mut least = self.config.idle_timeout;
@@ -108,7 +108,7 @@ impl Checker<'_> {
             least = least.min(self.config.fin_timeout);
         }
         let mut records = talk.sides.iter().flat_map(|side| &side.records);
-        if !talk.is_plausible() || records.all(|record| record.record <= open.since || record.opens) {
+        if !talk.is_plausible() || records.all(|record| record.record < open.opened || record.opens) {
             least = least.min(self.config.handshake_timeout);
         }
         least
@@ -287,7 +287,8 @@ impl Checker<'_> {
             || self.config.max_total_queue != Config::default().max_total_queue
     }
 
-    /// Row 7: nobody has denied the hole since it opened, and it has been open for the timeout.
+    /// Row 7: nobody has denied the hole since it opened, and it has been open for the timeout. An RST denies nothing: a
+    /// refused one changes nothing, and another gives up every hole.
     fn judge_timeout(
         &self,
         open: &Open,
@@ -301,8 +302,8 @@ impl Checker<'_> {
         let Some(opened) = opened else { return false };
         let before = ledger.octets.within(0, start).map(|(.., record)| record).max().unwrap_or(0);
         let since = opened.record.max(before);
-        let denied =
-            ledger.acks.iter().any(|ack| ack.record > since && ack.record <= declared.record && ack.position <= start);
+        let later = |ack: &&Ack| ack.record > since && ack.record <= declared.record && !ack.of_rst;
+        let denied = ledger.acks.iter().filter(later).any(|ack| ack.position <= start);
         self.elapsed(declared, opened.time) >= self.config.gap_timeout && (!denied || !ledger.all_plausible())
     }
 
@@ -378,7 +379,8 @@ impl Checker<'_> {
     fn must_take(&self, open: &Open, ledger: &SideLedger, record: usize) -> bool {
         let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
         let resumed = ledger.resumed.is_some_and(|first| record >= first) && !self.small_limits();
-        record < rst && (resumed || ledger.implausible.is_none_or(|first| first > record))
+        let given_up = self.may_give_up_syn(open) && ledger.syn.or(ledger.syn_ack) == Some(record);
+        record < rst && !given_up && (resumed || ledger.implausible.is_none_or(|first| first > record))
     }
 
     /// Row 13: the start is the lowest number seen within the hold.

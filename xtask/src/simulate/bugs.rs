@@ -164,7 +164,7 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "ACKs beyond the window are believed",
         file: "stream/hole.rs",
-        right: "let Some(offset) = self.offset_of(ack, window)",
+        right: "let Some(offset) = self.offset_of(ack, window.saturating_add(1))",
         wrong: "let Some(offset) = self.offset_of(ack, window.max(1 << 30))",
     },
     Bug {
@@ -188,8 +188,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "reuse is not recognised by a SYN-ACK",
         file: "connection.rs",
-        right: "syn && ack && u64::try_from(taken)",
-        wrong: "false && syn && ack && u64::try_from(taken)",
+        right: "            syn && answers\n",
+        wrong: "            false && syn && answers\n",
     },
     Bug {
         what: "a SYN splits a connection at once",

@@ -1,5 +1,7 @@
 //! Segments behind an accepted RST: stream data only if the peer acknowledges them, which proves that it ignored the RST.
 
+use std::collections::VecDeque;
+
 use super::{Context, Extra, Piece, Stream, WINDOW_ANY, parked::Parked};
 use crate::reassembly::event::Sink;
 
@@ -11,13 +13,17 @@ impl Stream {
 
     /// Keeps a piece until its receiver acknowledges it or the connection closes.
     pub(in crate::reassembly) fn hold_piece<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
-        let held = Parked::from(piece);
-        let queued = self.extra.as_ref().map_or(0, |extra| extra.queued());
-        let full = queued + held.charged() > cx.config.max_stream_queue as usize;
+        let held = Parked::new(piece, cx.now);
+        let (queued, pieces) = self.extra.as_ref().map_or((0, 0), |extra| (extra.queued(), extra.held.len()));
+        let full = queued + held.charged() > cx.config.max_stream_queue as usize
+            || pieces >= cx.config.max_stream_chunks as usize;
         if full || !self.believes(piece.seq, piece.window) {
             cx.stats.after_close += piece.octets.len() as u64;
         } else {
-            self.extra.get_or_insert_default().held.push_back(held);
+            let end = self.offset_of(held.end_with_fin(), WINDOW_ANY).and_then(|end| u64::try_from(end).ok());
+            let extra = self.extra.get_or_insert_default();
+            extra.held_end = extra.held_end.max(end.unwrap_or(0));
+            extra.held.push_back(held);
         }
     }
 
@@ -36,19 +42,26 @@ impl Stream {
         in_gap.or_else(|| Some(start.max(self.edge())).filter(|&from| from < end))
     }
 
-    /// Takes what was held, as if the RST had not been there.
+    /// Takes what was held, as of when it came, as if the RST had not been there.
     pub(in crate::reassembly) fn release<S: Sink>(&mut self, window: i64, cx: &mut Context<'_, S>) {
-        let held = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.held)).unwrap_or_default();
-        for held in &held {
+        let now = cx.now;
+        for held in &self.take_held() {
+            cx.now = held.seen;
             self.handle_piece(&Piece { window, ..held.piece(self.refused) }, cx);
         }
+        cx.now = now;
         self.flush_due(cx);
     }
 
     /// Drops what was held.
     pub(in crate::reassembly) fn discard_held<S>(&mut self, cx: &mut Context<'_, S>) {
-        let held = self.extra.as_mut().map(|extra| std::mem::take(&mut extra.held)).unwrap_or_default();
-        cx.stats.after_close += held.iter().map(|held| held.octets.len() as u64).sum::<u64>();
+        cx.stats.after_close += self.take_held().iter().map(|held| held.octets.len() as u64).sum::<u64>();
         while self.drop_parked(cx) {}
+    }
+
+    fn take_held(&mut self) -> VecDeque<Parked> {
+        let Some(extra) = &mut self.extra else { return VecDeque::new() };
+        extra.held_end = 0;
+        std::mem::take(&mut extra.held)
     }
 }

@@ -30,11 +30,13 @@ impl Stream {
         if self.extra.is_some() {
             self.corroborate(ack, window, cx);
         }
-        let Some(offset) = self.offset_of(ack, window) else { return self.note_far_ack(ack) };
+        // It stands behind the last octet that the window has room for.
+        let Some(offset) = self.offset_of(ack, window.saturating_add(1)) else { return self.note_far_ack(ack) };
         let Some(offset) = u64::try_from(offset).ok().filter(|&offset| offset >= self.acked) else { return };
         self.note_peer_ack(ack);
         if offset > self.acked {
             self.set_acked(offset, cx.now);
+            self.unpark(window, cx);
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Context, Piece, Start, Stream, WINDOW_ANY};
 use crate::{
     reassembly::event::{GapCause, Sink},
-    segment::SeqNum,
+    segment::{SeqNum, Timestamp},
 };
 
 pub(super) struct Parked {
@@ -11,11 +11,16 @@ pub(super) struct Parked {
     pub(super) octets: Box<[u8]>,
     cut: u32,
     fin: bool,
+    pub(super) seen: Timestamp,
 }
 
 const PARKED_MAX: usize = 2;
 
 impl Parked {
+    pub(super) fn new(piece: &Piece<'_>, seen: Timestamp) -> Self {
+        Self { seq: piece.seq, octets: piece.octets.into(), cut: piece.cut, fin: piece.fin, seen }
+    }
+
     pub(super) fn end(&self) -> SeqNum {
         self.seq.advance(self.octets.len() as u64 + u64::from(self.cut))
     }
@@ -49,19 +54,13 @@ impl Parked {
     }
 }
 
-impl From<&Piece<'_>> for Parked {
-    fn from(piece: &Piece<'_>) -> Self {
-        Self { seq: piece.seq, octets: piece.octets.into(), cut: piece.cut, fin: piece.fin }
-    }
-}
-
 impl Stream {
     /// Remembers a piece that lies far from everything known, unless the peer has acknowledged it before.
     pub(super) fn park<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
         if piece.len() == 0 && !piece.fin {
             return;
         }
-        let parked = Parked::from(piece);
+        let parked = Parked::new(piece, cx.now);
         let extra = self.extra.get_or_insert_default();
         if extra.far_ack.take_if(|ack| parked.agrees_with(*ack, piece.window)).is_some() {
             return self.believe(&parked, cx);

@@ -26,15 +26,26 @@ impl Stream {
     /// that the peer's SYN was seen.
     pub(in crate::reassembly) fn agrees_with(&self, isn: SeqNum, octets: u64, shaking_hands: bool) -> bool {
         let first = isn.advance(1);
-        let leads_to = |seq: SeqNum| (0..WINDOW_UNKNOWN).contains(&i64::from(seq.distance_from(first)));
         match self.start {
-            Start::Unknown => shaking_hands || self.sent().or_else(|| self.peer_ack()).is_none_or(leads_to),
-            Start::Pickup => leads_to(self.base.advance(self.lowest())),
+            // The bare ACK of a split handshake comes before its SYN, and has the same number.
+            Start::Unknown => shaking_hands || self.sent() == Some(isn) || self.may_begin_at(first),
+            Start::Pickup => self.may_begin_at(first),
             // The peer's SYN-ACK came first, and acknowledged data of the SYN.
             Start::Midstream if self.next == 0 => {
                 u64::try_from(self.base.distance_from(first)).is_ok_and(|ahead| ahead <= octets)
             }
             Start::Midstream | Start::Syn => self.base == first,
+        }
+    }
+
+    /// Whether the first octet ever sent may have this number: what was picked up lies behind it, and near enough.
+    pub(in crate::reassembly) fn may_begin_at(&self, first: SeqNum) -> bool {
+        let leads_to = |seq: SeqNum| (0..WINDOW_UNKNOWN).contains(&i64::from(seq.distance_from(first)));
+        match self.start {
+            Start::Unknown => self.sent().or_else(|| self.peer_ack()).is_none_or(leads_to),
+            Start::Pickup => leads_to(self.base.advance(self.lowest())),
+            Start::Midstream => leads_to(self.base),
+            Start::Syn => self.base == first,
         }
     }
 
@@ -97,7 +108,7 @@ impl Extra {
     /// Moves every position that is known, because offset 0 turns out to be elsewhere.
     fn rebase(&mut self, distance: i64) {
         self.assembler.rebase(distance);
-        let edges = [&mut self.matured, &mut self.cut_until].into_iter().filter(|edge| **edge > 0);
+        let edges = [&mut self.matured, &mut self.cut_until, &mut self.held_end].into_iter().filter(|edge| **edge > 0);
         let acks = self.acks.iter_mut().map(|(upto, _)| upto);
         let positions = edges.chain(acks).chain(&mut self.fragmented);
         positions.for_each(|position| *position = position.saturating_add_signed(distance));

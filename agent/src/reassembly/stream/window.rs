@@ -41,16 +41,18 @@ impl Stream {
         let window = segment.window;
         self.window = window;
         let of_syn = self.known.has(Known::WINDOW_OF_SYN);
-        if segment.flags.contains(Flags::SYN) {
-            if of_syn || self.window_max == 0 {
-                self.window_max = self.window_max.max(window);
-                self.known.set(Known::WINDOW_OF_SYN, true);
-            }
-        } else {
-            // Where windows are scaled, that of the SYN is in another unit.
-            let before = if of_syn && self.scale.is_some() { 0 } else { self.window_max };
+        // Where windows are scaled, that of the SYN is in another unit.
+        let scaled = |of_syn: u16| of_syn.div_ceil(1 << self.scale.unwrap_or(0).min(14));
+        if !segment.flags.contains(Flags::SYN) {
+            let before = if of_syn { scaled(self.window_max) } else { self.window_max };
             self.window_max = before.max(window);
             self.known.set(Known::WINDOW_OF_SYN, false);
+        } else if of_syn || self.window_max == 0 {
+            self.window_max = self.window_max.max(window);
+            self.known.set(Known::WINDOW_OF_SYN, true);
+        } else {
+            // It was overtaken, as a split handshake or a lost SYN-ACK has it.
+            self.window_max = self.window_max.max(scaled(window));
         }
         if goes_on(self.sent(), end, self.is_located()) {
             self.sent = end;

@@ -16,11 +16,32 @@ pub enum Counter {
     Cut,
     /// Matched frames the kernel would not let us read.
     Unreadable,
+    /// Matched frames with nothing but an ACK, which the flow record has taken in.
+    WithheldAcks,
+    /// Matched frames behind the cut-off of their stream.
+    WithheldCutoff,
+    /// Matched frames of connections that were shed.
+    ShedFrames,
+    /// Connections that were shed.
+    ShedConnections,
+    /// Flow records made.
+    Flows,
 }
 
 impl Counter {
-    pub const ALL: [Self; 6] =
-        [Self::Seen, Self::Matched, Self::RingFull, Self::Malformed, Self::Cut, Self::Unreadable];
+    pub const ALL: [Self; 11] = [
+        Self::Seen,
+        Self::Matched,
+        Self::RingFull,
+        Self::Malformed,
+        Self::Cut,
+        Self::Unreadable,
+        Self::WithheldAcks,
+        Self::WithheldCutoff,
+        Self::ShedFrames,
+        Self::ShedConnections,
+        Self::Flows,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,6 +51,11 @@ impl Counter {
             Self::Malformed => "malformed",
             Self::Cut => "cut",
             Self::Unreadable => "unreadable",
+            Self::WithheldAcks => "withheld_acks",
+            Self::WithheldCutoff => "withheld_cutoff",
+            Self::ShedFrames => "shed_frames",
+            Self::ShedConnections => "shed_connections",
+            Self::Flows => "flows",
         }
     }
 }

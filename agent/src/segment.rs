@@ -39,12 +39,13 @@ pub struct OwnedSegment {
     /// All but the rest.
     head: Segment<'static>,
     payload: Box<[u8]>,
-    flow: Option<FlowNote>,
+    /// Boxed, since few are kept that have one.
+    flow: Option<Box<FlowNote>>,
 }
 
 impl OwnedSegment {
     pub fn lend(&self) -> Segment<'_> {
-        Segment { payload: &self.payload, flow: self.flow.as_ref(), ..self.head }
+        Segment { payload: &self.payload, flow: self.flow.as_deref(), ..self.head }
     }
 }
 
@@ -53,7 +54,7 @@ impl From<&Segment<'_>> for OwnedSegment {
         Self {
             head: Segment { payload: &[], flow: None, ..*segment },
             payload: segment.payload.into(),
-            flow: segment.flow.copied(),
+            flow: segment.flow.copied().map(Box::new),
         }
     }
 }

@@ -117,7 +117,9 @@ impl Shard {
             frames.read += 1;
             frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
             match decoded {
-                Ok(decoded) if !self.filter.accepts(&decoded.segment.head(), Client::Unknown) => frames.filtered += 1,
+                Ok(decoded) if !self.filter.accepts(&decoded.segment.head(), client(&decoded.segment)) => {
+                    frames.filtered += 1
+                }
                 Ok(decoded) if decoded.bad_checksum => {
                     frames.bad_checksum += 1;
                     frames.bad_checksum_payload += decoded.segment.payload.len() as u64;
@@ -224,6 +226,11 @@ fn take(letter: &Letter, refused: u64, frames: &mut Frames, reassembler: &mut Re
         frames.count(&segment);
         reassembler.handle_segment(&segment, sink);
     }
+}
+
+/// Who opened the connection, as far as the kernel knows.
+fn client(segment: &Segment<'_>) -> Client {
+    segment.flow.map_or(Client::Unknown, |note| note.client)
 }
 
 /// A frame as far as the snaplen lets it through; of a live frame the kernel has seen to that.

@@ -84,6 +84,7 @@ impl Settings {
             max_stream_queue: u32::try_from(limits.max_stream_queue).unwrap_or(u32::MAX),
             max_total_queue: limits.max_total_queue / u64::from(shards),
             max_stream_chunks: limits.max_stream_chunks,
+            cutoff: self.cutoff(),
             require_handshake: reassembly.require_handshake,
             strict_fsm: reassembly.strict_fsm,
             strict_options: reassembly.strict_options,
@@ -99,6 +100,11 @@ impl Settings {
             },
             hash_key,
         }
+    }
+
+    /// Bytes of each direction that are wanted.
+    pub fn cutoff(&self) -> Option<u64> {
+        if self.reassembly.headers_only { Some(0) } else { self.reassembly.cutoff }
     }
 
     /// Completes the output of one of `shards` sinks.
@@ -167,6 +173,16 @@ struct DecodeArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Reassembly")]
 struct ReassemblyArgs {
+    /// Bytes of each direction that are kept, such as 64K; what follows is counted, and recorded as missing [default: all]
+    ///
+    /// In a capture it is not copied from the kernel either. SYN, FIN and RST always are, so that size and end are known.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    cutoff: Option<u64>,
+
+    /// Keep no bytes, only records: --cutoff 0
+    #[arg(long, conflicts_with = "cutoff")]
+    headers_only: bool,
+
     /// Which of two copies of a byte stays while both wait behind a hole
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = OverlapArg::First)]
     overlap: OverlapArg,

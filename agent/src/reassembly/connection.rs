@@ -504,7 +504,9 @@ impl Connection {
         self.keep_accounts(note, segment, direction);
         self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
         self.count_up_to(direction, note.segments[0]);
-        let heard = note.peer_ack.map_or_else(Timestamp::default, |ack| ack.time);
+        self.stream_mut(direction).note_record();
+        // Some time before the segment, and so not after the hole that this may open.
+        let heard = Timestamp(segment.timestamp.0.saturating_sub(1));
         self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, core);
     }
 
@@ -560,7 +562,7 @@ impl Connection {
         }
     }
 
-    /// What the kernel has heard from one side: as if its last bare ACK were here, if there was one.
+    /// What the kernel has heard from one side, if it was more than we have: as if the last bare ACK were here.
     fn handle_withheld<S: Sink>(
         &mut self,
         direction: Direction,
@@ -569,17 +571,19 @@ impl Connection {
         heard: Timestamp,
         core: &mut Core<'_, S>,
     ) {
-        let more = self.count_up_to(direction, segments);
-        self.end = self.end.max(heard);
-        let heard = core.clock.when(heard);
-        self.last_seen = self.last_seen.max(heard);
-        let Some(ack) = ack else { return };
-        self.stream_mut(direction.reverse()).note_ack_time(heard);
-        if more {
-            let at = core.clock.when(ack.time);
-            self.acknowledge(ack.number, direction, at, core);
-            self.stream_mut(direction).note_window(ack.window, false);
+        if !self.count_up_to(direction, segments) {
+            return;
         }
+        let end = self.end.max(heard);
+        let heard = core.clock.when(heard);
+        // The accounts may be ahead of what is being done.
+        self.end = if heard > core.now { self.end } else { end };
+        self.last_seen = self.last_seen.max(heard);
+        let Some(Acknowledgment { number, time, window }) = ack else { return };
+        // What moves nothing forward, such as a duplicate, is a word from the peer as well.
+        self.stream_mut(direction.reverse()).note_ack_time(heard);
+        self.acknowledge(number, direction, core.clock.when(time), core);
+        self.stream_mut(direction).note_window(window, false);
     }
 
     fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {

@@ -131,8 +131,9 @@ struct Extra {
     /// Behind what was captured behind the cut-off, and behind all that was sent, by the accounts of the kernel.
     beyond: u64,
     reach: u64,
-    /// Octets that a full ring has cost.
+    /// Octets that a full ring has cost, and those of them that were sent before the last segment.
     lost: u64,
+    lost_before: u64,
     /// Nobody waits any more for what is missing before the FIN, and why.
     tail_given_up: Option<GapCause>,
     trailing_gap: Option<Gap>,
@@ -293,7 +294,7 @@ impl Stream {
         match extra.tail_given_up {
             // Otherwise more was sent behind what was cut off, and the rest of it is the worse loss.
             _ if extra.cut_until >= end => GapCause::Snaplen,
-            _ if extra.ring_full || hurt => GapCause::RingFull,
+            _ if extra.ring_full || hurt || extra.lost > extra.lost_before => GapCause::RingFull,
             _ if fragmented => GapCause::Fragment,
             given_up => given_up.unwrap_or(GapCause::NotCaptured),
         }

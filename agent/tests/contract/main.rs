@@ -5,6 +5,7 @@
 mod closing;
 mod gaps;
 mod gopacket;
+mod kernel;
 mod lifetime;
 mod limits;
 mod order;

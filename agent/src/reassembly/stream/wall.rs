@@ -64,6 +64,13 @@ impl Stream {
         }
     }
 
+    /// What was lost so far was lost before a segment that was captured.
+    pub(in crate::reassembly) fn note_record(&mut self) {
+        if let Some(extra) = &mut self.extra {
+            extra.lost_before = extra.lost;
+        }
+    }
+
     pub(in crate::reassembly) fn lost(&self) -> u64 {
         self.extra.as_ref().map_or(0, |extra| extra.lost)
     }

@@ -3,6 +3,7 @@
 //! vectors, `gopacket.rs` keeps the vector's sequence numbers.
 
 mod closing;
+mod cutoff;
 mod gaps;
 mod gopacket;
 mod kernel;
@@ -17,3 +18,4 @@ mod strict;
 mod trace;
 mod twins;
 mod urgent;
+mod withheld;

@@ -203,11 +203,38 @@ impl Trace {
         Self { now: 0, copied: Listener::new(config), withheld, jumped: false }
     }
 
+    /// Behind a kernel alone: for what no segments are there of.
+    pub(crate) fn live(orders: Orders, config: Config) -> Self {
+        Self { now: 0, copied: Listener::behind(Kernel::new(orders), config), withheld: None, jumped: false }
+    }
+
+    /// The usual handshake.
+    pub(crate) fn shake_hands(mut self) -> Self {
+        self.send(C.syn(1000)).send(S.syn(5000).ack(1001)).send(C.ack(1001, 5001));
+        self
+    }
+
+    pub(crate) fn kernel(&self) -> &Kernel {
+        self.copied.kernel.as_ref().expect("a live one")
+    }
+
+    /// As if `side` had sent so many octets more, all of them behind the cut-off.
+    pub(crate) fn skip(&mut self, side: Side, octets: u64) -> &mut Self {
+        let seg = Seg::new(side, 0, Flags(0));
+        let segment = segment(&seg, 0);
+        self.kernel().skip(segment.src, segment.dst, octets);
+        self
+    }
+
+    /// A segment that a full ring costs.
+    pub(crate) fn lose(&mut self, seg: Seg) -> &mut Self {
+        self.kernel().lose(&segment(&seg, self.now));
+        self
+    }
+
     /// The usual start: ISN 1000 for the client, 5000 for the server, no window scaling.
     pub(crate) fn established(config: Config) -> Self {
-        let mut trace = Self::new(config);
-        trace.send(C.syn(1000)).send(S.syn(5000).ack(1001)).send(C.ack(1001, 5001));
-        trace
+        Self::new(config).shake_hands()
     }
 
     /// Timers that are due fire first, as in a live capture.

@@ -1,4 +1,5 @@
-//! Builds the kernel half for the BPF target and leaves the object in OUT_DIR, where `kernel.rs` embeds it.
+//! Builds the kernel half for the BPF target and leaves two objects in OUT_DIR: `kernel.rs` embeds the programs, and the measurements in examples what they are
+//! measured against.
 //!
 //! It needs another compiler than the rest: one with the sources of `core`, and bpf-linker. Where they are missing the
 //! host half still builds, around an empty object that `capture` refuses by name; `cargo xtask setup` provides them.
@@ -21,10 +22,11 @@ fn main() -> io::Result<()> {
         println!("cargo:rerun-if-changed={}", workspace.join(path).display());
     }
     println!("cargo:rerun-if-changed=build.rs");
-    let object = out_dir.join("xdpflow.o");
+    let objects = OBJECTS.map(|name| (name, out_dir.join(name).with_extension("o")));
+    let leave_empty = || objects.iter().try_for_each(|(_, object)| fs::write(object, []));
     // Fuzz targets never load it.
     if env::var_os("CARGO_CFG_FUZZING").is_some() {
-        return fs::write(object, []);
+        return leave_empty();
     }
     for variable in ["XDPFLOW_BPF_LINKER", "PATH", "RUSTUP_HOME"] {
         println!("cargo:rerun-if-env-changed={variable}");
@@ -33,11 +35,13 @@ fn main() -> io::Result<()> {
     match build(workspace, &installed, &out_dir.join("ebpf")) {
         Ok((route, built)) => {
             println!("eBPF half built with {route}");
-            fs::copy(built, object)?;
+            for (name, object) in &objects {
+                fs::copy(built.join(name), object)?;
+            }
         }
         Err(Missing::Tool(what)) => {
             println!("cargo:warning=eBPF half not built: {what}; run cargo xtask setup");
-            fs::write(object, [])?;
+            leave_empty()?;
         }
         Err(Missing::Object(output)) => {
             for line in output.lines() {
@@ -49,6 +53,9 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
+/// What the crate builds, by name.
+const OBJECTS: [&str; 2] = ["xdpflow", "bench"];
+
 /// Why there is no object.
 enum Missing {
     Tool(String),
@@ -56,7 +63,7 @@ enum Missing {
     Object(String),
 }
 
-/// The object and the name of the route that led to it: the first that works.
+/// Where the objects are and the name of the route that led to them: the first that works.
 fn build(workspace: &Path, installed: &Path, target_dir: &Path) -> Result<(&'static str, PathBuf), Missing> {
     let linker = linker(installed)
         .ok_or_else(|| Missing::Tool("no bpf-linker in XDPFLOW_BPF_LINKER, target/bpf/bin or PATH".to_owned()))?;
@@ -121,7 +128,7 @@ fn compile(mut cargo: Command, workspace: &Path, linker: &Path, target_dir: &Pat
         .output()
         .map_err(|error| format!("run cargo for the eBPF half: {error}"))?;
     if output.status.success() {
-        Ok(target_dir.join(TARGET).join("release/xdpflow"))
+        Ok(target_dir.join(TARGET).join("release"))
     } else {
         Err(String::from_utf8_lossy(&output.stderr).into_owned())
     }

@@ -1,73 +1,211 @@
-//! What the kernel half costs per frame, above a program that only passes, as `BPF_PROG_TEST_RUN` measures it:
-//! `cargo run --release -p agent --example cost`, as root. A frame that does not match may cost 35 ns more.
+//! What a frame costs in the kernel, above a program that does nothing:
+//! `cargo run --release -p agent --example cost`, as root. Frames are in rotation, so that no two in a row are of one
+//! connection, and the rings are drained between rounds: a ring that refuses one ends the measurement.
 #![expect(clippy::print_stdout, reason = "this prints a table")]
 
 use agent::{
-    filter::{End, Expression, Filter, Test, compile},
-    kernel::{Kernel, Options},
+    filter::{End, Expression, Filter, Set, Test, compile},
+    kernel::{Kernel, Options, Ring},
 };
-use agent_common::{shard::ShardKey, tunnel::Tunnels};
-use anyhow::Result;
+use agent_common::{counter::Counter, shard::ShardKey, tunnel::Tunnels};
+use anyhow::{Context as _, Result, ensure};
+use aya::{
+    Ebpf, EbpfLoader, TestRunOptions,
+    maps::{MapData, ProgramArray, RingBuf},
+    programs::{TestRun as _, Xdp},
+};
 use etherparse::PacketBuilder;
 
 fn main() -> Result<()> {
-    println!("{:>12} {:>8} {:>6} {:>6} {:>6} {:>6}", "filter", "frame", "pass", "XDP", "more", "tc");
-    for (name, ports, hosts, nets) in [
-        ("none", 0, 0, 0),
-        ("1 port", 1, 0, 0),
-        ("16 ports", 16, 0, 0),
-        ("1 host", 0, 1, 0),
-        ("16 hosts", 0, 16, 0),
-        ("1 net", 0, 0, 1),
-        ("16 nets", 0, 0, 16),
-    ] {
-        let filter = filter(ports, hosts, nets)?;
-        let options = Options { filter, shards: 2, ring_size: 1 << 20, key: ShardKey::FIXED, clsact: false, now: 0 };
-        let (mut kernel, mut rings) = Kernel::load(&options)?;
-        for (frame_name, frame) in frames()? {
-            // Frames that match fill the ring, which is then another measurement.
-            let repeat = if name == "none" && frame_name != "UDP" { 4_000 } else { 1_000_000 };
-            let mut cost = |program, repeat| -> Result<i128> {
-                let mut least = i128::MAX;
-                for _ in 0..9 {
-                    least = least.min(kernel.test_run(program, &frame, None, repeat)?.duration.as_nanos() as i128);
-                    for ring in &mut rings {
-                        while ring.next().is_some() {}
-                    }
-                }
-                Ok(least)
-            };
-            let pass = cost("xdpflow_pass", 1_000_000)?;
-            let (xdp, tc) = (cost("xdpflow_xdp", repeat)?, cost("xdpflow_tx", repeat)?);
-            println!("{name:>12} {frame_name:>8} {pass:>6} {xdp:>6} {:>6} {tc:>6}", xdp - pass);
-        }
+    println!("{:>44} {:>7} {:>7} {:>7} {:>7}", "ns per frame", "frames", "empty", "with", "more");
+    let short = frame(0, 64)?;
+    let full = frame(0, 1_514)?;
+    let port = |port| Expression::Test(Test::Ports(End::Either, port, port));
+    for terms in [1, 10, 60] {
+        let filter = compile(&Expression::Or((1..=terms).map(port).collect()), 0, Tunnels::NONE)?;
+        Case { filter, ..Case::default() }.measure(&format!("no match, {terms} ports"), &short)?;
+    }
+    for nets in [10, 30] {
+        let filter = compile(&Expression::Or((0..nets).map(|i| net(i, 24)).collect()), 0, Tunnels::NONE)?;
+        Case { filter, ..Case::default() }.measure(&format!("no match, {nets} nets"), &short)?;
+    }
+    let ten = ten_terms();
+    let filter = compile(&ten, 0, Tunnels::NONE)?;
+    Case { filter, ..Case::default() }.measure("no match, an expression of 10 terms", &short)?;
+    for (what, source) in [("neither end among", SOURCE_ELSEWHERE), ("one end among", SOURCE_IN_NETS)] {
+        let both = |end| Expression::Test(Test::Set(end, ten_thousand().into()));
+        let all = Expression::And(vec![both(End::Source), both(End::Destination)]);
+        let filter = compile(&all, 0, Tunnels::NONE)?;
+        let rotation = Rotation { frames: 8_192, source, shift: 8, ..Rotation::default() };
+        Case { filter, rotation, ..Case::default() }.measure(&format!("{what} 10,000 nets"), &short)?;
+    }
+    let bare = [("copy_64", &short), ("copy_1514", &full)];
+    for (program, frame) in bare {
+        let (empty, with) = Rig::new(&Rotation::default())?.bare(program, frame)?;
+        row(&format!("a bare {program}"), 4_096, empty, with);
+    }
+    for (size, frame) in [(64, &short), (1_514, &full)] {
+        Case { matches: true, ..Case::default() }.measure(&format!("match, {size} octets"), frame)?;
     }
     Ok(())
 }
 
-/// A filter with so many entries, none of which the frames match.
-fn filter(ports: u16, hosts: u8, nets: u8) -> Result<Filter> {
-    let net =
-        |octets: [u8; 4], prefix| Test::Net(End::Either, ipnet::Ipv4Net::new_assert(octets.into(), prefix).into());
-    let lists = [
-        (1..=ports).map(|port| Test::Ports(End::Either, port, port)).collect::<Vec<_>>(),
-        (0..hosts).map(|i| net([192, 0, 2, i], 32)).collect(),
-        (0..nets).map(|i| net([198, 51, i, 0], 24)).collect(),
-    ];
-    let any = |tests: Vec<Test>| Expression::Or(tests.into_iter().map(Expression::Test).collect());
-    compile(&Expression::And(lists.into_iter().filter(|list| !list.is_empty()).map(any).collect()), 0, Tunnels::NONE)
+/// What is measured.
+struct Case {
+    filter: Filter,
+    rotation: Rotation,
+    /// The frames go into a ring, so that not all can be measured in a row.
+    matches: bool,
 }
 
-fn frames() -> Result<[(&'static str, Vec<u8>); 4]> {
-    let ethernet = || PacketBuilder::ethernet2([1; 6], [2; 6]);
-    let (mut v4, mut v6, mut vlan, mut udp) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    ethernet().ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).tcp(1234, 8080, 1, 2).write(&mut v4, &[])?;
-    ethernet().ipv6([1; 16], [2; 16], 64).tcp(1234, 8080, 1, 2).write(&mut v6, &[])?;
-    ethernet()
-        .single_vlan(5.try_into()?)
-        .ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64)
-        .tcp(1234, 8080, 1, 2)
-        .write(&mut vlan, &[])?;
-    ethernet().ipv4([10, 0, 0, 1], [10, 0, 0, 2], 64).udp(1234, 8080).write(&mut udp, &[])?;
-    Ok([("v4", v4), ("v6", v6), ("v4 VLAN", vlan), ("UDP", udp)])
+impl Default for Case {
+    fn default() -> Self {
+        Self { filter: Filter::everything(), rotation: Rotation::default(), matches: false }
+    }
 }
+
+impl Case {
+    fn measure(self, name: &str, frame: &[u8]) -> Result<()> {
+        let Self { filter, rotation, matches } = self;
+        let options = Options { filter, shards: 1, ring_size: RING_SIZE, key: ShardKey::FIXED, clsact: false, now: 0 };
+        let (mut kernel, mut rings) = Kernel::load(&options)?;
+        let mut rig = Rig::new(&rotation)?;
+        let empty = rig.run("pass", frame, LONG)?;
+        rig.call(kernel.loaded("xdpflow_xdp")?)?;
+        let mut with = u64::MAX;
+        for _ in 0..ROUNDS {
+            with = with.min(rig.round(frame, if matches { rotation.frames.min(SHORT) } else { LONG })?);
+            rings.iter_mut().for_each(drain);
+        }
+        let counters = kernel.counters()?;
+        ensure!(counters[Counter::RingFull as usize] == 0, "{name}: a ring was full");
+        ensure!((counters[Counter::Matched as usize] > 0) == matches, "{name}: {counters:?}");
+        row(name, rotation.frames, empty, with);
+        Ok(())
+    }
+}
+
+/// How the frames differ, see `agent-ebpf/src/bench.rs`.
+#[derive(Clone, Copy)]
+struct Rotation {
+    frames: u32,
+    source: u32,
+    destination: u32,
+    shift: u32,
+}
+
+impl Default for Rotation {
+    fn default() -> Self {
+        Self { frames: 4_096, source: SOURCE_ELSEWHERE, destination: DESTINATION, shift: 0 }
+    }
+}
+
+/// The programs that are measured against.
+struct Rig {
+    ebpf: Ebpf,
+    target: ProgramArray<MapData>,
+}
+
+impl Rig {
+    fn new(rotation: &Rotation) -> Result<Self> {
+        let &Rotation { frames, source, destination, shift } = rotation;
+        let mut ebpf = EbpfLoader::new()
+            .override_global("FRAMES", &frames, true)
+            .override_global("SOURCE", &source, true)
+            .override_global("DESTINATION", &destination, true)
+            .override_global("SHIFT", &shift, true)
+            .load(OBJECT)?;
+        for name in ["rotate", "pass", "copy_64", "copy_1514"] {
+            program(&mut ebpf, name)?.load()?;
+        }
+        let target = ProgramArray::try_from(ebpf.take_map("TARGET").context("the map TARGET")?)?;
+        Ok(Self { ebpf, target })
+    }
+
+    /// From here on `program` is what the frames are rotated for.
+    fn call(&mut self, program: &aya::programs::ProgramFd) -> Result<()> {
+        Ok(self.target.set(0, program, 0)?)
+    }
+
+    /// Nanoseconds that one of ours takes, the rotation included.
+    fn run(&mut self, name: &str, frame: &[u8], repeat: u32) -> Result<u64> {
+        let called = program(&mut self.ebpf, name)?.fd()?.try_clone()?;
+        self.call(&called)?;
+        (0..ROUNDS).map(|_| self.round(frame, repeat)).try_fold(u64::MAX, |least, round| Ok(least.min(round?)))
+    }
+
+    /// A program that copies, beside one that does not.
+    fn bare(mut self, name: &str, frame: &[u8]) -> Result<(u64, u64)> {
+        let empty = self.run("pass", frame, LONG)?;
+        let mut copies = RingBuf::try_from(self.ebpf.take_map("COPIES").context("the map COPIES")?)?;
+        let mut with = u64::MAX;
+        let called = program(&mut self.ebpf, name)?.fd()?.try_clone()?;
+        self.call(&called)?;
+        for _ in 0..ROUNDS {
+            with = with.min(self.round(frame, SHORT)?);
+            let copied = std::iter::from_fn(|| copies.next().map(drop)).count();
+            ensure!(copied == SHORT as usize, "{name}: {copied} of {SHORT} were copied");
+        }
+        Ok((empty, with))
+    }
+
+    fn round(&mut self, frame: &[u8], repeat: u32) -> Result<u64> {
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        let result = program(&mut self.ebpf, "rotate")?.test_run(options)?;
+        Ok(u64::try_from(result.duration.as_nanos())?)
+    }
+}
+
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Xdp> {
+    Ok(ebpf.program_mut(name).with_context(|| format!("the program {name}"))?.try_into()?)
+}
+
+fn drain(ring: &mut Ring) {
+    while ring.next().is_some() {}
+}
+
+fn row(name: &str, frames: u32, empty: u64, with: u64) {
+    println!("{name:>44} {frames:>7} {empty:>7} {with:>7} {:>7}", with as i64 - empty as i64);
+}
+
+/// 10.0.0.0, 198.18.0.0 and 172.16.0.0.
+const SOURCE_ELSEWHERE: u32 = 0x0a00_0000;
+const SOURCE_IN_NETS: u32 = 0xc612_0000;
+const DESTINATION: u32 = 0xac10_0000;
+
+fn net(number: u32, prefix: u8) -> Expression {
+    let address = (SOURCE_IN_NETS + (number << 8)).to_be_bytes();
+    Expression::Test(Test::Net(End::Either, ipnet::Ipv4Net::new_assert(address.into(), prefix).into()))
+}
+
+fn ten_thousand() -> Set {
+    let nets = (0..10_000).filter_map(|number| match net(number, 24) {
+        Expression::Test(Test::Net(_, net)) => Some(net),
+        _ => None,
+    });
+    Set { name: "ten thousand".to_owned(), nets: nets.collect() }
+}
+
+/// Ten questions, the last of which has the answer.
+fn ten_terms() -> Expression {
+    let port = |port| Expression::Test(Test::Ports(End::Destination, port, port));
+    let ports = Expression::Or((443..449).map(port).collect());
+    let nets = Expression::Or((0..4).map(|i| net(i, 24)).collect());
+    Expression::Or(vec![ports, nets])
+}
+
+/// An Ethernet frame of `len` octets: IPv4, TCP from port `1024 + flow` to 8080.
+fn frame(flow: u16, len: usize) -> Result<Vec<u8>> {
+    let mut frame = Vec::new();
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [172, 16, 0, 1], 64);
+    builder.tcp(1_024 + flow, 8_080, 1, 1_000).ack(1).write(&mut frame, &vec![7; len - 54])?;
+    Ok(frame)
+}
+
+const ROUNDS: u32 = 9;
+const LONG: u32 = 500_000;
+/// As many as fit into a ring.
+const SHORT: u32 = 4_096;
+const RING_SIZE: u32 = 64 << 20;
+
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/bench.o"));

@@ -20,7 +20,7 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use aya::{
     Ebpf, EbpfError, EbpfLoader, TestRunOptions, TestRunResult,
     maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray, RingBuf},
-    programs::{Program, SchedClassifier, TestRun as _, tc::TcAttachType},
+    programs::{Program, ProgramFd, SchedClassifier, TestRun as _, tc::TcAttachType},
 };
 use aya_log::EbpfLogger;
 use aya_obj::generated::bpf_map_type::BPF_MAP_TYPE_RINGBUF;
@@ -172,23 +172,25 @@ impl Kernel {
         repeat: u32,
     ) -> Result<TestRunResult> {
         let options = TestRunOptions { data_in: Some(frame), ctx_in: context, repeat, ..TestRunOptions::default() };
-        let name = program;
-        let program = self.ebpf.program_mut(name).with_context(|| format!("run {name}: no such program"))?;
-        match program {
-            Program::Xdp(program) => {
-                if program.fd().is_err() {
-                    program.load()?;
-                }
-                Ok(program.test_run(options)?)
-            }
-            Program::SchedClassifier(program) => {
-                if program.fd().is_err() {
-                    program.load()?;
-                }
-                Ok(program.test_run(options)?)
-            }
-            _ => bail!("run {name}: neither XDP nor tc"),
+        self.loaded(program)?;
+        match self.ebpf.program(program) {
+            Some(Program::Xdp(program)) => Ok(program.test_run(options)?),
+            Some(Program::SchedClassifier(program)) => Ok(program.test_run(options)?),
+            _ => bail!("run {program}: neither XDP nor tc"),
         }
+    }
+
+    /// A program, loaded, for others to call: how it is measured.
+    pub fn loaded(&mut self, name: &str) -> Result<&ProgramFd> {
+        let program = self.ebpf.program_mut(name).with_context(|| format!("load {name}: no such program"))?;
+        if program.fd().is_err() {
+            match program {
+                Program::Xdp(program) => program.load()?,
+                Program::SchedClassifier(program) => program.load()?,
+                _ => bail!("load {name}: neither XDP nor tc"),
+            }
+        }
+        Ok(program.fd()?)
     }
 
     /// Tells the programs that the interface `index` is `number` in their records.

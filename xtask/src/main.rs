@@ -2,12 +2,14 @@
 //! does through cargo and through the built binary, as a user would.
 #![expect(clippy::disallowed_methods, reason = "the rule is about the agent; here are timeouts of real processes")]
 
+mod bench;
 mod ci;
 mod command;
 mod conformance;
 mod demo;
 mod fuzz;
 mod interrupt;
+mod network;
 mod setup;
 mod simulate;
 mod test;
@@ -37,6 +39,8 @@ enum Task {
     Fuzz(fuzz::Args),
     /// Compare what xdpflow and its peers make of a capture for every row of the byte contract
     Conformance(conformance::Args),
+    /// Measure, beside what does the same or nothing
+    Bench(bench::Args),
     /// Run seeded conversations through a hostile network and hold every stream against what was sent
     Simulate(simulate::Args),
     /// Everything that must hold before a change is merged
@@ -73,6 +77,7 @@ impl Task {
             Self::Test(args) => return test::run(args),
             Self::Fuzz(args) => return fuzz::run(args),
             Self::Conformance(args) => return conformance::run(args),
+            Self::Bench(args) => bench::run(args)?,
             Self::Simulate(args) => simulate::run(args)?,
             Self::Ci => return ci::run(),
             Self::DemoServer(args) => demo::server::run(args)?,

@@ -76,6 +76,8 @@ pub(crate) enum Tool {
     Tcpflow,
     Tshark,
     Go,
+    Nginx,
+    Wrk,
 }
 
 /// Finds or, as root, installs programs.
@@ -106,6 +108,8 @@ impl Tool {
             Self::Tcpflow => "tcpflow",
             Self::Tshark => "tshark",
             Self::Go => "go",
+            Self::Nginx => "nginx",
+            Self::Wrk => "wrk",
         }
     }
 
@@ -117,6 +121,8 @@ impl Tool {
             Self::Tcpflow => "tcpflow",
             Self::Tshark => "tshark",
             Self::Go => "golang-go",
+            Self::Nginx => "nginx-light",
+            Self::Wrk => "wrk",
         }
     }
 }

@@ -4,7 +4,6 @@
 
 pub(crate) mod client;
 mod http;
-mod network;
 pub(crate) mod server;
 mod tap;
 mod transcript;
@@ -25,9 +24,9 @@ use anyhow::{Context, Result, bail};
 use crate::{
     command,
     interrupt::{self, Running},
+    network::{Network, Side},
     setup::{self, Tool},
 };
-use network::{Network, Side};
 use tap::Tap;
 use transcript::Transcript;
 use verify::Verdict;

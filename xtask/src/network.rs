@@ -65,10 +65,10 @@ impl Network {
         Ok(ip(&["-n", &self.server, "-details", "link", "show", "dev", Self::INTERFACE])?.contains("prog/xdp"))
     }
 
-    /// Leaves the namespaces to whoever wants to look around in them, until the next demo.
+    /// Leaves the namespaces to whoever wants to look around in them, until the next demo or bench.
     pub(crate) fn keep(mut self) {
         self.keep = true;
-        println!("\nkept: ip netns exec {} bash (and {}), until the next demo", self.server, self.client);
+        println!("\nkept: ip netns exec {} bash (and {}), until the next demo or bench", self.server, self.client);
     }
 }
 
@@ -105,7 +105,7 @@ fn ip(arguments: &[&str]) -> Result<String> {
 }
 
 /// Followed by the process id and the side.
-const PREFIX: &str = "xdpflow-demo-";
+const PREFIX: &str = "xdpflow-net-";
 
 const CLIENT_V4: &str = "10.9.0.1";
 const CLIENT_V6: &str = "fd09::1";

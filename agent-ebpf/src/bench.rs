@@ -1,0 +1,122 @@
+//! What the programs are measured against, and with; no part of the agent.
+#![no_std]
+#![no_main]
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_RB_NO_WAKEUP, xdp_action::XDP_PASS},
+    helpers::generated::bpf_xdp_load_bytes,
+    macros::{classifier, map, xdp},
+    maps::{PerCpuArray, ProgramArray, RingBuf},
+    programs::{TcContext, XdpContext},
+};
+
+/// How many frames [`rotate`] makes of one: a power of two.
+#[unsafe(no_mangle)]
+static FRAMES: Global<u32> = Global::new(4096);
+
+/// The frame of number `i` comes from the address `SOURCE + (i << SHIFT)` and goes to `DESTINATION + (i << SHIFT)`.
+#[unsafe(no_mangle)]
+static SOURCE: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static DESTINATION: Global<u32> = Global::new(0);
+
+#[unsafe(no_mangle)]
+static SHIFT: Global<u32> = Global::new(0);
+
+#[map]
+static COUNT: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
+/// The program that is measured.
+#[map]
+static TARGET: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// Gives the frame other addresses than it had, and calls the program that is measured. What that takes is known by
+/// calling [`pass`] in this way.
+#[xdp(frags)]
+fn rotate(context: XdpContext) -> u32 {
+    if vary(&context).is_some() {
+        // SAFETY: the map's programs are of this one's type. It comes back only when there is none.
+        let _ = unsafe { TARGET.tail_call(&context, 0) };
+    }
+    XDP_PASS
+}
+
+/// Does nothing.
+#[xdp(frags)]
+fn pass(_context: XdpContext) -> u32 {
+    XDP_PASS
+}
+
+/// What is copied by [`copy_64`] and its like.
+#[map]
+static COPIES: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+
+/// The least that a capture can cost: a record is reserved, the frame copied into it, and submitted.
+#[xdp(frags)]
+fn copy_64(context: XdpContext) -> u32 {
+    copy::<64>(&context);
+    XDP_PASS
+}
+
+#[xdp(frags)]
+fn copy_1514(context: XdpContext) -> u32 {
+    copy::<1514>(&context);
+    XDP_PASS
+}
+
+fn copy<const N: usize>(context: &XdpContext) {
+    let Some(mut record) = COPIES.reserve_bytes(N, 0) else { return };
+    // SAFETY: the record has room for `N` octets.
+    let copied = unsafe { bpf_xdp_load_bytes(context.ctx, 0, record.as_mut_ptr().cast(), N as u32) };
+    if copied == 0 {
+        record.submit(BPF_RB_NO_WAKEUP.into());
+    } else {
+        record.discard(BPF_RB_NO_WAKEUP.into());
+    }
+}
+
+/// Does nothing, where tc calls it.
+#[classifier]
+fn pass_tc(_context: TcContext) -> i32 {
+    NEXT
+}
+
+/// `TC_ACT_UNSPEC`.
+const NEXT: i32 = -1;
+
+#[inline(always)]
+fn vary(context: &XdpContext) -> Option<()> {
+    let count = COUNT.get_ptr_mut(0)?;
+    // SAFETY: this processor's.
+    let number = unsafe { *count };
+    // SAFETY: as before.
+    unsafe { *count = number.wrapping_add(1) };
+    // An odd factor makes a permutation of the numbers below a power of two: no two frames in a row are neighbours.
+    let number = (number.wrapping_mul(0x9e37_79b1) & (FRAMES.load() - 1)) << (SHIFT.load() & 31);
+    let (start, end) = (context.data(), context.data_end());
+    if start + ADDRESSES + 8 > end {
+        return None;
+    }
+    let addresses = (start + ADDRESSES) as *mut [u16; 4];
+    let halves = |address: u32| [((address >> 16) as u16).to_be(), (address as u16).to_be()];
+    let [a, b] = halves(SOURCE.load().wrapping_add(number));
+    let [c, d] = halves(DESTINATION.load().wrapping_add(number));
+    // SAFETY: the frame has these octets; the verifier has seen the comparison.
+    unsafe { addresses.write_unaligned([a, b, c, d]) };
+    Some(())
+}
+
+/// Behind an Ethernet header and twelve octets of IPv4.
+const ADDRESSES: usize = 26;
+
+#[cfg(not(test))]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -1,0 +1,184 @@
+//! A web server in a namespace, somebody who asks it as fast as it can answer, and somebody who watches.
+
+use std::{
+    fmt, fs,
+    path::PathBuf,
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context, Result, bail};
+
+use crate::{
+    command,
+    interrupt::Running,
+    network::{Network, Side},
+};
+
+/// nginx in the server's namespace.
+pub(super) struct Server {
+    network: Network,
+    dir: PathBuf,
+    _nginx: Running,
+}
+
+/// Who looks at the server's frames, none of which is wanted.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Watcher {
+    Nobody,
+    Tcpdump,
+    /// A program that does nothing.
+    Empty(Mode),
+    Xdpflow(Mode),
+}
+
+/// How a program is attached.
+#[derive(Clone, Copy, PartialEq)]
+pub(super) enum Mode {
+    Native,
+    Generic,
+    Tc,
+}
+
+/// A watcher at work.
+pub(super) struct Watching(Option<Running>);
+
+impl Mode {
+    pub(super) const ALL: [Self; 3] = [Self::Native, Self::Generic, Self::Tc];
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+            Self::Tc => "tc",
+        }
+    }
+}
+
+impl fmt::Display for Watcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Nobody => f.write_str("nobody"),
+            Self::Tcpdump => f.write_str("tcpdump"),
+            Self::Empty(mode) => write!(f, "an empty program, {}", mode.name()),
+            Self::Xdpflow(mode) => write!(f, "xdpflow, {}", mode.name()),
+        }
+    }
+}
+
+impl Server {
+    pub(super) fn start() -> Result<Self> {
+        let network = Network::create()?;
+        // A connection for each request uses up the ports of the client within seconds.
+        for setting in ["net.ipv4.ip_local_port_range=1024 65535", "net.ipv4.tcp_tw_reuse=1"] {
+            let (name, value) = setting.split_once('=').context("a setting")?;
+            let file = format!("/proc/sys/{}", name.replace('.', "/"));
+            let mut write = network.command(Side::Client, "sh")?;
+            command::output(write.args(["-c", &format!("echo {value} > {file}")]))?;
+        }
+        let dir = command::target().join("bench/server");
+        // Workers run as another user, who has to read this.
+        fs::create_dir_all(dir.join("html")).with_context(|| format!("create {}", dir.display()))?;
+        fs::write(dir.join("html/index.html"), [b'x'; 612]).context("write what the server serves")?;
+        let configuration = dir.join("nginx.conf");
+        fs::write(&configuration, CONFIGURATION.replace("DIR", &dir.display().to_string()))?;
+        let nginx =
+            network.command(Side::Server, "nginx")?.arg("-c").arg(&configuration).stderr(Stdio::null()).start()?;
+        let server = Self { network, dir, _nginx: nginx };
+        server.wait_until_it_answers()?;
+        Ok(server)
+    }
+
+    /// Requests per second, of which each has a connection of its own.
+    pub(super) fn load(&self, time: Duration) -> Result<f64> {
+        let url = format!("http://{}/", Network::SERVER_V4);
+        let mut wrk = self.network.command(Side::Client, "wrk")?;
+        wrk.args(["-t1", "-c50", &format!("-d{}s", time.as_secs()), "-H", "Connection: close", &url]);
+        let printed = command::output(&mut wrk)?;
+        let rate = printed.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
+        rate.and_then(|rate| rate.trim().parse().ok()).with_context(|| format!("wrk printed no rate:\n{printed}"))
+    }
+
+    pub(super) fn watch(&self, watcher: Watcher) -> Result<Watching> {
+        let out = self.dir.join("out");
+        let log = self.dir.join("watcher.log");
+        let (mut command, ready) = match watcher {
+            Watcher::Nobody => return Ok(Watching(None)),
+            Watcher::Tcpdump => {
+                let mut tcpdump = self.network.command(Side::Server, "tcpdump")?;
+                tcpdump.args(["-i", Network::INTERFACE, "-w", "/dev/null", "port 9"]);
+                (tcpdump, "listening on")
+            }
+            Watcher::Empty(mode) => {
+                let mut pass = self.network.command(Side::Server, command::target().join("release/examples/pass"))?;
+                pass.args([Network::INTERFACE, mode.name()]);
+                (pass, "attached")
+            }
+            Watcher::Xdpflow(mode) => {
+                let mut xdpflow = self.network.command(Side::Server, command::xdpflow())?;
+                xdpflow
+                    .args(["capture", "-i", Network::INTERFACE, "--attach", mode.name(), "--port", "9", "-o"])
+                    .arg(out);
+                (xdpflow, "listening on")
+            }
+        };
+        let file = fs::File::create(&log).with_context(|| format!("write {}", log.display()))?;
+        let mut running = Running::start(command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file))?;
+        let start = Instant::now();
+        while !fs::read_to_string(&log).unwrap_or_default().contains(ready) {
+            if let Ok(status) = running.wait(Duration::ZERO) {
+                bail!("{watcher} ended ({status}): {}", fs::read_to_string(&log).unwrap_or_default().trim());
+            }
+            if start.elapsed() > STARTING {
+                bail!("{watcher} did not start within {} s", STARTING.as_secs());
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Ok(Watching(Some(running)))
+    }
+
+    fn wait_until_it_answers(&self) -> Result<()> {
+        let start = Instant::now();
+        while self.load(Duration::from_secs(1)).is_ok_and(|rate| rate == 0.0) {
+            if start.elapsed() > STARTING {
+                bail!("nginx does not answer");
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Watching {
+    /// Attached programs are gone when this returns.
+    pub(super) fn end(self) -> Result<()> {
+        let Some(mut running) = self.0 else { return Ok(()) };
+        running.interrupt()?;
+        running.wait(STARTING).map(drop)
+    }
+}
+
+trait Start {
+    fn start(&mut self) -> Result<Running>;
+}
+
+impl Start for Command {
+    fn start(&mut self) -> Result<Running> {
+        Running::start(self.stdin(Stdio::null()).stdout(Stdio::null()))
+    }
+}
+
+const STARTING: Duration = Duration::from_secs(10);
+
+const CONFIGURATION: &str = "\
+daemon off;
+user root;
+worker_processes 1;
+error_log DIR/error.log;
+pid DIR/nginx.pid;
+events { worker_connections 1024; }
+http {
+    access_log off;
+    server { listen 80; root DIR/html; }
+}
+";

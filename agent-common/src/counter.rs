@@ -6,7 +6,7 @@
 pub enum Counter {
     /// Frames either program looked at.
     Seen,
-    /// Frames the filter let through; each is either in a ring or one of the refusals below.
+    /// Frames the filter let through; each is either in a ring or counted by one of those below that refuse or withhold it.
     Matched,
     /// Matched frames the ring had no room for.
     RingFull,
@@ -16,16 +16,16 @@ pub enum Counter {
     Cut,
     /// Matched frames the kernel would not let us read.
     Unreadable,
-    /// Matched frames with nothing but an ACK, which the flow record has taken in.
+    /// Matched frames that only acknowledge, of connections that a ring has heard of: what they say is in later records.
     WithheldAcks,
-    /// Matched frames behind the cut-off of their stream.
+    /// Matched frames whose payload lies behind the cut-off.
     WithheldCutoff,
     /// Matched frames of connections that were shed.
     ShedFrames,
-    /// Connections that were shed.
+    /// Connections that were shed because their ring was too full when they began.
     ShedConnections,
-    /// Flow records made.
-    Flows,
+    /// Entries made in the flow table. Those that are not in it at the end had to make room for others.
+    FlowsCreated,
 }
 
 impl Counter {
@@ -40,7 +40,7 @@ impl Counter {
         Self::WithheldCutoff,
         Self::ShedFrames,
         Self::ShedConnections,
-        Self::Flows,
+        Self::FlowsCreated,
     ];
 
     pub const fn name(self) -> &'static str {
@@ -55,7 +55,7 @@ impl Counter {
             Self::WithheldCutoff => "withheld_cutoff",
             Self::ShedFrames => "shed_frames",
             Self::ShedConnections => "shed_connections",
-            Self::Flows => "flows",
+            Self::FlowsCreated => "flows_created",
         }
     }
 }

@@ -68,6 +68,12 @@ pub mod control {
 }
 
 impl Head {
+    /// Whether this is the head of a whole segment: no fragment, and no tunnel.
+    #[inline(always)]
+    pub fn is_segment(&self) -> bool {
+        !self.fragment && self.tunnels == Tunnels::NONE
+    }
+
     #[inline(always)]
     pub fn seq(&self) -> u32 {
         u32::from_be(self.headers[TCP_WORD + 1])

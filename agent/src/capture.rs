@@ -81,12 +81,9 @@ impl Capture {
         let started = clock::now();
         let key = ShardKey(random_key()?);
         let (mut kernel, rings) = Kernel::load(&Options {
-            filter: self.filter.clone(),
             shards: self.shards,
             ring_size: self.ring_size,
-            key,
-            clsact: false,
-            now: started.0,
+            ..Options::new(self.filter.clone(), key, started.0)
         })?;
         let sinks = Directory::for_shards(&self.output)?;
         let mut listening = Vec::new();

@@ -356,7 +356,7 @@ fn all<const N: usize>(tests: [Test; N]) -> Filter {
 }
 
 fn options(filter: Filter) -> Options {
-    Options { filter, shards: 2, ring_size: 1 << 20, key: ShardKey::FIXED, clsact: false, now: boot_clock() }
+    Options { shards: 2, ..Options::new(filter, ShardKey::FIXED, boot_clock()) }
 }
 
 fn load(test: &str, filter: Filter) -> Option<(Kernel, Vec<Ring>)> {

@@ -39,7 +39,7 @@ pub fn compile(expression: &Expression, snaplen: u32, tunnels: Tunnels) -> anyho
         fragment,
         asks_client: u8::from(nodes.iter().any(about_client)),
         asks_sets: asks(filter::Test::SET),
-        asks_headers: asks(filter::Test::HEADER),
+        asks_sample: asks(filter::Test::SAMPLE),
         ..filter::Filter::EVERYTHING
     };
     graph.nodes[..nodes.len()].copy_from_slice(&nodes);

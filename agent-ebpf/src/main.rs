@@ -429,14 +429,7 @@ enum Extent {
 /// Accounts for a segment that matched, and decides what is copied of it. What opens, ends or tears a connection always
 /// comes through, as far as its headers at least; so does everything of a connection that no ring has heard of.
 #[inline(always)]
-fn account(
-    flow: &mut Flow,
-    subject: &Subject,
-    ring: &Ring,
-    len: u64,
-    now: u64,
-    counters: *mut Counters,
-) -> Extent {
+fn account(flow: &mut Flow, subject: &Subject, ring: &Ring, len: u64, now: u64, counters: *mut Counters) -> Extent {
     let (head, side) = (&subject.head, subject.side());
     flow.open(head, side);
     // Decided by its first SYN and never again, so that nothing of which octets were copied is shed.

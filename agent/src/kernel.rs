@@ -115,7 +115,10 @@ impl Kernel {
         let ring_size = options.ring_size.max(PAGE_SIZE).checked_next_power_of_two();
         let ring_size = ring_size.context("make the rings: one cannot be larger than 2 GiB")?;
         let needs_flows = options.cutoff.is_some() || options.withhold_acks || options.shed_level.is_some();
-        ensure!(options.flows > 0 || !needs_flows, "make a flow table of 0 connections: the cut-off and what else withholds needs one");
+        ensure!(
+            options.flows > 0 || !needs_flows,
+            "make a flow table of 0 connections: the cut-off and what else withholds needs one"
+        );
         // Before 5.11 map memory counts against this limit; since then the cgroup is charged, and failing here means nothing.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 

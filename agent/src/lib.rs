@@ -6,6 +6,7 @@ pub mod clock;
 pub mod decode;
 pub mod error;
 pub mod filter;
+mod flows;
 pub mod frame;
 pub mod interface;
 pub mod kernel;

@@ -63,6 +63,7 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
         filter,
         shards,
         ring_size: args.ring_size,
+        withheld: args.withheld(),
         decode: settings.decode(shards),
         config: settings.reassembly(shards, capture::random_key()?),
         output: settings.output(shards, output),

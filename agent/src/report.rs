@@ -14,6 +14,8 @@ use crate::shard::Totals;
 pub struct Report {
     pub source: Source,
     pub totals: Totals,
+    /// Connections in the kernel's flow table at the end.
+    pub flows: u64,
     pub elapsed: Duration,
 }
 
@@ -163,7 +165,9 @@ impl Report {
         let source = match self.source {
             Source::Kernel(counters) => {
                 let named = Counter::ALL.iter().map(|&counter| (counter.name(), counters[counter as usize]));
-                serde_json::json!({ "kernel": named.collect::<std::collections::BTreeMap<_, _>>() })
+                let mut named: std::collections::BTreeMap<_, _> = named.collect();
+                named.insert("flows_evicted", self.flows_evicted(&counters));
+                serde_json::json!({ "kernel": named })
             }
             Source::Files(frames) => serde_json::json!({ "files": { "frames": frames } }),
         };
@@ -190,6 +194,11 @@ impl Report {
             "ledgers": ledgers,
             "balances": self.imbalances().is_empty(),
         })
+    }
+
+    /// Connections whose place in the kernel's flow table others needed.
+    fn flows_evicted(&self, counters: &[u64; Counter::ALL.len()]) -> u64 {
+        counters[Counter::FlowsCreated as usize].saturating_sub(self.flows)
     }
 
     /// Octets that are known to have been sent and are in no file.
@@ -221,6 +230,7 @@ impl Display for Report {
                 line(f, count(Counter::WithheldCutoff), "frames behind the cut-off, counted and not copied")?;
                 line(f, count(Counter::ShedFrames), "frames of connections shed, counted and not copied")?;
                 line(f, count(Counter::ShedConnections), "connections shed: a ring was too full when they began")?;
+                line(f, self.flows_evicted(&counters), "connections that the kernel forgot: its flow table was full")?;
                 line(f, count(Counter::Malformed), "frames too short for their headers, not matched")?;
                 line(f, count(Counter::Cut), "frames cut by the snaplen")?;
             }

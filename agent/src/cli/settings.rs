@@ -107,6 +107,17 @@ impl Settings {
         if self.reassembly.headers_only { Some(0) } else { self.reassembly.cutoff }
     }
 
+    /// Whether addresses and ports alone do not make a connection.
+    pub fn tells_more_connections_apart(&self) -> bool {
+        self.reassembly.interface_key || self.reassembly.vlan_key
+    }
+
+    /// Whether something is to be said of segments that only acknowledge.
+    pub fn looks_at_every_segment(&self) -> bool {
+        let ReassemblyArgs { strict_fsm, strict_options, .. } = self.reassembly;
+        self.tells_more_connections_apart() || strict_fsm || strict_options || self.decode.verify_checksum
+    }
+
     /// Completes the output of one of `shards` sinks.
     pub fn output(&self, shards: u32, output: Output) -> Output {
         let Self { output: args, limits, .. } = self;
@@ -287,7 +298,7 @@ struct TimeoutArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Limits, all shards together (sizes: 64K, 4M, 1G)")]
+#[command(next_help_heading = LIMITS)]
 struct LimitArgs {
     /// Open connections; beyond it the longest idle one is closed
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..))]
@@ -325,6 +336,9 @@ struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     max_open_files: u32,
 }
+
+/// Heading of the limits.
+pub(super) const LIMITS: &str = "Limits, all shards together (sizes: 64K, 4M, 1G)";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OverlapArg {

@@ -92,7 +92,12 @@ impl Reassembler {
         self.handle_timeout(segment.timestamp, sink);
         self.stats.segments += 1;
         self.stats.payload += segment.payload.len() as u64;
-        self.dispatch(segment, sink);
+        if segment.flow.is_some() && (self.config.interface_key || self.config.vlan_key) {
+            // The kernel tells fewer connections apart.
+            self.dispatch(&Segment { flow: None, ..*segment }, sink);
+        } else {
+            self.dispatch(segment, sink);
+        }
     }
 
     /// Takes note of a segment of which the first of several IP fragments has come, for the cause of the gap that it leaves

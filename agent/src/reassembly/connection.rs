@@ -501,6 +501,10 @@ impl Connection {
         direction: Direction,
         core: &mut Core<'_, S>,
     ) {
+        // Connections are shed when they begin. What is said later is about another one, on the same endpoints.
+        if note.shed && !self.has_flow {
+            self.streams.iter_mut().for_each(Stream::shed);
+        }
         self.keep_accounts(note, segment, direction);
         self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
         self.count_up_to(direction, note.segments[0]);
@@ -548,9 +552,6 @@ impl Connection {
 
     /// What the kernel says of the octets that one side has sent.
     fn handle_reach(&mut self, direction: Direction, reach: u64, lost: u64, cut: bool, shed: bool) {
-        if shed {
-            self.streams.iter_mut().for_each(Stream::shed);
-        }
         let ahead = self.ahead(direction);
         if ahead.is_open {
             return;

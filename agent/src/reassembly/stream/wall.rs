@@ -6,10 +6,14 @@ use crate::{
     segment::SeqNum,
 };
 
+/// No connection has this many octets: what is below zero, modulo 2^64, is not below this.
+const ACCOUNT_MAX: u64 = 1 << 56;
+
 impl Stream {
     /// No octet from here on is wanted.
     pub(super) fn wall(&self, config: &Config) -> u64 {
-        if self.known.has(Known::SHED) { 0 } else { config.cutoff.unwrap_or(u64::MAX) }
+        // What was captured in spite of it, in fragments say, is there.
+        if self.known.has(Known::SHED) { self.next } else { config.cutoff.unwrap_or(u64::MAX) }
     }
 
     pub(super) fn cause_of_wall(&self) -> GapCause {
@@ -41,7 +45,7 @@ impl Stream {
     /// Takes note of how far this sender has come by the accounts of the kernel, which has withheld some of it: positions are
     /// told by these from now on, since 32 bits of a sequence number no longer do.
     pub(in crate::reassembly) fn note_reach(&mut self, reach: u64) {
-        if !self.is_located() || reach <= self.highest() || reach.cast_signed() < 0 {
+        if !self.is_located() || !(self.highest() + 1..ACCOUNT_MAX).contains(&reach) {
             return;
         }
         self.extra.get_or_insert_default().reach = reach;
@@ -59,7 +63,7 @@ impl Stream {
 
     /// Takes note of the octets that a full ring has cost so far.
     pub(in crate::reassembly) fn note_lost(&mut self, lost: u64) {
-        if lost > self.lost() && lost.cast_signed() > 0 {
+        if (self.lost() + 1..ACCOUNT_MAX).contains(&lost) {
             self.extra.get_or_insert_default().lost = lost;
         }
     }

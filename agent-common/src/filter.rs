@@ -34,11 +34,13 @@ pub struct Filter {
     /// The same for a fragment, of which only the addresses are known: questions about the rest are answered so that it
     /// is let through.
     pub fragment: u8,
-    /// 1 when a question is about client or server, 0 otherwise; the same for sets and for samples.
+    /// 1 when a question is about client or server, 0 otherwise; the same for sets, for samples and for
+    /// [`Head::headers`].
     pub asks_client: u8,
     pub asks_sets: u8,
     pub asks_sample: u8,
-    pub reserved: [u8; 3],
+    pub asks_headers: u8,
+    pub reserved: [u8; 2],
     pub nodes: [Node; NODES_MAX],
 }
 
@@ -102,7 +104,8 @@ impl Filter {
         asks_client: 0,
         asks_sets: 0,
         asks_sample: 0,
-        reserved: [0; 3],
+        asks_headers: 0,
+        reserved: [0; 2],
         nodes: [Node { test: Test::NET, ends: Ends(0), yes: 0, no: 0, word: 0, operands: [0; 4] }; NODES_MAX],
     };
 

@@ -183,6 +183,11 @@ impl Kernel {
         Ok(generation)
     }
 
+    /// Of the filter in force.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
     /// The counters in the order of [`Counter::ALL`], over all processors. Exact after [`detach`](Self::detach).
     pub fn counters(&self) -> Result<[u64; Counter::ALL.len()]> {
         let mut sum = [0; Counter::ALL.len()];

@@ -16,6 +16,8 @@ pub struct Report {
     pub totals: Totals,
     /// Connections in the kernel's flow table at the end.
     pub flows: u64,
+    /// How often the filter was changed; always 0 in a replay.
+    pub filter_changes: u64,
     pub elapsed: Duration,
 }
 
@@ -190,6 +192,7 @@ impl Report {
             "reassembly": reassembly,
             "sink": sink,
             "missing": self.missing(),
+            "filter_changes": self.filter_changes,
             "elapsed_seconds": self.elapsed.as_secs_f64(),
             "ledgers": ledgers,
             "balances": self.imbalances().is_empty(),
@@ -233,6 +236,7 @@ impl Display for Report {
                 line(f, self.flows_evicted(&counters), "connections that the kernel forgot: its flow table was full")?;
                 line(f, count(Counter::Malformed), "frames too short for their headers, not matched")?;
                 line(f, count(Counter::Cut), "frames cut by the snaplen")?;
+                line(f, self.filter_changes, "changes of the filter")?;
             }
             Source::Files(count) => {
                 writeln!(f, "{count:>14} frames in the files")?;
@@ -252,6 +256,7 @@ impl Display for Report {
         line(f, frames.mailbox_full, "segments dropped on their way from one shard to another")?;
         line(f, frames.bad, "records not of this program's kernel half")?;
         line(f, frames.badlen, "segments whose IP header claims more than was there")?;
+        line(f, frames.clients_forgotten, "connections whose client was forgotten")?;
 
         writeln!(f, "{:>14} connections", reassembly.opened)?;
         writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?;

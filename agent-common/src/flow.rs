@@ -181,7 +181,7 @@ impl Side {
     /// A jump by more than [`JUMP_MAX`] is nobody's who has a window.
     #[inline(always)]
     fn note(&mut self, head: &Head, len: u64, now: u64) -> i64 {
-        let syn = head.control() & control::SYN != 0;
+        let (syn, rst) = (head.control() & control::SYN != 0, head.control() & control::RST != 0);
         let first = head.seq().wrapping_add(syn as u32);
         if self.end == 0 {
             // High enough that nothing before it wraps.
@@ -190,7 +190,8 @@ impl Side {
         }
         let begin = self.unwrap(first);
         let end = begin.wrapping_add(len);
-        if end > self.end && end - self.end <= JUMP_MAX {
+        // A forged RST may lie anywhere in the window, and only says where it wants to be believed.
+        if !rst && end > self.end && end - self.end <= JUMP_MAX {
             self.end = end;
         }
         self.last_seen = now;

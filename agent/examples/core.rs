@@ -31,8 +31,14 @@ fn main() -> Result<()> {
 fn decoding(bytes: &[u8]) -> Result<u64> {
     const REPEAT: u64 = 1_000_000;
     let origin = Origin::default();
-    let frame =
-        Frame { timestamp: Timestamp(1), len: bytes.len() as u32, bytes, link_type: LinkType::ETHERNET, origin };
+    let frame = Frame {
+        timestamp: Timestamp(1),
+        len: bytes.len() as u32,
+        bytes,
+        link_type: LinkType::ETHERNET,
+        origin,
+        flow: None,
+    };
     let mut decoder = Decoder::new(DecodeConfig::default());
     least(REPEAT, || {
         let payload: u64 = (0..REPEAT)
@@ -79,6 +85,7 @@ fn segment(port: u16, seq: SeqNum) -> Segment<'static> {
         payload: &PAYLOAD,
         missing: 0,
         origin: Origin::default(),
+        flow: None,
     }
 }
 

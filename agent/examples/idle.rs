@@ -60,6 +60,7 @@ fn conversation(number: u32) -> [Segment<'static>; 5] {
             payload,
             missing: 0,
             origin: Origin::default(),
+            flow: None,
         }
     };
     let ten = PAYLOAD.len() as u32;

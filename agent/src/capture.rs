@@ -51,11 +51,25 @@ pub struct Capture {
     pub shards: u32,
     /// Octets of each shard's ring.
     pub ring_size: u32,
+    pub withheld: Withheld,
     pub decode: decode::Config,
     pub config: reassembly::Config,
     pub output: Output,
     /// Told what happens, a line at a time.
     pub tell: Tell,
+}
+
+/// What the kernel counts and does not copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Withheld {
+    /// Connections that it keeps accounts of; without any it withholds nothing.
+    pub max_flows: u32,
+    /// Segments that only acknowledge.
+    pub acks: bool,
+    /// What lies behind so many octets of a direction.
+    pub cutoff: Option<u64>,
+    /// Connections that begin while so many octets of a ring are unread.
+    pub shed_level: Option<u64>,
 }
 
 /// How a capture ended: what it did, and what went wrong while it ran.
@@ -103,6 +117,10 @@ impl Capture {
         let (mut kernel, rings) = Kernel::load(&Options {
             shards: self.shards,
             ring_size: self.ring_size,
+            flows: self.withheld.max_flows,
+            cutoff: self.withheld.cutoff,
+            withhold_acks: self.withheld.acks,
+            shed_level: self.withheld.shed_level,
             ..Options::new(self.filter.filter.clone(), key, started.0)
         })?;
         let socket = self.listen()?;
@@ -121,7 +139,8 @@ impl Capture {
         let (generations, views) = Generations::new(kernel.generation(), self.filter.filter.clone(), self.shards);
         let ends = rings.into_iter().zip(sinks).zip(mailboxes).zip(views);
         for (number, (((ring, sink), mailbox), filters)) in ends.enumerate() {
-            let shard = Shard::new(filters, Part::Ring(mailbox), self.decode, self.config, sink);
+            let shard = Shard::new(filters, Part::Ring(mailbox), self.decode, self.config, sink)
+                .with_flows(Box::new(kernel.flows()));
             threads.push(ShardThread::spawn(number, ring, shard, stopping.clone())?);
         }
         (self.tell)(&format!("listening on {}", listening.join(", ")));
@@ -144,6 +163,7 @@ impl Capture {
         }
         kernel.messages().iter().for_each(|message| (self.tell)(message));
         report.source = Source::Kernel(kernel.counters()?);
+        report.flows = kernel.flows().present();
         report.filter_changes = in_force.changes();
         report.elapsed = Duration::from_nanos(clock::now().since(started));
         Ok(Outcome { report, errors })

@@ -9,13 +9,14 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
+use self::settings::LIMITS;
 use self::value::parse_ring_size;
 pub use self::{
     control::{ControlArgs, FilterSet, FilterShow, parse, words},
     filter::FilterCommand,
     settings::{OutputArgs, Settings},
 };
-use crate::kernel;
+use crate::{capture::Withheld, kernel};
 
 /// Capture TCP connections in the kernel and write every stream to a file of its own.
 #[derive(Debug, Parser)]
@@ -107,6 +108,23 @@ pub struct Capture {
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_ring_size)]
     pub ring_size: u32,
 
+    /// Segments that only acknowledge: copy them, or count them in the kernel and do without
+    ///
+    /// What they say is the same in both cases. They are copied in any case with --interface-key, --vlan-key,
+    /// --verify-checksum, --strict-fsm and --strict-options, which look at each of them.
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t = Acks::Withhold)]
+    pub acks: Acks,
+
+    /// Fill of a ring, in percent, beyond which connections that begin are shed: counted, not copied; 100 for never
+    #[arg(long, value_name = "PERCENT", default_value_t = 50, value_parser = clap::value_parser!(u8).range(1..=100))]
+    #[arg(help_heading = LIMITS)]
+    pub shed_level: u8,
+
+    /// Connections in the kernel's flow table; beyond it the longest idle one is forgotten
+    #[arg(long, value_name = "N", default_value_t = 65_536, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(help_heading = LIMITS)]
+    pub max_flows: u32,
+
     /// Expression as tcpdump takes it, in one argument or several
     #[arg(value_name = "EXPR")]
     pub expression: Vec<String>,
@@ -117,6 +135,20 @@ pub struct Capture {
 
     #[command(flatten)]
     pub settings: Settings,
+}
+
+impl Capture {
+    /// What the kernel counts and does not copy. Its accounts are by addresses and ports alone, and see no checksums.
+    pub fn withheld(&self) -> Withheld {
+        let keyed = self.settings.tells_more_connections_apart();
+        let level = u64::from(self.ring_size) * u64::from(self.shed_level) / 100;
+        Withheld {
+            max_flows: self.max_flows,
+            acks: self.acks == Acks::Withhold && !self.settings.looks_at_every_segment(),
+            cutoff: self.settings.cutoff().filter(|_| !keyed),
+            shed_level: (self.shed_level < 100 && !keyed).then_some(level),
+        }
+    }
 }
 
 #[derive(Args, Debug)]
@@ -138,6 +170,12 @@ pub enum Direction {
     Rx,
     Tx,
     Both,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+pub enum Acks {
+    Copy,
+    Withhold,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
@@ -205,6 +243,6 @@ mod tests {
                 limits += 1;
             }
         }
-        assert_eq!(limits, 2 * 20);
+        assert_eq!(limits, 2 * 20 + 2);
     }
 }

@@ -2,7 +2,7 @@
 
 use agent_common::frame::LinkType;
 
-use crate::segment::{Origin, Timestamp};
+use crate::segment::{FlowNote, Origin, Timestamp};
 
 /// Borrowed from the ring or from the reader's block until the next frame is asked for.
 #[derive(Clone, Copy, Debug)]
@@ -13,4 +13,6 @@ pub struct Frame<'a> {
     pub bytes: &'a [u8],
     pub link_type: LinkType,
     pub origin: Origin,
+    /// What the kernel says of the connection; `None` in replay.
+    pub flow: Option<&'a FlowNote>,
 }

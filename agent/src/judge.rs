@@ -46,6 +46,11 @@ impl Judge {
 
     /// Which end opened the connection: RFC 9293 section 3.5, and whoever remembers it.
     fn client(&mut self, decoded: &Decoded<'_>, head: &Head) -> Client {
+        if let Some(note) = decoded.segment.flow
+            && note.client != Client::Unknown
+        {
+            return note.client;
+        }
         let flags = decoded.segment.flags;
         let said = match (flags.contains(Flags::SYN), flags.contains(Flags::ACK)) {
             (true, false) => Client::Source,

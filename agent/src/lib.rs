@@ -7,6 +7,7 @@ pub mod control;
 pub mod decode;
 pub mod error;
 pub mod filter;
+mod flows;
 pub mod frame;
 pub mod generations;
 pub mod interface;

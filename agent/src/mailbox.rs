@@ -145,6 +145,7 @@ mod tests {
             payload,
             missing: 0,
             origin: Origin::default(),
+            flow: None,
         }
     }
 

@@ -81,6 +81,7 @@ fn run_capture(args: &cli::Capture, typed: &ArgMatches) -> anyhow::Result<ExitCo
         control: args.control.clone(),
         shards,
         ring_size: args.ring_size,
+        withheld: args.withheld(),
         decode: settings.decode(shards),
         config: settings.reassembly(shards, capture::random_key()?),
         output: settings.output(shards, output),

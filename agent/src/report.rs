@@ -14,6 +14,8 @@ use crate::shard::Totals;
 pub struct Report {
     pub source: Source,
     pub totals: Totals,
+    /// Connections in the kernel's flow table at the end.
+    pub flows: u64,
     /// How often the filter was changed; always 0 in a replay.
     pub filter_changes: u64,
     pub elapsed: Duration,
@@ -71,6 +73,9 @@ impl Report {
                 let refused = vec![
                     ("dropped by a full ring", count(Counter::RingFull)),
                     ("unreadable", count(Counter::Unreadable)),
+                    ("ACKs withheld", count(Counter::WithheldAcks)),
+                    ("withheld behind the cut-off", count(Counter::WithheldCutoff)),
+                    ("of connections shed", count(Counter::ShedFrames)),
                 ];
                 (("matched", count(Counter::Matched)), refused)
             }
@@ -128,6 +133,7 @@ impl Report {
                     ("in RST", reassembly.rst_payload),
                     ("without handshake", reassembly.no_handshake),
                     ("refused by strict checks", reassembly.strict),
+                    ("behind the cut-off", reassembly.cutoff),
                     ("queued", reassembly.queued),
                     ("of a wrong checksum", frames.bad_checksum_payload),
                 ],
@@ -161,7 +167,9 @@ impl Report {
         let source = match self.source {
             Source::Kernel(counters) => {
                 let named = Counter::ALL.iter().map(|&counter| (counter.name(), counters[counter as usize]));
-                serde_json::json!({ "kernel": named.collect::<std::collections::BTreeMap<_, _>>() })
+                let mut named: std::collections::BTreeMap<_, _> = named.collect();
+                named.insert("flows_evicted", self.flows_evicted(&counters));
+                serde_json::json!({ "kernel": named })
             }
             Source::Files(frames) => serde_json::json!({ "files": { "frames": frames } }),
         };
@@ -191,6 +199,11 @@ impl Report {
         })
     }
 
+    /// Connections whose place in the kernel's flow table others needed.
+    fn flows_evicted(&self, counters: &[u64; Counter::ALL.len()]) -> u64 {
+        counters[Counter::FlowsCreated as usize].saturating_sub(self.flows)
+    }
+
     /// Octets that are known to have been sent and are in no file.
     fn missing(&self) -> u64 {
         let Totals { reassembly, sink, .. } = &self.totals;
@@ -216,6 +229,11 @@ impl Display for Report {
                 writeln!(f, "{:>14} frames captured", frames.read)?;
                 writeln!(f, "{:>14} frames dropped by a full ring", count(Counter::RingFull))?;
                 line(f, count(Counter::Unreadable), "frames dropped that the kernel could not read")?;
+                line(f, count(Counter::WithheldAcks), "frames with an ACK alone, counted and not copied")?;
+                line(f, count(Counter::WithheldCutoff), "frames behind the cut-off, counted and not copied")?;
+                line(f, count(Counter::ShedFrames), "frames of connections shed, counted and not copied")?;
+                line(f, count(Counter::ShedConnections), "connections shed: a ring was too full when they began")?;
+                line(f, self.flows_evicted(&counters), "connections that the kernel forgot: its flow table was full")?;
                 line(f, count(Counter::Malformed), "frames too short for their headers, not matched")?;
                 line(f, count(Counter::Cut), "frames cut by the snaplen")?;
                 line(f, self.filter_changes, "changes of the filter")?;
@@ -243,9 +261,13 @@ impl Display for Report {
         writeln!(f, "{:>14} connections", reassembly.opened)?;
         writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?;
         writeln!(f, "{:>14} bytes missing (gaps)", self.missing())?;
+        line(f, reassembly.gaps_cutoff, "of them behind the cut-off")?;
+        line(f, reassembly.gaps_shed, "of them of connections shed")?;
         line(f, sink.disk_slow, "of them because the disk was too slow")?;
         line(f, sink.disk_full, "of them because the disk was full")?;
         line(f, sink.write_error, "of them because of write errors")?;
+        line(f, reassembly.ring_full, "bytes of streams, retransmitted ones included, dropped by a full ring")?;
+        line(f, reassembly.cutoff, "bytes captured behind the cut-off, not kept")?;
         line(f, reassembly.duplicate, "bytes retransmitted")?;
         line(f, reassembly.conflict, "bytes retransmitted with other values")?;
         line(f, reassembly.late, "bytes too late for their gap")?;
@@ -290,10 +312,16 @@ fn line(f: &mut fmt::Formatter<'_>, value: u64, what: &str) -> fmt::Result {
 mod tests {
     use super::*;
 
-    fn report() -> Report {
+    fn counters() -> [u64; Counter::ALL.len()] {
         let mut counters = [0; Counter::ALL.len()];
-        counters[..3].copy_from_slice(&[10, 5, 1]);
-        let mut report = Report { source: Source::Kernel(counters), ..Report::default() };
+        for (counter, count) in [(Counter::Seen, 10), (Counter::Matched, 5), (Counter::RingFull, 1)] {
+            counters[counter as usize] = count;
+        }
+        counters
+    }
+
+    fn report() -> Report {
+        let mut report = Report { source: Source::Kernel(counters()), ..Report::default() };
         report.totals.frames.read = 4;
         report.totals.frames.segments = 3;
         report.totals.frames.not_tcp = 1;
@@ -314,6 +342,23 @@ mod tests {
         report.totals.reassembly.segments -= 1;
         let lost: Vec<String> = report.imbalances().iter().map(ToString::to_string).collect();
         assert_eq!(lost, ["frames: 5 matched = 3 read + 1 dropped by a full ring"]);
+    }
+
+    #[test]
+    fn what_the_kernel_withheld_is_accounted_for() {
+        let mut counters = counters();
+        let withheld = [Counter::WithheldAcks, Counter::WithheldCutoff, Counter::ShedFrames];
+        for (counter, count) in withheld.into_iter().zip([3, 5, 7]) {
+            counters[counter as usize] = count;
+            counters[Counter::Matched as usize] += count;
+        }
+        let report = Report { source: Source::Kernel(counters), ..report() };
+        assert_eq!(report.imbalances(), []);
+        for counter in withheld {
+            counters[counter as usize] -= 1;
+            assert_eq!(Report { source: Source::Kernel(counters), ..report }.imbalances().len(), 1, "{counter:?}");
+            counters[counter as usize] += 1;
+        }
     }
 
     #[test]

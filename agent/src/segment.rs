@@ -1,11 +1,11 @@
-//! One TCP segment, and the three types that must not be mixed up with plain integers.
+//! One TCP segment, what the kernel says beside it, and the three types that must not be mixed up with plain integers.
 
 use std::{
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use agent_common::head::{Head, VLAN_ID, VLAN_PRESENT};
+use agent_common::head::{Client, Head, VLAN_ID, VLAN_PRESENT};
 
 /// One TCP segment as it was captured.
 #[derive(Clone, Copy, Debug)]
@@ -29,25 +29,33 @@ pub struct Segment<'a> {
     /// Payload octets that were on the wire behind `payload` and that the snaplen cut off.
     pub missing: u32,
     pub origin: Origin,
+    /// What the kernel says of the connection; `None` in replay, and where the endpoints are not those that it saw.
+    pub flow: Option<&'a FlowNote>,
 }
 
 /// A segment that owns its payload.
 #[derive(Debug)]
 pub struct OwnedSegment {
-    /// All but the payload.
+    /// All but the rest.
     head: Segment<'static>,
     payload: Box<[u8]>,
+    /// Boxed, since few are kept that have one.
+    flow: Option<Box<FlowNote>>,
 }
 
 impl OwnedSegment {
     pub fn lend(&self) -> Segment<'_> {
-        Segment { payload: &self.payload, ..self.head }
+        Segment { payload: &self.payload, flow: self.flow.as_deref(), ..self.head }
     }
 }
 
 impl From<&Segment<'_>> for OwnedSegment {
     fn from(segment: &Segment<'_>) -> Self {
-        Self { head: Segment { payload: &[], ..*segment }, payload: segment.payload.into() }
+        Self {
+            head: Segment { payload: &[], flow: None, ..*segment },
+            payload: segment.payload.into(),
+            flow: segment.flow.copied().map(Box::new),
+        }
     }
 }
 
@@ -65,6 +73,36 @@ pub struct Origin {
     pub refused: u64,
     /// The TCP checksum may be unfinished: the frame was sent by this host, or merged.
     pub checksum_partial: bool,
+}
+
+/// What the kernel knows of a connection of which it does not copy everything, with a segment of it: this one included.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct FlowNote {
+    /// Octets that the sender has sent so far, by its sequence numbers.
+    pub reach: u64,
+    /// Octets that the sender has sent and that a full ring has cost, so far.
+    pub lost: u64,
+    /// Segments so far: of the sender, and of its peer.
+    pub segments: [u64; 2],
+    /// How far the peer has acknowledged.
+    pub peer_ack: Option<Acknowledgment>,
+    /// Who opened the connection, where its handshake was seen.
+    pub client: Client,
+    /// Payload of the sender was withheld because of the cut-off.
+    pub cut: bool,
+    /// The connection was shed when it began: none of its payload is copied.
+    pub shed: bool,
+}
+
+/// How far one side of a connection has acknowledged.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct Acknowledgment {
+    /// The highest one.
+    pub number: SeqNum,
+    /// When it came.
+    pub time: Timestamp,
+    /// The window that came last, as in the header: not scaled.
+    pub window: u16,
 }
 
 /// An address and a port. IPv4 addresses are kept as `::ffff:a.b.c.d`, so that all are of one size and one kind.

@@ -8,7 +8,7 @@ use crate::{
     generations::Filters,
     judge::Judge,
     mailbox::{Letter, Mailbox, Sent},
-    reassembly::{self, Reassembler, Sink},
+    reassembly::{self, Flows, Reassembler, Sink},
     segment::{Origin, Segment, Timestamp},
     sink::{self, Directory},
 };
@@ -105,6 +105,11 @@ impl Shard {
             ticked: Timestamp::default(),
             refused: 0,
         }
+    }
+
+    /// With somebody to ask what the kernel withheld.
+    pub fn with_flows(self, flows: Box<dyn Flows + Send>) -> Self {
+        Self { reassembler: self.reassembler.with_flows(flows), ..self }
     }
 
     pub fn handle_frame(&mut self, frame: &Frame<'_>) {

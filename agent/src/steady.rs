@@ -34,6 +34,12 @@ impl SteadyClock {
         self.now
     }
 
+    /// When the frames said `time`, unless there was a step since.
+    pub(crate) fn when(&self, time: Timestamp) -> Timestamp {
+        let latest = self.latest.unwrap_or(time);
+        Timestamp(self.now.after(time.since(latest)).0.saturating_sub(latest.since(time)))
+    }
+
     /// What the frames will say at `time`, unless there is a step before.
     pub(crate) fn frames(&self, time: Timestamp) -> Timestamp {
         let latest = self.latest.unwrap_or(self.now);
@@ -61,5 +67,6 @@ mod tests {
         assert!(!clock.advance(start.after(7), HOUR));
         assert_eq!(clock.now(), start.after(2));
         assert_eq!(clock.frames(clock.now()), start.after(7));
+        assert_eq!([4, 7, 9].map(|time| clock.when(start.after(time)).since(start)), [0, 2, 4]);
     }
 }

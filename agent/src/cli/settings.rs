@@ -82,6 +82,7 @@ impl Settings {
             max_stream_queue: u32::try_from(limits.max_stream_queue).unwrap_or(u32::MAX),
             max_total_queue: limits.max_total_queue / u64::from(shards),
             max_stream_chunks: limits.max_stream_chunks,
+            cutoff: self.cutoff(),
             require_handshake: reassembly.require_handshake,
             strict_fsm: reassembly.strict_fsm,
             strict_options: reassembly.strict_options,
@@ -97,6 +98,22 @@ impl Settings {
             },
             hash_key,
         }
+    }
+
+    /// Bytes of each direction that are wanted.
+    pub fn cutoff(&self) -> Option<u64> {
+        if self.reassembly.headers_only { Some(0) } else { self.reassembly.cutoff }
+    }
+
+    /// Whether addresses and ports alone do not make a connection.
+    pub fn tells_more_connections_apart(&self) -> bool {
+        self.reassembly.interface_key || self.reassembly.vlan_key
+    }
+
+    /// Whether something is to be said of segments that only acknowledge.
+    pub fn looks_at_every_segment(&self) -> bool {
+        let ReassemblyArgs { strict_fsm, strict_options, .. } = self.reassembly;
+        self.tells_more_connections_apart() || strict_fsm || strict_options || self.decode.verify_checksum
     }
 
     /// Completes the output of one of `shards` sinks.
@@ -145,6 +162,16 @@ struct DecodeArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Reassembly")]
 struct ReassemblyArgs {
+    /// Bytes of each direction that are kept, such as 64K; what follows is counted, and recorded as missing [default: all]
+    ///
+    /// In a capture it is not copied from the kernel either. SYN, FIN and RST always are, so that size and end are known.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    cutoff: Option<u64>,
+
+    /// Keep no bytes, only records: --cutoff 0
+    #[arg(long, conflicts_with = "cutoff")]
+    headers_only: bool,
+
     /// Which of two copies of a byte stays while both wait behind a hole
     #[arg(long, value_enum, value_name = "WHICH", default_value_t = OverlapArg::First)]
     overlap: OverlapArg,
@@ -249,7 +276,7 @@ struct TimeoutArgs {
 }
 
 #[derive(Args, Debug)]
-#[command(next_help_heading = "Limits, all shards together (sizes: 64K, 4M, 1G)")]
+#[command(next_help_heading = LIMITS)]
 struct LimitArgs {
     /// Open connections; beyond it the longest idle one is closed
     #[arg(long, value_name = "N", default_value_t = 1 << 20, value_parser = clap::value_parser!(u32).range(1..))]
@@ -287,6 +314,9 @@ struct LimitArgs {
     #[arg(long, value_name = "N", default_value_t = 512, value_parser = clap::value_parser!(u32).range(1..))]
     max_open_files: u32,
 }
+
+/// Heading of the limits.
+pub(super) const LIMITS: &str = "Limits, all shards together (sizes: 64K, 4M, 1G)";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 enum OverlapArg {

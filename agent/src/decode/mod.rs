@@ -96,7 +96,12 @@ impl Decoder {
         }
         let (config, mut vlan) = (self.config, vlan);
         let (rest, unwrapped) = self.look_inside(frame, layer, rest, &mut packet, &mut vlan)?;
-        Ok(Decoded { unwrapped, ..finish(config, frame, &packet, rest, vlan)? })
+        let mut decoded = finish(config, frame, &packet, rest, vlan)?;
+        if unwrapped {
+            // The kernel speaks of what was outside.
+            decoded.segment.flow = None;
+        }
+        Ok(Decoded { unwrapped, ..decoded })
     }
 
     /// After [`Reject::Fragment`]: the segment that the fragment is the beginning of, as far as its header tells.
@@ -149,7 +154,7 @@ impl Decoder {
                     }
                     *begun = if packet.part.offset == 0 && packet.part.next == ip_number::TCP {
                         let first = finish(Config::default(), frame, packet, rest, *vlan);
-                        first.ok().map(|first| Segment { payload: &[], ..first.segment })
+                        first.ok().map(|first| Segment { payload: &[], flow: None, ..first.segment })
                     } else {
                         None
                     };
@@ -188,7 +193,7 @@ impl Decoder {
 #[inline(always)]
 fn finish<'a>(
     config: Config,
-    frame: &Frame<'_>,
+    frame: &Frame<'a>,
     packet: &Packet<'a>,
     rest: Rest<'a>,
     vlan: Option<u16>,
@@ -216,6 +221,7 @@ fn finish<'a>(
             payload,
             missing: u32::try_from(missing).map_err(|_| Reject::Malformed)?,
             origin: Origin { vlan, ..frame.origin },
+            flow: frame.flow,
         },
         badlen: packet.badlen,
         bad_checksum: verify && checksum::is_bad(packet, rest),

@@ -60,6 +60,7 @@ fn frame(link_type: LinkType, bytes: &[u8]) -> Frame<'_> {
         bytes,
         link_type,
         origin: Origin { interface: 3, ..Origin::default() },
+        flow: None,
     }
 }
 

@@ -292,7 +292,7 @@ impl fmt::Display for InKernel<'_> {
         let (questions, most) = (reached(graph), longest(graph));
         writeln!(
             f,
-            "  {questions} questions are there at most {NODES_MAX} of; of one segment at most {most} are asked"
+            "  questions: {questions} (of {NODES_MAX} that there can be); asked of one segment: {most} at most"
         )?;
         if graph.asks_sets != 0 {
             writeln!(f, "  both addresses are looked up among {} nets", sets.len())?;

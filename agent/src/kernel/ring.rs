@@ -2,12 +2,15 @@
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-use agent_common::frame::{FrameHeader, VERSION, flags};
+use agent_common::{
+    frame::{FrameHeader, VERSION, flags},
+    head::Client,
+};
 use aya::maps::{MapData, RingBuf, ring_buf::RingBufItem};
 
 use crate::{
     frame::Frame,
-    segment::{Origin, Timestamp},
+    segment::{Acknowledgment, FlowNote, Origin, SeqNum, Timestamp},
 };
 
 /// The ring of one shard; the shard's thread owns it. Its descriptor becomes readable when the programs wake the reader,
@@ -46,6 +49,7 @@ impl AsRawFd for Ring {
 /// One captured frame, still in the ring.
 pub struct Record<'a> {
     header: FrameHeader,
+    flow: Option<FlowNote>,
     item: RingBufItem<'a>,
 }
 
@@ -60,7 +64,7 @@ impl<'a> Record<'a> {
         let fits = usize::from(header.header_len) == size_of::<FrameHeader>()
             && header.caplen <= header.len
             && header.caplen as usize <= item.len() - bytes.len();
-        if header.version == VERSION && fits { Ok(Self { header, item }) } else { Err(BadRecord) }
+        if header.version == VERSION && fits { Ok(Self { header, flow: note(&header), item }) } else { Err(BadRecord) }
     }
 
     pub fn header(&self) -> &FrameHeader {
@@ -90,6 +94,56 @@ impl<'a> Record<'a> {
                 refused,
                 checksum_partial: flags & flags::CHECKSUM_PARTIAL != 0,
             },
+            flow: self.flow.as_ref(),
         }
+    }
+}
+
+/// What the header says of the connection.
+fn note(header: &FrameHeader) -> Option<FlowNote> {
+    let has = |flag| header.flags & flag != 0;
+    has(flags::FLOW).then(|| FlowNote {
+        reach: header.reach,
+        lost: header.lost,
+        segments: header.segments,
+        peer_ack: has(flags::PEER_ACKED).then_some(Acknowledgment {
+            number: SeqNum(header.peer_ack),
+            time: Timestamp(header.peer_ack_time),
+            window: header.peer_window,
+        }),
+        client: match (has(flags::CLIENT_SOURCE), has(flags::CLIENT_DESTINATION)) {
+            (true, false) => Client::Source,
+            (false, true) => Client::Destination,
+            _ => Client::Unknown,
+        },
+        cut: has(flags::CUTOFF),
+        shed: has(flags::SHED),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_record_says_of_its_connection_what_its_flags_vouch_for() {
+        let mut header = FrameHeader {
+            reach: 7,
+            lost: 1,
+            segments: [3, 2],
+            peer_ack_time: 9,
+            peer_ack: 1_001,
+            peer_window: 512,
+            ..FrameHeader::default()
+        };
+        assert_eq!(note(&header), None);
+        header.flags = flags::FLOW | flags::CLIENT_DESTINATION | flags::CUTOFF;
+        let mut expected = FlowNote { reach: 7, lost: 1, segments: [3, 2], ..FlowNote::default() };
+        (expected.client, expected.cut) = (Client::Destination, true);
+        assert_eq!(note(&header), Some(expected));
+        header.flags = flags::FLOW | flags::PEER_ACKED | flags::SHED;
+        let acked = Acknowledgment { number: SeqNum(1_001), time: Timestamp(9), window: 512 };
+        let expected = FlowNote { client: Client::Unknown, cut: false, shed: true, peer_ack: Some(acked), ..expected };
+        assert_eq!(note(&header), Some(expected));
     }
 }

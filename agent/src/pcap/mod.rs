@@ -69,6 +69,7 @@ impl Reader {
             bytes: self.input.bytes(record.bytes),
             link_type: record.link_type,
             origin: Origin { interface: record.interface, ..Origin::default() },
+            flow: None,
         }))
     }
 

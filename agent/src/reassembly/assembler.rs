@@ -128,6 +128,38 @@ impl Assembler {
         Some(chunk)
     }
 
+    /// Removes all from `offset` on; how many octets that were, and where the last of them ended.
+    pub(super) fn truncate(&mut self, offset: u64) -> Option<(u64, u64)> {
+        let end = self.end().filter(|&end| end > offset)?;
+        let mut removed = 0;
+        while let Some(last) = self.chunks.last_entry()
+            && *last.key() + last.get().len() > offset
+        {
+            let (start, mut chunk) = last.remove_entry();
+            self.charged -= cost(&chunk);
+            let kept = offset.saturating_sub(start);
+            if let Content::Octets(octets) = &chunk {
+                removed += octets.len() as u64 - kept;
+            }
+            if kept > 0 {
+                chunk = match chunk {
+                    Content::Octets(octets) => Content::Octets(octets[..kept as usize].into()),
+                    Content::Cut(_) => Content::Cut(kept),
+                };
+                self.put(start, chunk);
+            }
+        }
+        let mut seen = None;
+        while let Some((_, since)) = self.waiting.pop_back_if(|(end, _)| *end > offset) {
+            seen = Some(since);
+        }
+        if let Some((end, seen)) = self.end().zip(seen) {
+            self.wait(end, seen);
+        }
+        self.check();
+        Some((removed, end))
+    }
+
     /// Moves every chunk, because offset 0 turns out to be elsewhere.
     pub(super) fn rebase(&mut self, distance: i64) {
         let moved = |(at, chunk): (u64, Content)| (at.saturating_add_signed(distance), chunk);

@@ -33,6 +33,8 @@ pub struct Config {
     /// Out-of-order octets held for all streams.
     pub max_total_queue: u64,
 
+    /// Octets of each direction that are delivered; what follows is a trailing gap.
+    pub cutoff: Option<u64>,
     /// Refuse connections whose SYN was not seen.
     pub require_handshake: bool,
     /// Refuse segments that do not fit the state of their connection, or their receiver's MSS and window.
@@ -84,6 +86,7 @@ impl Default for Config {
             max_stream_queue: 4 << 20,
             max_stream_chunks: 4_096,
             max_total_queue: 256 << 20,
+            cutoff: None,
             require_handshake: false,
             strict_fsm: false,
             strict_options: false,

@@ -5,11 +5,15 @@ use agent_common::head::Address;
 use super::{
     config::Config,
     event::{ConnectionId, Direction, Ended, Event, GapCause, Sink, Started, Summary},
+    flow::{FlowState, Flows},
     stats::Stats,
     stream::{Context, Piece, Stream},
     strict::{Refusal, Strict},
 };
-use crate::segment::{Endpoint, Flags, Origin, OwnedSegment, Segment, SeqNum, Timestamp};
+use crate::{
+    segment::{Acknowledgment, Endpoint, Flags, FlowNote, Origin, OwnedSegment, Segment, SeqNum, Timestamp},
+    steady::SteadyClock,
+};
 
 pub(super) struct Connection {
     pub(super) serial: u64,
@@ -30,6 +34,8 @@ pub(super) struct Connection {
     vlan: Option<u16>,
     generation: u32,
     started: Started,
+    /// The kernel has accounts of it.
+    has_flow: bool,
 }
 
 #[derive(Default)]
@@ -39,6 +45,18 @@ struct Extra {
     strict: Strict,
     /// SYNs with another ISN, at most one of either side, until something confirms that they begin another connection.
     pending: Vec<PendingSyn>,
+    /// What the kernel's accounts have beyond ours, as they began before the connection, or in its middle.
+    ahead: [Ahead; 2],
+}
+
+/// Of one side, modulo 2^64.
+#[derive(Clone, Copy, Default)]
+struct Ahead {
+    segments: u64,
+    reach: u64,
+    lost: u64,
+    /// Of the octets that is not known yet: it takes a segment of this side.
+    is_open: bool,
 }
 
 /// An RST that was accepted.
@@ -72,6 +90,7 @@ pub(super) enum Outcome {
 pub(super) struct Core<'a, S> {
     pub(super) config: &'a Config,
     pub(super) stats: &'a mut Stats,
+    pub(super) clock: &'a SteadyClock,
     pub(super) now: Timestamp,
     pub(super) slot: u32,
     pub(super) sink: &'a mut S,
@@ -147,6 +166,7 @@ impl Connection {
             vlan: first.origin.vlan,
             generation: first.origin.generation,
             started,
+            has_flow: false,
         }
     }
 
@@ -200,7 +220,13 @@ impl Connection {
         let serial = self.serial;
         let syn = segment.flags.contains(Flags::SYN);
 
-        self.stream_mut(direction).count_segment(segment.flags.contains(Flags::URG));
+        match segment.flow {
+            Some(note) => self.handle_note(note, segment, direction, core),
+            None => self.count_segment(direction),
+        }
+        if segment.flags.contains(Flags::URG) {
+            self.stream_mut(direction).count_urgent();
+        }
         core.stats.urgent += u64::from(segment.flags.contains(Flags::URG));
         if (core.config.strict_fsm || core.config.strict_options) && self.refuses(segment, direction, core) {
             return Outcome::Open;
@@ -244,10 +270,25 @@ impl Connection {
         self.stream_mut(direction).note_sent(segment, end, piece.window);
         self.doubt_pending(segment, direction, piece.window);
 
-        if self.reset().is_none() && self.streams.iter().all(Stream::is_finished) {
+        if self.reset().is_none() && self.is_finished(core.config) {
             return Outcome::Closed(Ended::Fin);
         }
         Outcome::Open
+    }
+
+    /// Takes note of what the kernel has withheld, before something is decided that no segment brings.
+    pub(super) fn ask<S: Sink>(&mut self, flows: &mut dyn Flows, core: &mut Core<'_, S>) {
+        if !self.has_flow {
+            return;
+        }
+        let (client, server) = self.endpoints();
+        let Some(FlowState { sides, shed }) = flows.flow(client, server) else { return };
+        for (direction, side) in Direction::BOTH.into_iter().zip(&sides) {
+            self.handle_reach(direction, side.reach, side.lost, side.cut, shed);
+        }
+        for (direction, side) in Direction::BOTH.into_iter().zip(&sides) {
+            self.handle_withheld(direction, side.segments, side.ack, side.last_seen, core);
+        }
     }
 
     /// Takes note of a segment of which a part has come, in a fragment.
@@ -268,7 +309,7 @@ impl Connection {
                 let cx = &mut core.stream(self.serial, direction);
                 self.stream_mut(direction).flush_due(cx);
             }
-            if self.streams.iter().all(Stream::is_finished) {
+            if self.is_finished(core.config) {
                 return Outcome::Closed(Ended::Fin);
             }
         }
@@ -291,7 +332,8 @@ impl Connection {
         if let Some(Reset { since, .. }) = self.reset() {
             return idle.min(since.after(config.rst_hold));
         }
-        self.streams.iter().filter_map(|stream| stream.deadline(config)).fold(idle, Timestamp::min)
+        let deadlines = self.streams.iter().filter_map(|stream| stream.deadline(self.has_flow, config));
+        deadlines.fold(idle, Timestamp::min)
     }
 
     /// Delivers what is queued and says goodbye. An accepted RST is the reason whatever else is.
@@ -310,7 +352,7 @@ impl Connection {
         let ended = match ended {
             _ if reset => Ended::Rst,
             // A picked-up direction knows its end only now.
-            Ended::Finish if self.streams.iter().all(Stream::is_finished) => Ended::Fin,
+            Ended::Finish if self.is_finished(core.config) => Ended::Fin,
             ended => ended,
         };
         let id = ConnectionId { slot: core.slot, serial: self.serial };
@@ -377,8 +419,22 @@ impl Connection {
         self.stream(direction.reverse()).window_for(self.stream(direction))
     }
 
+    /// Whether both directions have come to their FINs.
+    fn is_finished(&self, config: &Config) -> bool {
+        self.streams.iter().all(|stream| stream.is_finished(config))
+    }
+
     fn reset(&self) -> Option<Reset> {
         self.extra.as_ref()?.reset
+    }
+
+    /// Counts a segment of which the kernel says nothing: one that it saw as something else.
+    fn count_segment(&mut self, direction: Direction) {
+        self.stream_mut(direction).count_segment();
+        if self.has_flow {
+            let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
+            ahead.segments = ahead.segments.wrapping_sub(1);
+        }
     }
 
     fn stream(&self, direction: Direction) -> &Stream {
@@ -437,16 +493,117 @@ impl Connection {
         }
     }
 
+    /// What the kernel says of the connection with a segment of `direction`, before that is handled.
+    fn handle_note<S: Sink>(
+        &mut self,
+        note: &FlowNote,
+        segment: &Segment<'_>,
+        direction: Direction,
+        core: &mut Core<'_, S>,
+    ) {
+        // Connections are shed when they begin. What is said later is about another one, on the same endpoints.
+        if note.shed && !self.has_flow {
+            self.streams.iter_mut().for_each(Stream::shed);
+        }
+        self.keep_accounts(note, segment, direction);
+        self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
+        self.count_up_to(direction, note.segments[0]);
+        self.stream_mut(direction).note_record();
+        // Some time before the segment, and so not after the hole that this may open.
+        let heard = Timestamp(segment.timestamp.0.saturating_sub(1));
+        self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, core);
+    }
+
+    /// Finds out how far the kernel's accounts are ahead of ours, if they began before the connection or in its middle.
+    fn keep_accounts(&mut self, note: &FlowNote, segment: &Segment<'_>, direction: Direction) {
+        let sides = [direction, direction.reverse()];
+        let known = sides.map(|side| self.stream(side).segments());
+        let here = [known[0].wrapping_add(1), known[1]];
+        let counted = note.segments[0].wrapping_add(note.segments[1]);
+        let ahead = sides.map(|side| self.ahead(side).segments).iter().fold(0_u64, |a, b| a.wrapping_add(*b));
+        let behind = known[0].wrapping_add(known[1]).wrapping_add(ahead).wrapping_sub(counted).cast_signed();
+        let begins = if self.has_flow { counted <= 1 || behind > DISORDER_MAX } else { note.segments != here };
+        self.has_flow = true;
+        if begins {
+            for (place, side) in sides.into_iter().enumerate() {
+                let segments = note.segments[place].wrapping_sub(here[place]);
+                self.extra.get_or_insert_default().ahead[side as usize] =
+                    Ahead { segments, is_open: true, ..Ahead::default() };
+            }
+        }
+        if self.ahead(direction).is_open {
+            let stream = self.stream(direction);
+            let position = stream.position_of(segment.seq).wrapping_add(octets(segment));
+            let (reach, lost) = (note.reach.wrapping_sub(position), note.lost.wrapping_sub(stream.lost()));
+            let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
+            *ahead = Ahead { reach, lost, is_open: false, ..*ahead };
+        }
+    }
+
+    fn ahead(&self, direction: Direction) -> Ahead {
+        self.extra.as_ref().map_or_else(Ahead::default, |extra| extra.ahead[direction as usize])
+    }
+
+    /// Whether the kernel, which has counted up to `count`, knows of more segments of this side than we have.
+    fn count_up_to(&mut self, direction: Direction, count: u64) -> bool {
+        let count = count.wrapping_sub(self.ahead(direction).segments);
+        self.stream_mut(direction).count_up_to(count)
+    }
+
+    /// What the kernel says of the octets that one side has sent.
+    fn handle_reach(&mut self, direction: Direction, reach: u64, lost: u64, cut: bool, shed: bool) {
+        let ahead = self.ahead(direction);
+        if ahead.is_open {
+            return;
+        }
+        let stream = self.stream_mut(direction);
+        stream.note_lost(lost.wrapping_sub(ahead.lost));
+        if cut || shed {
+            stream.note_reach(reach.wrapping_sub(ahead.reach));
+        }
+    }
+
+    /// What the kernel has heard from one side, if it was more than we have: as if the last bare ACK were here.
+    fn handle_withheld<S: Sink>(
+        &mut self,
+        direction: Direction,
+        segments: u64,
+        ack: Option<Acknowledgment>,
+        heard: Timestamp,
+        core: &mut Core<'_, S>,
+    ) {
+        if !self.count_up_to(direction, segments) {
+            return;
+        }
+        let end = self.end.max(heard);
+        let heard = core.clock.when(heard);
+        // The accounts may be ahead of what is being done.
+        self.end = if heard > core.now { self.end } else { end };
+        self.last_seen = self.last_seen.max(heard);
+        let Some(Acknowledgment { number, time, window }) = ack else { return };
+        // What moves nothing forward, such as a duplicate, is a word from the peer as well.
+        self.stream_mut(direction.reverse()).note_ack_time(heard);
+        self.acknowledge(number, direction, core.clock.when(time), core);
+        self.stream_mut(direction).note_window(window, false);
+    }
+
     fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
+        let (serial, reverse) = (self.serial, direction.reverse());
+        if segment.flags.contains(Flags::SYN) {
+            let cx = &mut core.stream(serial, reverse);
+            self.stream_mut(reverse).handle_syn_ack(segment.ack, cx);
+        }
+        self.acknowledge(segment.ack, direction, core.now, core);
+    }
+
+    /// Takes an ACK number of `direction`, which came at `at`.
+    fn acknowledge<S: Sink>(&mut self, ack: SeqNum, direction: Direction, at: Timestamp, core: &mut Core<'_, S>) {
         let (serial, reverse) = (self.serial, direction.reverse());
         let window = self.window(reverse);
         let reset = self.reset();
         let cx = &mut core.stream(serial, reverse);
         let acked = &mut self.streams[reverse as usize];
-        if segment.flags.contains(Flags::SYN) {
-            acked.handle_syn_ack(segment.ack, cx);
-        }
-        acked.handle_ack(segment.ack, window, cx);
+        acked.handle_ack(ack, window, at, cx);
         let Some(reset) = reset else { return acked.flush_due(cx) };
         if !acked.held_was_acked(reset.acked[reverse as usize]) {
             return;
@@ -520,6 +677,9 @@ impl Connection {
         }
     }
 }
+
+/// Segments by which records of two processors may come in another order than they were counted in.
+const DISORDER_MAX: i64 = 64;
 
 /// Octets of payload that were on the wire.
 fn octets(segment: &Segment<'_>) -> u64 {

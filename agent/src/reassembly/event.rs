@@ -91,7 +91,7 @@ pub struct StreamSummary<'a> {
     pub len: u64,
     /// Delivered, late ones that were written into place included.
     pub delivered: u64,
-    /// Segments, empty ones included.
+    /// Segments, empty ones included, and those that the kernel counted and did not copy.
     pub segments: u64,
     /// Segments with payload of which every octet had been seen before.
     pub retransmitted: u64,
@@ -104,10 +104,12 @@ pub struct StreamSummary<'a> {
     pub late: u64,
     /// Segments with URG set. Urgent octets stay in line (RFC 6093 section 3.1).
     pub urgent: u64,
+    /// Octets, retransmitted ones included, in segments for which the kernel's ring had no room.
+    pub ring_full: u64,
     /// In order of offset, not touching within one cause; the first [`GAPS_LISTED`] of them.
     pub gaps: &'a [Gap],
-    /// What is missing behind the last octet captured: the peer acknowledged it, a FIN stands behind it, or the snaplen
-    /// cut it off. Known at [`Event::Close`]; no part of `len`, `gaps` and `gap_totals`, for nothing stands behind it.
+    /// What is missing behind the last octet captured: the peer acknowledged it, a FIN stands behind it, the snaplen cut
+    /// it off, or it was sent behind the cut-off. Known at [`Event::Close`]; no part of `len`, `gaps` and `gap_totals`, for nothing stands behind it.
     pub trailing_gap: Option<Gap>,
     /// Octets by cause, of all gaps but the trailing one; index with `cause as usize`.
     pub gap_totals: [u64; GapCause::ALL.len()],
@@ -151,6 +153,10 @@ pub enum GapCause {
     Fragment,
     /// Cut off by the capture length.
     Snaplen,
+    /// Behind the octets of each direction that were asked for.
+    Cutoff,
+    /// The kernel copied nothing of the connection, because its ring was too full when that began.
+    Shed,
     /// The writer was behind, and its buffers were full.
     DiskSlow,
     /// No space left on the device.
@@ -160,7 +166,7 @@ pub enum GapCause {
 }
 
 impl GapCause {
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 12] = [
         Self::NotCaptured,
         Self::RingFull,
         Self::Timeout,
@@ -168,6 +174,8 @@ impl GapCause {
         Self::Close,
         Self::Fragment,
         Self::Snaplen,
+        Self::Cutoff,
+        Self::Shed,
         Self::DiskSlow,
         Self::DiskFull,
         Self::WriteError,
@@ -182,6 +190,8 @@ impl GapCause {
             Self::Close => "close",
             Self::Fragment => "fragment",
             Self::Snaplen => "snaplen",
+            Self::Cutoff => "cutoff",
+            Self::Shed => "shed",
             Self::DiskSlow => "disk-slow",
             Self::DiskFull => "disk-full",
             Self::WriteError => "write-error",

@@ -5,6 +5,7 @@ mod assembler;
 mod config;
 mod connection;
 mod event;
+mod flow;
 mod flusher;
 mod gaps;
 mod linger;
@@ -21,6 +22,8 @@ use connection::{Connection, Core, Outcome};
 pub use event::{
     ConnectionId, Direction, Ended, Event, GAPS_KEPT, GAPS_LISTED, Gap, GapCause, Sink, Started, StreamSummary, Summary,
 };
+use flow::NoFlows;
+pub use flow::{FlowSide, FlowState, Flows};
 use flusher::Flusher;
 use linger::{Entry, Kind, Linger};
 pub use stats::Stats;
@@ -42,9 +45,24 @@ pub struct Reassembler {
     given_up: Linger,
     queues: Queues,
     twins: Twins,
+    flows: Box<dyn Flows + Send>,
     clock: SteadyClock,
     /// As of when things are done: the clock's time, or that of a deadline before.
     now: Timestamp,
+}
+
+/// What a connection needs of the reassembler. A function would borrow all of that.
+macro_rules! lend {
+    ($self:ident, $slot:expr, $sink:ident) => {
+        Core {
+            config: &$self.config,
+            stats: &mut $self.stats,
+            clock: &$self.clock,
+            now: $self.now,
+            slot: $slot,
+            sink: &mut *$sink,
+        }
+    };
 }
 
 impl Reassembler {
@@ -58,9 +76,15 @@ impl Reassembler {
             given_up: Linger::default(),
             queues: Queues::default(),
             twins: Twins::default(),
+            flows: Box::new(NoFlows),
             clock: SteadyClock::default(),
             now: Timestamp::default(),
         }
+    }
+
+    /// With somebody to ask what was withheld.
+    pub fn with_flows(self, flows: Box<dyn Flows + Send>) -> Self {
+        Self { flows, ..self }
     }
 
     /// Takes one segment. Its timestamp is also the time, so what is due by then is done first.
@@ -68,7 +92,12 @@ impl Reassembler {
         self.handle_timeout(segment.timestamp, sink);
         self.stats.segments += 1;
         self.stats.payload += segment.payload.len() as u64;
-        self.dispatch(segment, sink);
+        if segment.flow.is_some() && (self.config.interface_key || self.config.vlan_key) {
+            // The kernel tells fewer connections apart.
+            self.dispatch(&Segment { flow: None, ..*segment }, sink);
+        } else {
+            self.dispatch(segment, sink);
+        }
     }
 
     /// Takes note of a segment of which the first of several IP fragments has come, for the cause of the gap that it leaves
@@ -94,7 +123,8 @@ impl Reassembler {
         while let Some((slot, due)) = self.flusher.pop(now) {
             self.now = due;
             let Some(connection) = self.table.get_mut(slot) else { continue };
-            let mut core = Core { config: &self.config, stats: &mut self.stats, now: self.now, slot, sink: &mut *sink };
+            let mut core = lend!(self, slot, sink);
+            connection.ask(&mut *self.flows, &mut core);
             match connection.handle_timeout(&mut core) {
                 Outcome::Closed(ended) => self.close(slot, ended, sink),
                 Outcome::Open | Outcome::Reused { .. } => {
@@ -140,7 +170,7 @@ impl Reassembler {
             },
         };
         let Some(connection) = self.table.get_mut(slot) else { return };
-        let mut core = Core { config: &self.config, stats: &mut self.stats, now: self.now, slot, sink: &mut *sink };
+        let mut core = lend!(self, slot, sink);
         let direction = connection.direction_of(segment);
         let twin = self.twins.is_twin(connection.serial, direction, segment, core.now);
         core.stats.duplicate_frames += u64::from(twin);
@@ -220,7 +250,11 @@ impl Reassembler {
         let Some(mut connection) = self.table.remove(slot) else { return };
         self.flusher.remove(slot);
         self.queues.set(slot, [0, 0]);
-        let mut core = Core { config: &self.config, stats: &mut self.stats, now: self.now, slot, sink: &mut *sink };
+        let mut core = lend!(self, slot, sink);
+        // Others end with a segment, or were asked for when their time had come.
+        if matches!(ended, Ended::Evicted | Ended::Finish) {
+            connection.ask(&mut *self.flows, &mut core);
+        }
         let pending = connection.take_pending(ended, core.stats);
         let ended = connection.close(ended, &mut core);
 
@@ -259,7 +293,7 @@ impl Reassembler {
             && let Some(connection) = self.table.get_mut(slot)
         {
             self.stats.limit_total_queue += 1;
-            let mut core = Core { config: &self.config, stats: &mut self.stats, now: self.now, slot, sink: &mut *sink };
+            let mut core = lend!(self, slot, sink);
             connection.give_way(direction, &mut core);
             self.settle(slot);
         }

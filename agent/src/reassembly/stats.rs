@@ -31,6 +31,8 @@ pub struct Stats {
     pub no_handshake: u64,
     /// Of segments that the strict checks refused.
     pub strict: u64,
+    /// Behind the cut-off of their stream.
+    pub cutoff: u64,
     /// Behind a hole, not delivered yet; 0 at the end.
     pub queued: u64,
 
@@ -40,6 +42,11 @@ pub struct Stats {
     pub gaps_filled: u64,
     /// Stream octets in trailing gaps, which are no part of `gaps`.
     pub gaps_trailing: u64,
+    /// Of those, the ones behind a cut-off, and those of connections that were shed.
+    pub gaps_cutoff: u64,
+    pub gaps_shed: u64,
+    /// Octets, retransmitted ones included, that a full ring has cost streams.
+    pub ring_full: u64,
 
     /// Connections, by how they came and went.
     pub opened: u64,
@@ -88,6 +95,7 @@ impl Stats {
                 self.rst_payload,
                 self.no_handshake,
                 self.strict,
+                self.cutoff,
                 self.queued,
             ]
             .map(i128::from)
@@ -112,10 +120,14 @@ impl Stats {
             rst_payload,
             no_handshake,
             strict,
+            cutoff,
             queued,
             gaps,
             gaps_filled,
             gaps_trailing,
+            gaps_cutoff,
+            gaps_shed,
+            ring_full,
             opened,
             closed,
             orphans,
@@ -147,10 +159,14 @@ impl Stats {
         *rst_payload += other.rst_payload;
         *no_handshake += other.no_handshake;
         *strict += other.strict;
+        *cutoff += other.cutoff;
         *queued += other.queued;
         *gaps += other.gaps;
         *gaps_filled += other.gaps_filled;
         *gaps_trailing += other.gaps_trailing;
+        *gaps_cutoff += other.gaps_cutoff;
+        *gaps_shed += other.gaps_shed;
+        *ring_full += other.ring_full;
         *opened += other.opened;
         *closed += other.closed;
         *orphans += other.orphans;

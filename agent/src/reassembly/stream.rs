@@ -4,6 +4,7 @@ mod held;
 mod hole;
 mod parked;
 mod pickup;
+mod wall;
 mod window;
 
 use std::{collections::VecDeque, num::NonZeroU64};
@@ -74,6 +75,8 @@ impl Known {
     const PEER_ACK: u8 = 2;
     /// Of its windows that of the SYN alone, which is never scaled (RFC 7323 section 2.2).
     const WINDOW_OF_SYN: u8 = 4;
+    /// It was shed: no octet is wanted.
+    const SHED: u8 = 8;
 
     fn has(self, bit: u8) -> bool {
         self.0 & bit != 0
@@ -108,6 +111,8 @@ struct Extra {
     matured: u64,
     /// When the peer last acknowledged anything.
     last_ack: Timestamp,
+    /// When there was last a look at what was due.
+    looked: Timestamp,
     /// The ring had refused frames when a hole opened that is still open.
     ring_full: bool,
     /// Where segments begin of which only a part has come yet, in fragments; at most [`FRAGMENTED_MAX`].
@@ -123,6 +128,12 @@ struct Extra {
     gaps: Gaps,
     /// Octets from `next` up to here were cut off by the snaplen. They are a gap once something is captured behind them.
     cut_until: u64,
+    /// Behind what was captured behind the cut-off, and behind all that was sent, by the accounts of the kernel.
+    beyond: u64,
+    reach: u64,
+    /// Octets that a full ring has cost, and those of them that were sent before the last segment.
+    lost: u64,
+    lost_before: u64,
     /// Nobody waits any more for what is missing before the FIN, and why.
     tail_given_up: Option<GapCause>,
     trailing_gap: Option<Gap>,
@@ -186,9 +197,9 @@ impl Stream {
     }
 
     /// Whether delivery has reached the FIN, or nobody waits for it any more.
-    pub(super) fn is_finished(&self) -> bool {
+    pub(super) fn is_finished(&self, config: &Config) -> bool {
         let given_up = || self.extra.as_ref().is_some_and(|extra| extra.tail_given_up.is_some());
-        self.is_located() && self.fin.offset().is_some_and(|fin| fin <= self.edge() || given_up())
+        self.is_located() && self.awaited_end(config).is_some_and(|end| end <= self.edge() || given_up())
     }
 
     pub(super) fn refused(&self) -> u32 {
@@ -200,11 +211,16 @@ impl Stream {
         self.extra.as_ref().map_or(0, |extra| (extra.queued() + extra.gaps.charged()) as u64)
     }
 
-    pub(super) fn count_segment(&mut self, urgent: bool) {
+    pub(super) fn segments(&self) -> u64 {
+        self.segments
+    }
+
+    pub(super) fn count_segment(&mut self) {
         self.segments += 1;
-        if urgent {
-            self.extra.get_or_insert_default().urgent += 1;
-        }
+    }
+
+    pub(super) fn count_urgent(&mut self) {
+        self.extra.get_or_insert_default().urgent += 1;
     }
 
     /// Takes payload and FIN of one segment.
@@ -241,22 +257,46 @@ impl Stream {
     pub(super) fn close<S: Sink>(&mut self, refused: u32, cx: &mut Context<'_, S>) {
         self.flush_all(GapCause::Close, cx);
         while self.drop_parked(cx) {}
-        // One octet may be the FIN's.
-        let end = self.fin.offset().unwrap_or_else(|| self.acked.saturating_sub(1)).max(self.edge());
-        if self.is_located() && end > self.next {
-            let extra = self.extra.get_or_insert_default();
-            let ring_full = extra.ring_full || refused.wrapping_sub(self.refused).cast_signed() > 0;
-            let fragmented = extra.is_fragmented(self.next, end);
-            let cause = match extra.tail_given_up {
-                // Otherwise more was sent behind what was cut off, and the rest of it is the worse loss.
-                _ if extra.cut_until >= end => GapCause::Snaplen,
-                _ if ring_full => GapCause::RingFull,
-                _ if fragmented => GapCause::Fragment,
-                given_up => given_up.unwrap_or(GapCause::NotCaptured),
-            };
-            let gap = Gap::new(self.next, end - self.next, cause);
-            cx.stats.gaps_trailing += gap.len;
-            extra.trailing_gap = Some(gap);
+        cx.stats.ring_full += self.lost();
+        let end = self.sent_end().max(self.edge());
+        if !self.is_located() || end <= self.next {
+            return;
+        }
+        let wall = self.wall(cx.config);
+        let mut gap = Gap::new(self.next, end - self.next, self.tail_cause(end.min(wall), refused));
+        if end > wall {
+            // What is missing before the cut-off has a cause of its own.
+            if self.next < wall {
+                self.skip_to(wall, gap.cause, cx);
+            }
+            gap = Gap::new(wall, end - wall, self.cause_of_wall());
+        }
+        cx.stats.gaps_trailing += gap.len;
+        match gap.cause {
+            GapCause::Cutoff => cx.stats.gaps_cutoff += gap.len,
+            GapCause::Shed => cx.stats.gaps_shed += gap.len,
+            _ => {}
+        }
+        self.extra.get_or_insert_default().trailing_gap = Some(gap);
+    }
+
+    /// Behind the last octet that is known to have been sent. Of what was acknowledged one may be the FIN's.
+    fn sent_end(&self) -> u64 {
+        let unseen = self.extra.as_ref().map_or(0, |extra| extra.beyond.max(extra.reach));
+        self.fin.offset().unwrap_or_else(|| self.acked.saturating_sub(1).max(unseen))
+    }
+
+    /// Why the octets from the delivered edge to `end` are missing, behind which nothing was captured.
+    fn tail_cause(&mut self, end: u64, refused: u32) -> GapCause {
+        let (next, hurt) = (self.next, refused.wrapping_sub(self.refused).cast_signed() > 0);
+        let extra = self.extra.get_or_insert_default();
+        let fragmented = extra.is_fragmented(next, end);
+        match extra.tail_given_up {
+            // Otherwise more was sent behind what was cut off, and the rest of it is the worse loss.
+            _ if extra.cut_until >= end => GapCause::Snaplen,
+            _ if extra.ring_full || hurt || extra.lost > extra.lost_before => GapCause::RingFull,
+            _ if fragmented => GapCause::Fragment,
+            given_up => given_up.unwrap_or(GapCause::NotCaptured),
         }
     }
 
@@ -275,6 +315,7 @@ impl Stream {
             summary.conflict = extra.conflict;
             summary.late = extra.late;
             summary.urgent = extra.urgent;
+            summary.ring_full = extra.lost;
         }
         summary
     }
@@ -288,9 +329,12 @@ impl Stream {
         (ahead < window.max(1)).then(|| highest.cast_signed() + ahead)
     }
 
-    /// Highest position known: delivered, queued, held, acknowledged or the FIN.
+    /// Highest position known: delivered, queued, held, withheld, acknowledged or the FIN.
     fn highest(&self) -> u64 {
-        let queued = self.extra.as_ref().map_or(0, |extra| extra.assembler.end().unwrap_or(0).max(extra.held_end));
+        let queued = self.extra.as_ref().map_or(0, |extra| {
+            let unseen = extra.beyond.max(extra.reach);
+            extra.assembler.end().unwrap_or(0).max(extra.held_end).max(unseen)
+        });
         let picked_up = if self.start == Start::Pickup { PICKUP_ROOM } else { 0 };
         self.edge().max(self.acked).max(self.fin.offset().unwrap_or(0)).max(queued).max(picked_up)
     }
@@ -314,11 +358,24 @@ impl Stream {
                 self.extra.get_or_insert_default().fin_seen = cx.now;
             }
         }
-        let end = end.min(self.fin.offset().unwrap_or(u64::MAX));
-        let room = usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
-        if octets.len() > room {
-            cx.stats.implausible += (octets.len() - room) as u64;
-            octets = &octets[..room];
+        let mut end = end.min(self.fin.offset().unwrap_or(u64::MAX));
+        let before = |end: u64| usize::try_from(end.saturating_sub(offset)).unwrap_or(usize::MAX);
+        if let Some((kept, behind)) = octets.split_at_checked(before(end)) {
+            cx.stats.implausible += behind.len() as u64;
+            octets = kept;
+        }
+        let wall = self.wall(cx.config);
+        if end > wall && self.is_located() {
+            let extra = self.extra.get_or_insert_default();
+            extra.beyond = extra.beyond.max(end);
+            if let Some((kept, behind)) = octets.split_at_checked(before(wall)) {
+                cx.stats.cutoff += behind.len() as u64;
+                octets = kept;
+            }
+            if offset >= wall {
+                return;
+            }
+            end = wall;
         }
         let cut = end.saturating_sub(offset + octets.len() as u64);
 
@@ -393,7 +450,8 @@ impl Stream {
 
     /// Highest position of anything captured.
     fn captured_end(&self) -> u64 {
-        self.edge().max(self.extra.as_ref().and_then(|extra| extra.assembler.end()).unwrap_or(0))
+        let behind = |extra: &Extra| extra.assembler.end().unwrap_or(0).max(extra.beyond);
+        self.edge().max(self.extra.as_deref().map_or(0, behind))
     }
 
     /// Octets below the delivered edge: duplicates, or late ones for a gap. Whether any was late.
@@ -473,7 +531,7 @@ impl Stream {
                 None => break,
             }
         }
-        if self.behind_hole().is_none()
+        if self.behind_hole(cx.config).is_none()
             && let Some(extra) = &mut self.extra
         {
             extra.ring_full = false;

@@ -91,6 +91,7 @@ pub(super) struct StreamRecord {
     conflict: u64,
     late: u64,
     urgent: u64,
+    ring_full: u64,
     gaps: Vec<Gap>,
     gap_totals: [u64; GapCause::ALL.len()],
     trailing_gap: Option<Gap>,
@@ -200,6 +201,7 @@ impl StreamRecord {
             conflict: stream.conflict,
             late: stream.late,
             urgent: stream.urgent,
+            ring_full: stream.ring_full,
             gaps: stream.gaps.to_vec(),
             gap_totals: stream.gap_totals,
             trailing_gap: stream.trailing_gap,
@@ -252,7 +254,11 @@ impl StreamRecord {
         let Self { segments, retransmitted, out_of_order, conflict, late, urgent, .. } = self;
         print(out, format_args!(r#"{{"bytes":{bytes},"segments":{segments},"retransmitted":{retransmitted}"#));
         print(out, format_args!(r#","out_of_order":{out_of_order},"conflict":{conflict},"late":{late}"#));
-        print(out, format_args!(r#","urgent":{urgent},"file":"#));
+        print(out, format_args!(r#","urgent":{urgent}"#));
+        if self.ring_full > 0 {
+            print(out, format_args!(r#","ring_full":{}"#, self.ring_full));
+        }
+        out.push_str(r#","file":"#);
         match file.path {
             // Paths below the directory are made of digits and addresses: nothing in them needs escaping.
             Some(path) => print(out, format_args!(r#""{path}""#)),

@@ -3,8 +3,10 @@
 //! vectors, `gopacket.rs` keeps the vector's sequence numbers.
 
 mod closing;
+mod cutoff;
 mod gaps;
 mod gopacket;
+mod kernel;
 mod lifetime;
 mod limits;
 mod order;
@@ -16,3 +18,4 @@ mod strict;
 mod trace;
 mod twins;
 mod urgent;
+mod withheld;

@@ -76,6 +76,7 @@ fn row_02_a_stream_longer_than_4_gib() {
         payload: &[],
         missing: 0,
         origin: Origin::default(),
+        flow: None,
     };
     reassembler.handle_segment(&segment, &mut edge);
     let total = 5 << 30;

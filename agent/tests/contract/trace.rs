@@ -1,11 +1,15 @@
 //! Hand-written segments in, one readable line per connection out.
 
+use std::{iter, ops::Range};
+
 use agent::{
     reassembly::{
         Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Reassembler, Sink, StreamSummary, Summary,
     },
-    segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp},
+    segment::{Endpoint, Flags, FlowNote, Origin, Segment, SeqNum, Timestamp},
 };
+
+use crate::kernel::{Kernel, Orders};
 
 /// Who sends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -161,11 +165,22 @@ impl Seg {
     }
 }
 
-/// A reassembler, its clock and all that it has said.
+/// A reassembler, its clock and all that it has said; and another one that a kernel withholds bare ACKs from, which has to
+/// say the same (row 27).
 pub(crate) struct Trace {
-    reassembler: Reassembler,
     now: u64,
+    copied: Listener,
+    withheld: Option<Listener>,
+    /// A clock has jumped, and what was withheld then is known as of another time.
+    jumped: bool,
+}
+
+/// A reassembler, and what it has said.
+struct Listener {
+    reassembler: Reassembler,
     heard: Heard,
+    /// What stands before it.
+    kernel: Option<Kernel>,
 }
 
 const MS: u64 = 1_000_000;
@@ -174,14 +189,52 @@ const EPOCH: u64 = 1_000_000_000_000_000;
 
 impl Trace {
     pub(crate) fn new(config: Config) -> Self {
-        Self { reassembler: Reassembler::new(config), now: 0, heard: Heard::default() }
+        let Config { strict_fsm, strict_options, interface_key, vlan_key, .. } = config;
+        // These want to see all segments, or tell more connections apart than the kernel does.
+        if strict_fsm || strict_options || interface_key || vlan_key {
+            return Self { now: 0, copied: Listener::new(config), withheld: None, jumped: false };
+        }
+        Self::behind(Orders { acks: true, ..Orders::default() }, config)
+    }
+
+    /// With a kernel that withholds what it is told to.
+    pub(crate) fn behind(orders: Orders, config: Config) -> Self {
+        let withheld = Some(Listener::behind(Kernel::new(orders), config));
+        Self { now: 0, copied: Listener::new(config), withheld, jumped: false }
+    }
+
+    /// Behind a kernel alone: for what no segments are there of.
+    pub(crate) fn live(orders: Orders, config: Config) -> Self {
+        Self { now: 0, copied: Listener::behind(Kernel::new(orders), config), withheld: None, jumped: false }
+    }
+
+    /// The usual handshake.
+    pub(crate) fn shake_hands(mut self) -> Self {
+        self.send(C.syn(1000)).send(S.syn(5000).ack(1001)).send(C.ack(1001, 5001));
+        self
+    }
+
+    pub(crate) fn kernel(&self) -> &Kernel {
+        self.copied.kernel.as_ref().expect("a live one")
+    }
+
+    /// As if `side` had sent so many octets more, all of them behind the cut-off.
+    pub(crate) fn skip(&mut self, side: Side, octets: u64) -> &mut Self {
+        let seg = Seg::new(side, 0, Flags(0));
+        let segment = segment(&seg, 0);
+        self.kernel().skip(segment.src, segment.dst, octets);
+        self
+    }
+
+    /// A segment that a full ring costs.
+    pub(crate) fn lose(&mut self, seg: Seg) -> &mut Self {
+        self.kernel().lose(&segment(&seg, self.now));
+        self
     }
 
     /// The usual start: ISN 1000 for the client, 5000 for the server, no window scaling.
     pub(crate) fn established(config: Config) -> Self {
-        let mut trace = Self::new(config);
-        trace.send(C.syn(1000)).send(S.syn(5000).ack(1001)).send(C.ack(1001, 5001));
-        trace
+        Self::new(config).shake_hands()
     }
 
     /// Timers that are due fire first, as in a live capture.
@@ -194,38 +247,43 @@ impl Trace {
 
     /// As [`send`](Self::send), but the clock shows whatever `at` says and no timer gets to run before the segment.
     pub(crate) fn send_untimed(&mut self, seg: Seg) -> &mut Self {
+        self.jumped |= seg.at.is_some_and(|at| at != self.now);
         self.now = seg.at.unwrap_or(self.now);
-        self.heard.lent = seg.payload.as_ptr_range().start as usize..seg.payload.as_ptr_range().end as usize;
-        self.reassembler.handle_segment(&segment(&seg, self.now), &mut self.heard);
-        self.heard.lent = 0..0;
+        let now = self.now;
+        for listener in self.listeners() {
+            listener.handle(&segment(&seg, now));
+        }
         self
     }
 
     /// The first of several fragments that this segment was sent in: all that is seen of it is its header.
     pub(crate) fn send_first_fragment(&mut self, seg: Seg) -> &mut Self {
         let segment = Segment { payload: &[], ..segment(&seg, self.now) };
-        self.reassembler.handle_fragment(&segment);
+        for listener in self.listeners() {
+            listener.reassembler.handle_fragment(&segment);
+        }
         self
     }
 
     /// Lets the clock run, and every timer fire when it is due.
     pub(crate) fn wait_until(&mut self, milliseconds: u64) -> &mut Self {
-        let end = Timestamp(EPOCH + milliseconds * MS);
-        for _ in 0..10_000 {
-            match self.reassembler.poll_timeout() {
-                Some(due) if due <= end => self.reassembler.handle_timeout(due, &mut self.heard),
-                _ => {
-                    self.reassembler.handle_timeout(end, &mut self.heard);
-                    self.now = milliseconds;
-                    return self;
-                }
-            }
+        for listener in self.listeners() {
+            listener.wait_until(Timestamp(EPOCH + milliseconds * MS));
         }
-        panic!("poll_timeout asks for the same work again and again");
+        self.now = milliseconds;
+        self
+    }
+
+    /// From here on nothing is withheld.
+    pub(crate) fn copied(mut self) -> Self {
+        self.withheld = None;
+        self
     }
 
     pub(crate) fn finish(&mut self) -> &mut Self {
-        self.reassembler.finish(&mut self.heard);
+        for listener in self.listeners() {
+            listener.reassembler.finish(&mut listener.heard);
+        }
         self
     }
 
@@ -234,39 +292,98 @@ impl Trace {
     /// one in braces.
     #[track_caller]
     pub(crate) fn expect(&mut self, lines: &[&str]) -> &mut Self {
-        let heard: Vec<_> = self.heard.connections.iter().map(Connection::line).collect();
-        assert_eq!(heard, lines);
+        for listener in self.listeners() {
+            let heard: Vec<_> = listener.heard.connections.iter().map(Connection::line).collect();
+            assert_eq!(heard, lines, "withheld: {}", listener.kernel.is_some());
+        }
+        self.compare();
         self
+    }
+
+    /// Asserts that the numbers of what has ended are the same.
+    #[track_caller]
+    fn compare(&self) {
+        let Some(withheld) = self.withheld.as_ref().filter(|_| !self.jumped) else { return };
+        let counts = withheld.kernel.as_ref().is_some_and(|kernel| !kernel.has_restarted());
+        for (ours, theirs) in self.copied.heard.connections.iter().zip(&withheld.heard.connections) {
+            if ours.ended.is_some() {
+                let numbers = |connection: &Connection| {
+                    let segments = |numbers: &Numbers| if counts { numbers.segments } else { 0 };
+                    connection.numbers.each_ref().map(|it| Numbers { segments: segments(it), ..it.clone() })
+                };
+                assert_eq!((numbers(ours), ours.end), (numbers(theirs), theirs.end), "{:?} withheld", ours.id);
+            }
+        }
+    }
+
+    fn listeners(&mut self) -> impl Iterator<Item = &mut Listener> {
+        iter::once(&mut self.copied).chain(&mut self.withheld)
     }
 
     /// The numbers of the `n`th connection's last summary.
     pub(crate) fn summary(&self, n: usize, direction: Direction) -> &Numbers {
-        &self.heard.connections[n].numbers[direction as usize]
+        &self.copied.heard.connections[n].numbers[direction as usize]
     }
 
     pub(crate) fn continues(&self, n: usize) -> Option<u64> {
-        self.heard.connections[n].continues
+        self.copied.heard.connections[n].continues
     }
 
     pub(crate) fn serial(&self, n: usize) -> u64 {
-        self.heard.connections[n].id.serial
+        self.copied.heard.connections[n].id.serial
     }
 
     pub(crate) fn client_port(&self, n: usize) -> u16 {
-        self.heard.connections[n].client.port
+        self.copied.heard.connections[n].client.port
     }
 
     /// Octets that were delivered straight out of the segment that carried them.
     pub(crate) fn lent_octets(&self) -> usize {
-        self.heard.lent_octets
+        self.copied.heard.lent_octets
     }
 
     pub(crate) fn updates(&self) -> usize {
-        self.heard.updates
+        self.copied.heard.updates
     }
 
     pub(crate) fn reassembler(&self) -> &Reassembler {
-        &self.reassembler
+        &self.copied.reassembler
+    }
+}
+
+impl Listener {
+    fn new(config: Config) -> Self {
+        Self { reassembler: Reassembler::new(config), heard: Heard::default(), kernel: None }
+    }
+
+    fn behind(kernel: Kernel, config: Config) -> Self {
+        let reassembler = Reassembler::new(config).with_flows(Box::new(kernel.clone()));
+        Self { reassembler, heard: Heard::default(), kernel: Some(kernel) }
+    }
+
+    fn handle(&mut self, segment: &Segment<'_>) {
+        let copied = match &self.kernel {
+            Some(kernel) => kernel.copy(segment),
+            None => Some((*segment, FlowNote::default())),
+        };
+        let Some((segment, note)) = copied else {
+            return self.reassembler.handle_timeout(segment.timestamp, &mut self.heard);
+        };
+        let flow = self.kernel.is_some().then_some(&note);
+        let Range { start, end } = segment.payload.as_ptr_range();
+        self.heard.lent = start as usize..end as usize;
+        self.reassembler.handle_segment(&Segment { flow, ..segment }, &mut self.heard);
+        self.heard.lent = 0..0;
+    }
+
+    fn wait_until(&mut self, end: Timestamp) {
+        for _ in 0..20_000 {
+            match self.reassembler.poll_timeout() {
+                Some(due) if due <= end => self.reassembler.handle_timeout(due, &mut self.heard),
+                _ => return self.reassembler.handle_timeout(end, &mut self.heard),
+            }
+        }
+        panic!("poll_timeout asks for the same work again and again");
     }
 }
 
@@ -288,6 +405,7 @@ fn segment(seg: &Seg, milliseconds: u64) -> Segment<'_> {
         payload: &seg.payload,
         missing: seg.missing,
         origin: Origin { interface: seg.interface, vlan: seg.vlan, refused: seg.refused, ..Origin::default() },
+        flow: None,
     }
 }
 
@@ -295,7 +413,7 @@ fn segment(seg: &Seg, milliseconds: u64) -> Segment<'_> {
 #[derive(Default)]
 struct Heard {
     connections: Vec<Connection>,
-    lent: std::ops::Range<usize>,
+    lent: Range<usize>,
     lent_octets: usize,
     updates: usize,
 }
@@ -303,6 +421,7 @@ struct Heard {
 struct Connection {
     id: ConnectionId,
     client: Endpoint,
+    end: Timestamp,
     started: &'static str,
     ended: Option<Ended>,
     continues: Option<u64>,
@@ -311,7 +430,7 @@ struct Connection {
 }
 
 /// [`StreamSummary`] without its lifetime.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Numbers {
     pub(crate) delivered: u64,
     pub(crate) segments: u64,
@@ -320,6 +439,7 @@ pub(crate) struct Numbers {
     pub(crate) conflict: u64,
     pub(crate) late: u64,
     pub(crate) urgent: u64,
+    pub(crate) ring_full: u64,
     pub(crate) gaps: Vec<Gap>,
     pub(crate) trailing_gap: Option<Gap>,
 }
@@ -335,6 +455,7 @@ impl Sink for Heard {
             self.connections.push(Connection {
                 id,
                 client: summary.client,
+                end: summary.end,
                 started: summary.started.name(),
                 ended: None,
                 continues: summary.continues,
@@ -394,6 +515,7 @@ impl Connection {
     fn take(&mut self, summary: &Summary<'_>) {
         self.started = summary.started.name();
         self.client = summary.client;
+        self.end = summary.end;
         self.continues = summary.continues;
         self.numbers = [summary.streams[0].into(), summary.streams[1].into()];
     }
@@ -432,6 +554,7 @@ impl From<StreamSummary<'_>> for Numbers {
             conflict: summary.conflict,
             late: summary.late,
             urgent: summary.urgent,
+            ring_full: summary.ring_full,
             gaps: summary.gaps.to_vec(),
             trailing_gap: summary.trailing_gap,
         }

@@ -99,6 +99,7 @@ pub(crate) fn frame(bytes: &[u8]) -> Frame<'_> {
         bytes,
         link_type: LinkType::ETHERNET,
         origin: Origin::default(),
+        flow: None,
     }
 }
 

@@ -119,6 +119,7 @@ pub(crate) fn segment(src: Endpoint, dst: Endpoint, flags: Flags) -> Segment<'st
         payload: &[],
         missing: 0,
         origin: Origin::default(),
+        flow: None,
     }
 }
 

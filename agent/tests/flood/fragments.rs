@@ -81,6 +81,7 @@ fn decode(decoder: &mut Decoder, timestamp: Timestamp, packet: &[u8]) -> Result<
         bytes: packet,
         link_type: LinkType::RAW,
         origin: Origin::default(),
+        flow: None,
     };
     decoder.decode(&frame).map(|decoded| decoded.segment.payload.len())
 }

@@ -56,6 +56,7 @@ fn a_shard_allocates_nothing_for_frames_in_order() {
                 bytes: &bytes,
                 link_type: LinkType::ETHERNET,
                 origin: Origin::default(),
+                flow: None,
             });
         }
     };
@@ -144,6 +145,7 @@ impl Turn {
             payload: self.payload,
             missing: 0,
             origin: Origin::default(),
+            flow: None,
         }
     }
 

@@ -17,7 +17,7 @@ pub(crate) fn run(input: &[u8]) {
     // Up to 255 octets, or as many as a header can claim.
     let cut = if cut == u8::MAX { u32::MAX } else { u32::from(cut) };
     let len = (bytes.len() as u32).saturating_add(cut);
-    let frame = |bytes| Frame { timestamp: Timestamp(1), len, bytes, link_type, origin: Origin::default() };
+    let frame = |bytes| Frame { timestamp: Timestamp(1), len, bytes, link_type, origin: Origin::default(), flow: None };
     let config = Config {
         tunnels: if options & 1 == 0 { Tunnels::ALL } else { Tunnels(u32::from(tunnels)) },
         verify_checksum: options & 2 == 0,

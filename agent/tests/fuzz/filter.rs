@@ -18,7 +18,14 @@ pub(crate) fn run(input: &[u8]) {
     let Some((&kind, bytes)) = input.split_first() else { return };
     let link_type = LINK_TYPES[usize::from(kind) % LINK_TYPES.len()];
     let parsed = parse(bytes, link_type);
-    let frame = Frame { timestamp: Timestamp(1), len: bytes.len() as u32, bytes, link_type, origin: Origin::default() };
+    let frame = Frame {
+        timestamp: Timestamp(1),
+        len: bytes.len() as u32,
+        bytes,
+        link_type,
+        origin: Origin::default(),
+        flow: None,
+    };
     for tunnels in [Tunnels::NONE, Tunnels::ALL] {
         let mut decoder = Decoder::new(Config { tunnels, ..Config::default() });
         let Ok(decoded) = decoder.decode(&frame) else { continue };

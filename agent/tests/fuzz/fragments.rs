@@ -35,6 +35,7 @@ pub(crate) fn run(input: &[u8]) {
             bytes: &packet,
             link_type: LinkType::RAW,
             origin: Origin::default(),
+            flow: None,
         };
         let found = decoder.decode(&frame);
         refused += u64::from(matches!(found, Err(Reject::Fragment)));

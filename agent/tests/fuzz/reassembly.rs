@@ -6,8 +6,10 @@ use std::{
 };
 
 use agent::{
-    reassembly::{Config, ConnectionId, Event, Late, Overlap, Reassembler, Sink, Stats, Summary},
-    segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp},
+    reassembly::{
+        Config, ConnectionId, Event, FlowSide, FlowState, Flows, Late, Overlap, Reassembler, Sink, Stats, Summary,
+    },
+    segment::{Acknowledgment, Endpoint, Flags, FlowNote, Origin, Segment, SeqNum, Timestamp},
 };
 use arbitrary::{Arbitrary, Unstructured};
 
@@ -18,6 +20,12 @@ pub(crate) fn run(input: &[u8]) {
     // Nothing that comes out may hang on the order of a hash table.
     let other = Config { hash_key: config.hash_key.map(|word| word.rotate_left(7) ^ 0x5bd1_e995), ..config };
     assert_eq!(heard, input.play(other), "another key, other events");
+    // What a kernel says may be anything, as far as the promises of the core go.
+    let cutoff = Some(u64::from(input.limits.linger) * 4);
+    for seed in 1..3 {
+        input.play_with(Config { cutoff, ..config }, Some(Notes(seed)));
+        input.play_with(config, Some(Notes(seed)));
+    }
 }
 
 #[derive(Arbitrary, Debug)]
@@ -119,7 +127,14 @@ impl Limits {
 impl Input {
     /// Hash of everything that was heard.
     fn play(&self, config: Config) -> u64 {
+        self.play_with(config, None)
+    }
+
+    fn play_with(&self, config: Config, mut notes: Option<Notes>) -> u64 {
         let mut reassembler = Reassembler::new(config);
+        if let Some(Notes(seed)) = notes {
+            reassembler = reassembler.with_flows(Box::new(Notes(!seed)));
+        }
         let honest = |operation: &Operation| !matches!(operation, Operation::Segment(Spec { other: true, .. }));
         let mut heard = Heard { one_content: self.operations.iter().all(honest), ..Heard::default() };
         let mut now = 1_000_000 * SECOND;
@@ -129,7 +144,9 @@ impl Input {
                 Operation::Segment(spec) => {
                     refused += u64::from(spec.refused);
                     let payload = spec.payload();
-                    reassembler.handle_segment(&spec.segment(now, refused, &payload), &mut heard);
+                    let note = notes.as_mut().and_then(|notes| notes.note(now));
+                    let segment = Segment { flow: note.as_ref(), ..spec.segment(now, refused, &payload) };
+                    reassembler.handle_segment(&segment, &mut heard);
                 }
                 Operation::Pass(time) => {
                     now = time.after(now);
@@ -158,6 +175,62 @@ impl Input {
         assert_eq!(reassembler.stats().queued, 0);
         assert!(heard.open.is_empty());
         heard.hash.finish()
+    }
+}
+
+/// What a kernel might say: mostly near what is true, at times anything.
+#[derive(Clone, Copy)]
+struct Notes(u64);
+
+impl Notes {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let word = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        word ^ (word >> 27)
+    }
+
+    fn chance(&mut self, of: u64) -> bool {
+        self.next().is_multiple_of(of)
+    }
+
+    fn count(&mut self) -> u64 {
+        let word = self.next();
+        if self.chance(4) { word } else { word % 1_000 }
+    }
+
+    fn ack(&mut self, now: u64) -> Option<Acknowledgment> {
+        let number = SeqNum(if self.chance(2) { self.next() as u32 } else { 5_000 + self.count() as u32 });
+        let time = if self.chance(8) { self.next() } else { now - self.next() % (10 * SECOND) };
+        let ack = Acknowledgment { number, time: Timestamp(time), window: self.next() as u16 };
+        self.chance(2).then_some(ack)
+    }
+
+    fn note(&mut self, now: u64) -> Option<FlowNote> {
+        let note = FlowNote {
+            reach: self.count(),
+            lost: self.count(),
+            segments: [self.count(), self.count()],
+            peer_ack: self.ack(now),
+            cut: self.chance(4),
+            shed: self.chance(32),
+            ..FlowNote::default()
+        };
+        (!self.chance(4)).then_some(note)
+    }
+}
+
+impl Flows for Notes {
+    fn flow(&mut self, _: Endpoint, _: Endpoint) -> Option<FlowState> {
+        let mut side = || FlowSide {
+            segments: self.count(),
+            reach: self.count(),
+            lost: self.count(),
+            ack: self.ack(1_000_000 * SECOND),
+            last_seen: Timestamp(1_000_000 * SECOND + self.next() % (10 * SECOND)),
+            cut: self.chance(4),
+        };
+        let sides = [side(), side()];
+        (!self.chance(4)).then_some(FlowState { sides, shed: self.chance(32) })
     }
 }
 
@@ -206,6 +279,7 @@ impl Spec {
                 refused,
                 ..Origin::default()
             },
+            flow: None,
         }
     }
 }

@@ -300,6 +300,46 @@ fn queues_give_way_at_their_limits() {
 }
 
 #[test]
+fn what_lies_behind_the_cutoff_is_counted_and_not_kept() {
+    let talk = [
+        (10, C.data(0, "get it")),
+        (11, S.data(0, "as much")),
+        (12, S.data(7, " as there is")),
+        (13, C.fin(6).acks(19)),
+        (14, S.fin(19).acks(7)),
+    ];
+    let frames = opened(1, 0, &talk);
+    let cases = [
+        (&["--cutoff", "9"][..], Some("get it"), None, Some("as much a"), 10),
+        (&["--cutoff", "6"], Some("get it"), None, Some("as muc"), 13),
+        (&["--cutoff", "1K"], Some("get it"), None, Some("as much as there is"), 0),
+        (&["--cutoff", "0"], None, Some(6), None, 19),
+        (&["--headers-only"], None, Some(6), None, 19),
+    ];
+    for (args, up, up_missing, down, down_missing) in cases {
+        for shards in ["1", "2"] {
+            let outcome = told(&frames, &[args, &["--shards", shards]].concat());
+            let record = &outcome.closed[0];
+            assert_eq!(record["ended"], "fin", "{args:?}");
+            for (stream, text, missing) in [("c2s", up, up_missing), ("s2c", down, Some(down_missing))] {
+                let (stream, kept) = (&record[stream], text.map_or(0, str::len));
+                let file = stream["file"].as_str().map(|file| outcome.files[file].as_slice());
+                assert_eq!(file, text.map(str::as_bytes), "{args:?}");
+                assert_eq!((&stream["bytes"], &stream["gaps"]), (&json!(kept), &json!([])), "{args:?}");
+                let gap = missing
+                    .filter(|missing| *missing > 0)
+                    .map_or(Value::Null, |missing| json!({ "offset": kept, "len": missing, "cause": "cutoff" }));
+                assert_eq!(stream["trailing_gap"], gap, "{args:?}");
+            }
+            let missing = up_missing.unwrap_or(0) + down_missing;
+            assert_eq!((outcome.summary()["missing"].as_u64(), stat(&outcome, "cutoff")), (Some(missing), missing));
+        }
+    }
+    assert_said(&replay_frames(&frames, &["--cutoff", "9"]), "10 of them behind the cut-off");
+    assert_said(&replay_frames(&frames, &["--cutoff", "9"]), "10 bytes captured behind the cut-off, not kept");
+}
+
+#[test]
 fn connections_give_way_at_their_limits() {
     let over = |port, at| {
         let over = [(at + 10, C.fin(0)), (at + 11, S.fin(0).acks(1)), (at + 12, C.data(1, "").acks(1))];

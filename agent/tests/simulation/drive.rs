@@ -193,6 +193,7 @@ impl Driver<'_> {
             payload,
             missing: (packet.len - captured) as u32,
             origin: Origin { refused: record.refused, ..self.scenario.origin(talk.pair, index) },
+            flow: None,
         };
         let before = *self.reassembler.stats();
         match self.scenario.wire {
@@ -284,6 +285,7 @@ fn frame<'a>(put: &Segment<'_>, octets: &'a Octets) -> Frame<'a> {
         bytes: &octets.captured,
         link_type: LinkType::ETHERNET,
         origin: Origin { vlan: None, ..put.origin },
+        flow: None,
     }
 }
 

@@ -363,6 +363,8 @@ fn draw_config(rng: &mut Rng) -> Config {
         max_stream_queue,
         max_stream_chunks,
         max_total_queue,
+        // The contract's tests are about this one.
+        cutoff: _,
         require_handshake,
         strict_fsm,
         strict_options,

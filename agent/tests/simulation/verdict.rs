@@ -254,7 +254,7 @@ impl Checker<'_> {
             }
             _ if surely_fragmented => return Some("a segment within it was begun by a fragment".into()),
             GapCause::NotCaptured | GapCause::Timeout | GapCause::Limit | GapCause::Close => waited(cause),
-            GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+            GapCause::Cutoff | GapCause::Shed | GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
         };
         (!legal).then(|| {
             let waited = acked.map(elapsed);
@@ -364,7 +364,9 @@ impl Checker<'_> {
                 _ if surely_fragmented => false,
                 GapCause::NotCaptured => true,
                 GapCause::Close | GapCause::Timeout | GapCause::Limit => ledger.fin.is_some(),
-                GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
+                GapCause::Cutoff | GapCause::Shed | GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => {
+                    false
+                }
             };
             if Position::from(gap.offset) != stream.edge || !legal {
                 return Some(format!("{gap:?} trails it, {cut} octets of it cut off by the snaplen"));

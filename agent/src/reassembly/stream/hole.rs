@@ -16,18 +16,22 @@ const ACKS_MAX: usize = 16;
 const FRAGMENTED_MAX: usize = 8;
 
 impl Stream {
-    /// Takes an ACK number of the peer.
-    pub(in crate::reassembly) fn handle_ack<S: Sink>(&mut self, ack: SeqNum, window: i64, cx: &mut Context<'_, S>) {
+    /// Takes an ACK number of the peer, which came at `at`.
+    pub(in crate::reassembly) fn handle_ack<S: Sink>(
+        &mut self,
+        ack: SeqNum,
+        window: i64,
+        at: Timestamp,
+        cx: &mut Context<'_, S>,
+    ) {
         if !self.is_located() {
             if goes_on(self.peer_ack(), ack, false) {
                 self.note_peer_ack(ack);
             }
-            if let Some(extra) = &mut self.extra {
-                extra.last_ack = cx.now;
-            }
-            return;
+            return self.note_ack_time(at);
         }
         if self.extra.is_some() {
+            self.note_ack_time(at);
             self.corroborate(ack, window, cx);
         }
         // It stands behind the last octet that the window has room for.
@@ -35,7 +39,7 @@ impl Stream {
         let Some(offset) = u64::try_from(offset).ok().filter(|&offset| offset >= self.acked) else { return };
         self.note_peer_ack(ack);
         if offset > self.acked {
-            self.set_acked(offset, cx.now);
+            self.set_acked(offset, at, cx.config);
             self.unpark(window, cx);
         }
     }
@@ -43,10 +47,11 @@ impl Stream {
     /// Does what time demands.
     pub(in crate::reassembly) fn flush_due<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
         let Some(extra) = &mut self.extra else { return };
+        extra.looked = cx.now;
         if self.start == Start::Pickup && extra.pickup_since.after(cx.config.pickup_hold) <= cx.now {
             self.end_pickup(cx);
         }
-        while let Some(behind) = self.behind_hole() {
+        while let Some(behind) = self.behind_hole(cx.config) {
             let least = self.least_ack(behind);
             let Some(extra) = &mut self.extra else { return };
             let opened = extra.hole_opened();
@@ -67,16 +72,29 @@ impl Stream {
         }
     }
 
-    /// When [`flush_due`](Self::flush_due) has something to do.
-    pub(in crate::reassembly) fn deadline(&self, config: &Config) -> Option<Timestamp> {
+    /// When [`flush_due`](Self::flush_due) has something to do. ACKs may be `withheld`: then it is also when they would have
+    /// to be asked for, so that none is known later than what it says is due.
+    pub(in crate::reassembly) fn deadline(&self, withheld: bool, config: &Config) -> Option<Timestamp> {
         let extra = self.extra.as_ref()?;
         if self.start == Start::Pickup {
             return Some(extra.pickup_since.after(config.pickup_hold));
         }
-        let least = self.least_ack(self.behind_hole()?);
+        let look = || withheld.then(|| extra.looked.after(config.gap_hold));
+        let Some(behind) = self.behind_hole(config) else {
+            return extra.parked.back().and_then(|_| look());
+        };
+        let least = self.least_ack(behind);
         let held = extra.acks.iter().find(|&&(upto, _)| upto >= least).map(|&(_, at)| at.after(config.gap_hold));
         let opened = extra.hole_opened();
-        held.or_else(|| (extra.last_ack < opened).then(|| opened.after(config.gap_timeout)))
+        let timeout = || (extra.last_ack < opened).then(|| opened.after(config.gap_timeout));
+        held.or_else(|| timeout().into_iter().chain(look()).min())
+    }
+
+    /// Takes note that the peer has acknowledged something at `at`.
+    pub(in crate::reassembly) fn note_ack_time(&mut self, at: Timestamp) {
+        if let Some(extra) = &mut self.extra {
+            extra.last_ack = extra.last_ack.max(at);
+        }
     }
 
     /// Forgets the gaps where they take up most, because the queues of all streams are full. Whether they did.
@@ -91,7 +109,7 @@ impl Stream {
     pub(in crate::reassembly) fn give_way<S: Sink>(&mut self, cx: &mut Context<'_, S>) {
         if self.start == Start::Pickup {
             self.end_pickup(cx);
-        } else if let Some(behind) = self.behind_hole() {
+        } else if let Some(behind) = self.behind_hole(cx.config) {
             self.declare(behind, GapCause::Limit, cx);
         } else {
             self.drop_parked(cx);
@@ -103,7 +121,7 @@ impl Stream {
         if self.start == Start::Pickup {
             self.end_pickup(cx);
         }
-        while let Some(behind) = self.behind_hole() {
+        while let Some(behind) = self.behind_hole(cx.config) {
             if self.acked >= self.least_ack(behind) {
                 self.declare(self.acked.min(behind), GapCause::NotCaptured, cx);
             } else {
@@ -113,10 +131,10 @@ impl Stream {
     }
 
     /// Remembers how far the peer has acknowledged, and since when where that is ahead of what was delivered.
-    pub(super) fn set_acked(&mut self, offset: u64, now: Timestamp) {
+    pub(super) fn set_acked(&mut self, offset: u64, now: Timestamp, config: &Config) {
         self.acked = offset;
-        // Behind the FIN there is nothing to wait for.
-        if self.fin.offset().map_or(offset, |fin| fin.min(offset)) > self.edge() {
+        // Behind the FIN, and behind the cut-off, there is nothing to wait for.
+        if self.awaited_end(config).unwrap_or_else(|| self.wall(config)).min(offset) > self.edge() {
             let next = self.next;
             let extra = self.extra.get_or_insert_default();
             while extra.acks.front().is_some_and(|&(upto, _)| upto <= next) {
@@ -141,11 +159,11 @@ impl Stream {
         fragmented.push_back(offset);
     }
 
-    /// What lies behind the first hole, a segment or the FIN.
-    pub(super) fn behind_hole(&self) -> Option<u64> {
+    /// What lies behind the first hole, a segment, the FIN, or before that the cut-off.
+    pub(super) fn behind_hole(&self, config: &Config) -> Option<u64> {
         let extra = self.extra.as_ref().filter(|_| self.is_located())?;
-        let fin = self.fin.offset().filter(|&fin| fin > self.edge() && extra.tail_given_up.is_none());
-        extra.assembler.first().or(fin)
+        let end = self.awaited_end(config).filter(|&end| end > self.edge() && extra.tail_given_up.is_none());
+        extra.assembler.first().or(end)
     }
 
     /// Least ACK for which the hole before `behind` is a gap as far as that says. What only the FIN stands behind is given up

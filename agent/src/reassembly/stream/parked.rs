@@ -92,7 +92,6 @@ impl Stream {
     /// Notes an ACK of the peer, and believes the parked segment that it acknowledges.
     pub(super) fn corroborate<S: Sink>(&mut self, ack: SeqNum, window: i64, cx: &mut Context<'_, S>) {
         let Some(extra) = &mut self.extra else { return };
-        extra.last_ack = cx.now;
         if let Some(at) = extra.parked.iter().position(|parked| parked.agrees_with(ack, window))
             && let Some(parked) = extra.parked.remove(at)
         {
@@ -126,7 +125,10 @@ impl Stream {
         // Before a FIN alone lies the end of the stream, which may still come: it waits like any hole. Behind it lies nothing.
         if offset > self.highest().cast_signed() && parked.piece(0).len() > 0 && !self.has_fin() {
             self.flush_all(GapCause::NotCaptured, cx);
-            self.skip_to(offset.cast_unsigned(), GapCause::NotCaptured, cx);
+            let upto = offset.cast_unsigned().min(self.wall(cx.config));
+            if upto > self.next {
+                self.skip_to(upto, GapCause::NotCaptured, cx);
+            }
         }
         self.place(offset, &parked.piece(self.refused), cx);
     }

@@ -38,12 +38,19 @@ impl Stream {
                 self.refused = segment.origin.refused as u32;
             }
         }
-        let window = segment.window;
+        self.note_window(segment.window, segment.flags.contains(Flags::SYN));
+        if goes_on(self.sent(), end, self.is_located()) {
+            self.note_sent_up_to(end);
+        }
+    }
+
+    /// Takes note of a window that this sender offers, in a SYN or not.
+    pub(in crate::reassembly) fn note_window(&mut self, window: u16, syn: bool) {
         self.window = window;
         let of_syn = self.known.has(Known::WINDOW_OF_SYN);
         // Where windows are scaled, that of the SYN is in another unit.
         let scaled = |of_syn: u16| of_syn.div_ceil(1 << self.scale.unwrap_or(0).min(14));
-        if !segment.flags.contains(Flags::SYN) {
+        if !syn {
             let before = if of_syn { scaled(self.window_max) } else { self.window_max };
             self.window_max = before.max(window);
             self.known.set(Known::WINDOW_OF_SYN, false);
@@ -54,10 +61,11 @@ impl Stream {
             // It was overtaken, as a split handshake or a lost SYN-ACK has it.
             self.window_max = self.window_max.max(scaled(window));
         }
-        if goes_on(self.sent(), end, self.is_located()) {
-            self.sent = end;
-            self.known.set(Known::SENT, true);
-        }
+    }
+
+    pub(super) fn note_sent_up_to(&mut self, end: SeqNum) {
+        self.sent = end;
+        self.known.set(Known::SENT, true);
     }
 
     pub(super) fn note_peer_ack(&mut self, ack: SeqNum) {

@@ -1,0 +1,117 @@
+//! Row 27: bare ACKs that a kernel withholds. That they make no difference, all other rows' tests show as well: see
+//! [`Trace`](crate::trace::Trace). Here is what only a kernel knows.
+
+use agent::reassembly::{
+    Config,
+    Direction::{ClientToServer, ServerToClient},
+};
+
+use crate::{
+    kernel::Orders,
+    trace::{C, S, Trace},
+};
+
+fn live() -> Trace {
+    Trace::live(Orders { acks: true, ..Orders::default() }, Config::default()).shake_hands()
+}
+
+#[test]
+fn row_27_bare_acks_are_withheld_and_counted() {
+    let mut trace = live();
+    for n in 0..10 {
+        trace.send(C.data(1001 + n, "x").ack(5001)).send(S.ack(5001, 1002 + n));
+    }
+    assert_eq!(trace.reassembler().stats().segments, 12, "of 23");
+    trace.finish().expect(&["handshake finish c2s=xxxxxxxxxx s2c="]);
+    assert_eq!(trace.summary(0, ClientToServer).segments, 12);
+    assert_eq!(trace.summary(0, ServerToClient).segments, 11);
+}
+
+#[test]
+fn row_27_a_hole_is_asked_about_when_its_time_has_come() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).send(S.ack(5001, 1010).at(10_500));
+    trace.wait_until(11_400).expect(&["handshake open c2s=abc s2c="]);
+    trace.wait_until(11_600).expect(&["handshake open c2s=abc[3 not-captured]ghi s2c="]);
+}
+
+#[test]
+fn row_27_a_duplicate_ack_keeps_a_hole_waiting() {
+    // It covers nothing, and says that the peer lives and has nothing behind the hole.
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004)).send(C.data(1007, "ghi").ack(5001).at(100));
+    trace.send(S.ack(5001, 1004).at(200)).wait_until(600_000).expect(&["handshake open c2s=abc s2c="]);
+    trace.send(C.data(1004, "def").ack(5001)).expect(&["handshake open c2s=abcdefghi s2c="]);
+}
+
+#[test]
+fn row_27_what_an_rst_ignored_is_known_before_the_connection_closes() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.rst(5001).at(100)).send(C.data(1004, "def").ack(5001).at(200));
+    trace.send(S.ack(5001, 1007).at(300)).wait_until(5_000).expect(&["handshake open c2s=abcdef s2c="]);
+    assert_eq!(trace.reassembler().stats().reopened, 1);
+}
+
+#[test]
+fn row_27_a_far_segment_is_believed_once_it_was_acknowledged() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(0x1000_0000, "far").ack(5001));
+    trace.send(S.ack(5001, 0x1000_0003).at(100)).wait_until(3_000);
+    assert_eq!(trace.reassembler().stats().delivered, 6);
+}
+
+#[test]
+fn row_27_silence_is_what_the_kernel_has_not_heard() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001));
+    for hour in 1..10 {
+        trace.send(S.ack(5001, 1004).at(hour * 3_600_000));
+    }
+    trace.wait_until(9 * 3_600_000 + 7_400_000).expect(&["handshake open c2s=abc s2c="]);
+    trace.wait_until(9 * 3_600_000 + 7_501_000).expect(&["handshake idle c2s=abc s2c="]);
+}
+
+#[test]
+fn row_27_the_end_of_a_handshake_is_known_without_its_last_segment() {
+    let mut trace = live();
+    trace.wait_until(600_000).expect(&["handshake open c2s= s2c="]);
+}
+
+#[test]
+fn row_27_accounts_that_were_forgotten_begin_again() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004));
+    trace.send(C.data(1004, "de").ack(5001)).kernel().forget();
+    trace.send(S.ack(5001, 1006)).send(C.data(1006, "fg").ack(5001)).send(S.ack(5001, 1008)).finish();
+    trace.expect(&["handshake finish c2s=abcdefg s2c="]);
+    assert_eq!(trace.summary(0, ClientToServer).segments, 5);
+    assert_eq!(trace.summary(0, ServerToClient).segments, 4);
+}
+
+#[test]
+fn row_27_accounts_that_are_older_than_the_connection() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).wait_until(7_600_000);
+    trace.send(C.data(1004, "def").ack(5001)).send(S.ack(5001, 1007)).finish();
+    trace.expect(&["handshake idle c2s=abc s2c=", "midstream finish c2s=def s2c="]);
+    assert_eq!(trace.summary(1, ClientToServer).segments, 1);
+    assert_eq!(trace.summary(1, ServerToClient).segments, 1);
+}
+
+#[test]
+fn row_27_a_stream_says_what_a_full_ring_has_cost_it() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).lose(C.data(1004, "defg").ack(5001)).send(C.data(1008, "hi").ack(5001));
+    trace.send(S.data(5001, "ok").ack(1010)).wait_until(2_000).finish();
+    trace.expect(&["handshake finish c2s=abc[4 not-captured]hi s2c=ok"]);
+    assert_eq!(trace.summary(0, ClientToServer).ring_full, 4);
+    assert_eq!(trace.summary(0, ServerToClient).ring_full, 0);
+    assert_eq!(trace.reassembler().stats().ring_full, 4);
+}
+
+#[test]
+fn row_27_what_a_full_ring_cost_at_the_end_is_known_at_the_end() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).lose(C.data(1004, "defg").ack(5001)).send(S.ack(5001, 1008)).finish();
+    trace.expect(&["handshake finish c2s=abc{3 ring-full} s2c="]);
+}

@@ -25,7 +25,7 @@ use crate::{
     report::{Report, Source},
     shard::{Part, Shard, Totals},
     signals::Signals,
-    sink::{Directory, Output, Report as Tell},
+    sink::{Destination, Output, Report as Tell},
 };
 
 /// What to capture, and where to put it.
@@ -88,7 +88,7 @@ impl Capture {
             clsact: false,
             now: started.0,
         })?;
-        let sinks = Directory::for_shards(&self.output)?;
+        let sinks = Destination::for_shards(&self.output)?;
         let mut listening = Vec::new();
         for (number, interface) in (0..).zip(&self.interfaces) {
             let attachment = kernel.attach(number, interface, self.attach, self.direction)?;

@@ -135,6 +135,7 @@ impl Report {
                 left: ("delivered", reassembly.delivered),
                 right: vec![
                     ("written", sink.written),
+                    ("digested", sink.digested),
                     ("lost to a slow disk", sink.disk_slow),
                     ("lost to a full disk", sink.disk_full),
                     ("lost to write errors", sink.write_error),
@@ -236,7 +237,13 @@ impl Display for Report {
         line(f, frames.badlen, "segments whose IP header claims more than was there")?;
 
         writeln!(f, "{:>14} connections", reassembly.opened)?;
-        writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?;
+        match sink.digest {
+            None => writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?,
+            Some(digest) => {
+                let (bytes, streams) = (sink.digested, sink.digested_streams);
+                writeln!(f, "{bytes:>14} bytes delivered, of {streams} streams with the digest {digest:016x}")?;
+            }
+        }
         writeln!(f, "{:>14} bytes missing (gaps)", self.missing())?;
         line(f, sink.disk_slow, "of them because the disk was too slow")?;
         line(f, sink.disk_full, "of them because the disk was full")?;

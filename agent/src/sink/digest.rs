@@ -102,7 +102,7 @@ impl Sums {
 
     /// Part of a word, from the octet `at` on.
     fn add_part(&mut self, number: u64, at: u64, bytes: &[u8]) {
-        let word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u64::from(byte) + 1) << (8 * at);
+        let word = bytes.iter().rev().fold(0, |word, &byte| (word << 8) + u64::from(byte) + 1) << (8 * at);
         self.plain = self.plain.wrapping_add(word);
         self.weighted = self.weighted.wrapping_add(number.wrapping_mul(word));
     }

@@ -1,0 +1,203 @@
+//! `cargo xtask bench replay`: xdpflow and its peers on the same captures, every stream compared with what was sent.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+
+use super::{
+    floor,
+    measured::Cost,
+    median::Median,
+    program::{Made, Paths, Program, remove},
+    workload::{self, Workload},
+};
+use crate::{command, interrupt};
+
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Captures to make and read; all of them if none is named
+    #[arg(value_enum, value_name = "WORKLOAD")]
+    workloads: Vec<Workload>,
+    /// Run this alone; may be repeated
+    #[arg(long, value_name = "PROGRAM", value_enum)]
+    only: Vec<Program>,
+    /// Rounds in which everything is measured once, after one that is not counted
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// Size of the captures; at 1 they have a million frames and more
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, value_parser = parse_scale)]
+    scale: f64,
+    /// What the captures are made of
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+    /// Where captures and output lie [default: /dev/shm, where it has room]
+    #[arg(long, value_name = "FOLDER")]
+    scratch: Option<PathBuf>,
+}
+
+pub(crate) fn run(args: &Args) -> Result<()> {
+    let mut programs = Vec::new();
+    for program in Program::ALL {
+        if !args.only.is_empty() && !args.only.contains(&program) {
+            continue;
+        }
+        match program.prepare() {
+            Ok(()) => programs.push(program),
+            Err(error) if program == Program::Xdpflow => return Err(error),
+            Err(error) => {
+                interrupt::check()?;
+                println!("  not measured: {}: {error:#}", program.name());
+            }
+        }
+    }
+    let workloads = if args.workloads.is_empty() { &Workload::ALL[..] } else { &args.workloads };
+    let mut wrong = Vec::new();
+    for &workload in workloads {
+        let scratch = Scratch::new(args.scratch.as_deref(), args.scale)?;
+        let paths = scratch.paths();
+        let made = workload.make(&paths.capture, args.scale, args.seed)?;
+        floor::write_lengths(&made.manifest, &paths.lengths)?;
+        let mut rows: Vec<Row> = programs.iter().map(|&program| Row { program, costs: vec![], made: None }).collect();
+        for round in 0..=args.rounds {
+            // Back and forth, so that nobody always comes after the same one.
+            let order: Vec<usize> =
+                if round % 2 == 0 { (0..rows.len()).collect() } else { (0..rows.len()).rev().collect() };
+            for number in order {
+                let row = &mut rows[number];
+                let (cost, result) = row.program.run(&paths, &made.manifest)?;
+                if round > 0 {
+                    row.costs.push(cost);
+                }
+                // One round in which it was wrong is enough.
+                row.made = Some(row.made.filter(|before| !is_right(before)).unwrap_or(result));
+            }
+        }
+        print(workload, args, &made, &rows)?;
+        wrong.extend(rows.iter().filter(|row| row.is_ours() && !row.is_right()).map(|row| row.program.name()));
+    }
+    if !wrong.is_empty() {
+        bail!("wrong: {}", wrong.join(", "));
+    }
+    Ok(())
+}
+
+/// What was measured of one program.
+struct Row {
+    program: Program,
+    costs: Vec<Cost>,
+    made: Option<Made>,
+}
+
+impl Row {
+    fn is_ours(&self) -> bool {
+        matches!(self.program, Program::Xdpflow | Program::Xdpflow2 | Program::Digest | Program::Digest2)
+    }
+
+    fn is_right(&self) -> bool {
+        self.made.as_ref().is_some_and(is_right)
+    }
+
+    fn median(&self, figure: impl Fn(&Cost) -> f64) -> f64 {
+        Median::of(self.costs.iter().map(figure).collect()).map_or(f64::NAN, |median| median.value)
+    }
+
+    /// Of the same round, so that what slows the machine slows both.
+    fn ratio(&self, other: Option<&Self>, figure: impl Fn(&Cost) -> f64) -> String {
+        let Some(other) = other else { return "-".to_owned() };
+        let ratios = self.costs.iter().zip(&other.costs).map(|(ours, theirs)| figure(ours) / figure(theirs));
+        Median::of(ratios.collect()).map_or_else(|| "-".to_owned(), |median| format!("{:.2}", median.value))
+    }
+}
+
+fn is_right(made: &Made) -> bool {
+    match made {
+        Made::Files(verdict) => verdict.wrong == 0 && verdict.missing == 0,
+        Made::Digest { right } => *right,
+        Made::Nothing => true,
+    }
+}
+
+fn print(workload: Workload, args: &Args, made: &workload::Made, rows: &[Row]) -> Result<()> {
+    let manifest = &made.manifest;
+    println!(
+        "\n{}: {} frames, {} streams of {} octets; seed {}, scale {}; medians of {} rounds\n",
+        workload.name(),
+        made.frames,
+        manifest.count,
+        manifest.octets,
+        args.seed,
+        args.scale,
+        args.rounds
+    );
+    println!("| who | user s | sys s | wall s | ns CPU a frame | anonymous MB | CPU, of xdpflow's | of its floor's | streams right | octets right | |");
+    println!("|---|---|---|---|---|---|---|---|---|---|---|");
+    let of = |program: Program| rows.iter().find(|row| row.program == program);
+    for row in rows {
+        let (streams, octets, remark) = match row.made.context("nothing was run")? {
+            Made::Nothing => ("-".to_owned(), "-".to_owned(), String::new()),
+            Made::Digest { right: true } => (manifest.count.to_string(), manifest.octets.to_string(), String::new()),
+            Made::Digest { right: false } => ("-".to_owned(), "-".to_owned(), "WRONG".to_owned()),
+            Made::Files(verdict) => {
+                let remark = if row.is_right() {
+                    String::new()
+                } else {
+                    format!("WRONG: {} files that are no stream, {} streams missing", verdict.wrong, verdict.missing)
+                };
+                (verdict.right.to_string(), verdict.octets.to_string(), remark)
+            }
+        };
+        println!(
+            "| {} | {:.2} | {:.2} | {:.2} | {:.0} | {:.1} | {} | {} | {streams} | {octets} | {remark} |",
+            row.program.name(),
+            row.median(|cost| cost.user),
+            row.median(|cost| cost.system),
+            row.median(|cost| cost.wall),
+            row.median(Cost::cpu) * 1e9 / made.frames as f64,
+            row.median(|cost| cost.memory as f64) / 1e6,
+            row.ratio(of(Program::Xdpflow), Cost::cpu),
+            row.ratio(of(row.program.floor()), Cost::cpu),
+        );
+    }
+    Ok(())
+}
+
+/// A folder for captures and output, that is gone afterwards.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    /// In memory if there is room, since a disk would be all that is measured.
+    pub(super) fn new(wanted: Option<&Path>, scale: f64) -> Result<Self> {
+        let memory = Path::new("/dev/shm");
+        let room = rustix::fs::statvfs(memory).map_or(0, |it| it.f_bavail * it.f_frsize);
+        let parent = match wanted {
+            Some(folder) => folder.to_owned(),
+            None if room as f64 > ROOM * scale => memory.to_owned(),
+            None => command::target().join("bench"),
+        };
+        let folder = parent.join(format!("xdpflow-bench-{}", std::process::id()));
+        fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        Ok(Self(folder))
+    }
+
+    pub(super) fn paths(&self) -> Paths {
+        let [capture, lengths, output, log] = ["capture.pcap", "lengths", "output", "log"].map(|name| self.0.join(name));
+        Paths { capture, lengths, output, log }
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // What cannot be removed is left, and no reason to fail.
+        let _ = remove(&self.0);
+    }
+}
+
+/// Octets of the largest capture and of what a program makes of it: a million files take a page and an inode each.
+const ROOM: f64 = 6e9;
+
+fn parse_scale(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|scale| *scale > 0.0 && *scale <= 100.0).ok_or_else(|| "not between 0 and 100".to_owned())
+}

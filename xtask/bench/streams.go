@@ -1,4 +1,4 @@
-// Writes every stream of a capture file to a file of its own, with the least of gopacket that does it fast: decoding into
+// Writes every stream of a capture file to a file of its own, or nothing where no folder is given, with the least of gopacket that does it fast: decoding into
 // layers that are used again, and its reassembly. What conformance compares with, in ../conformance, knows more and is slower.
 package main
 
@@ -26,8 +26,13 @@ const (
 const flushEvery = 100_000
 
 func main() {
-	if len(os.Args) != 3 {
-		log.Fatal("usage: streams CAPTURE FOLDER")
+	folder := ""
+	switch len(os.Args) {
+	case 2:
+	case 3:
+		folder = os.Args[2]
+	default:
+		log.Fatal("usage: streams CAPTURE [FOLDER]")
 	}
 	file, err := os.Open(os.Args[1])
 	if err != nil {
@@ -37,7 +42,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	assembler := reassembly.NewAssembler(reassembly.NewStreamPool(&connections{folder: os.Args[2]}))
+	assembler := reassembly.NewAssembler(reassembly.NewStreamPool(&connections{folder: folder}))
 
 	var ethernet layers.Ethernet
 	var v4 layers.IPv4
@@ -111,6 +116,10 @@ func (c *connection) Accept(
 func (c *connection) ReassembledSG(octets reassembly.ScatterGather, _ reassembly.AssemblerContext) {
 	available, _ := octets.Lengths()
 	if available == 0 {
+		return
+	}
+	if c.folder == "" {
+		_ = octets.Fetch(available)
 		return
 	}
 	direction, _, _, _ := octets.Info()

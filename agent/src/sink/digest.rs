@@ -51,10 +51,8 @@ impl Digest {
         let key = keys[direction as usize];
         self.stats.digested += bytes.len() as u64;
         let Sums { plain, weighted } = Sums::of(offset, bytes);
-        self.sum = self
-            .sum
-            .wrapping_add(plain.wrapping_mul(key.rotate_left(32)))
-            .wrapping_add(weighted.wrapping_mul(key));
+        self.sum =
+            self.sum.wrapping_add(plain.wrapping_mul(key.rotate_left(32))).wrapping_add(weighted.wrapping_mul(key));
     }
 }
 
@@ -131,10 +129,8 @@ impl Sums {
             for (at, (sum, sums)) in (number + 2 * lane as u64..).zip(words) {
                 self.plain = self.plain.wrapping_add(sum);
                 let rows = count.wrapping_mul(sum).wrapping_sub(sums);
-                self.weighted = self
-                    .weighted
-                    .wrapping_add(at.wrapping_mul(sum))
-                    .wrapping_add(rows.wrapping_mul(LANES as u64));
+                self.weighted =
+                    self.weighted.wrapping_add(at.wrapping_mul(sum)).wrapping_add(rows.wrapping_mul(LANES as u64));
             }
         }
         // The ones that are added to each octet.
@@ -184,7 +180,8 @@ mod tests {
 
     #[test]
     fn pieces_are_what_their_octets_are() {
-        let bytes: Vec<u8> = (0_u32..3_000).map(|at| (at.wrapping_mul(at).wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let bytes: Vec<u8> =
+            (0_u32..3_000).map(|at| (at.wrapping_mul(at).wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         for offset in [0, 1, 2, 3, 31, 32, (1 << 32) - 5, (1 << 40) + 7, u64::MAX / 8] {
             for len in (0..100).chain([1_448, 3_000]) {
                 assert_eq!(Sums::of(offset, &bytes[..len]), plainly(offset, &bytes[..len]), "{len} at {offset}");

@@ -275,7 +275,8 @@ impl Stats {
 
     /// Whether every octet handed in is accounted for.
     pub const fn balanced(&self) -> bool {
-        self.handed == self.written + self.digested + self.disk_slow + self.disk_full + self.write_error && self.records_unbalanced == 0
+        self.handed == self.written + self.digested + self.disk_slow + self.disk_full + self.write_error
+            && self.records_unbalanced == 0
     }
 }
 

@@ -35,7 +35,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         .iter()
         .map(|shards| ["CPU", "wall"].map(|what| Line { name: format!("{what}, {shards} shards"), points: vec![] }))
         .collect();
-    println!("| connections | frames | shards | ns CPU a frame | ns wall a frame | anonymous MB |\n|---|---|---|---|---|---|");
+    println!(
+        "| connections | frames | shards | ns CPU a frame | ns wall a frame | anonymous MB |\n|---|---|---|---|---|---|"
+    );
     for connections in (3..).map(|power| 10_u32.pow(power)).take_while(|&count| count <= args.connections) {
         interrupt::check()?;
         let scale = f64::from(connections) / 1e6;

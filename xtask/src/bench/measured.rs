@@ -59,7 +59,8 @@ impl Cost {
 
 /// Octets, of what `/proc/PID/status` says.
 fn anonymous(status: &str) -> u64 {
-    let kilobytes = status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok());
+    let kilobytes =
+        status.lines().find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB")?.parse().ok());
     kilobytes.unwrap_or(0_u64) << 10
 }
 

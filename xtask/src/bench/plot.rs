@@ -104,7 +104,8 @@ mod tests {
 
     #[test]
     fn points_are_where_they_belong() {
-        let line = Line { name: "a < b".to_owned(), points: vec![(1_000.0, 50.0), (10_000.0, 0.0), (100_000.0, 100.0)] };
+        let line =
+            Line { name: "a < b".to_owned(), points: vec![(1_000.0, 50.0), (10_000.0, 0.0), (100_000.0, 100.0)] };
         let svg = Plot { title: "t", x: "x", y: "y", lines: vec![line] }.svg();
         // In the middle of its height at the left, below in the middle, above at the right.
         assert!(svg.contains("M70.0 190.0L310.0 330.0L550.0 50.0"), "{svg}");

@@ -32,6 +32,8 @@ pub(super) enum Program {
     Tcpflow,
     /// Our program on gopacket's library
     Gopacket,
+    /// The same, and it writes nothing
+    GopacketOnly,
     /// To /dev/null, frame by frame
     Tcpdump,
     /// Nothing is printed
@@ -61,13 +63,14 @@ pub(super) enum Made {
 }
 
 impl Program {
-    pub(super) const ALL: [Self; 11] = [
+    pub(super) const ALL: [Self; 12] = [
         Self::Xdpflow,
         Self::Xdpflow2,
         Self::Digest,
         Self::Digest2,
         Self::Tcpflow,
         Self::Gopacket,
+        Self::GopacketOnly,
         Self::Tcpdump,
         Self::Tshark,
         Self::Floor,
@@ -83,6 +86,7 @@ impl Program {
             Self::Digest2 => "digest, 2 shards",
             Self::Tcpflow => "tcpflow",
             Self::Gopacket => "gopacket",
+            Self::GopacketOnly => "gopacket, no output",
             Self::Tcpdump => "tcpdump",
             Self::Tshark => "tshark",
             Self::Floor => "floor: read, write",
@@ -99,6 +103,10 @@ impl Program {
         }
     }
 
+    pub(super) fn is_ours(self) -> bool {
+        matches!(self, Self::Xdpflow | Self::Xdpflow2 | Self::Digest | Self::Digest2)
+    }
+
     /// Builds what is ours. What is not installed is not measured.
     pub(super) fn prepare(self) -> Result<()> {
         match self {
@@ -106,7 +114,7 @@ impl Program {
                 let name = self.name();
                 command::find(name).with_context(|| format!("{name} is not installed"))?;
             }
-            Self::Gopacket => setup::gopacket("xtask/bench/streams.go", &gopacket())?,
+            Self::Gopacket | Self::GopacketOnly => setup::gopacket("xtask/bench/streams.go", &gopacket())?,
             Self::Xdpflow | Self::Xdpflow2 | Self::Digest | Self::Digest2 => {
                 command::run(command::cargo().args(["build", "--release", "--quiet", "--package", "agent", "--bins"]))?;
             }
@@ -142,7 +150,7 @@ impl Program {
                     && summary["sink"]["digested_streams"] == manifest.count;
                 Made::Digest { right }
             }
-            Self::Tcpdump | Self::Tshark | Self::Floor | Self::Read | Self::Cat => Made::Nothing,
+            _ => Made::Nothing,
         };
         remove(&paths.output)?;
         Ok((cost, made))
@@ -165,6 +173,10 @@ impl Program {
             Self::Gopacket => {
                 command = Command::new(gopacket());
                 command.args([capture, output]);
+            }
+            Self::GopacketOnly => {
+                command = Command::new(gopacket());
+                command.arg(capture);
             }
             Self::Tcpdump => {
                 command = Command::new("tcpdump");

@@ -12,7 +12,7 @@ use super::{
     measured::Cost,
     median::Median,
     program::{Made, Paths, Program, remove},
-    workload::{self, Workload},
+    workload::{self, Manifest, Workload},
 };
 use crate::{command, interrupt};
 
@@ -46,7 +46,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         }
         match program.prepare() {
             Ok(()) => programs.push(program),
-            Err(error) if program == Program::Xdpflow => return Err(error),
+            Err(error) if program.is_ours() => return Err(error),
             Err(error) => {
                 interrupt::check()?;
                 println!("  not measured: {}: {error:#}", program.name());
@@ -60,23 +60,17 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         let paths = scratch.paths();
         let made = workload.make(&paths.capture, args.scale, args.seed)?;
         floor::write_lengths(&made.manifest, &paths.lengths)?;
-        let mut rows: Vec<Row> = programs.iter().map(|&program| Row { program, costs: vec![], made: None }).collect();
+        let mut rows: Vec<Row> = programs.iter().map(|&program| Row::new(program)).collect();
         for round in 0..=args.rounds {
             // Back and forth, so that nobody always comes after the same one.
             let order: Vec<usize> =
                 if round % 2 == 0 { (0..rows.len()).collect() } else { (0..rows.len()).rev().collect() };
             for number in order {
-                let row = &mut rows[number];
-                let (cost, result) = row.program.run(&paths, &made.manifest)?;
-                if round > 0 {
-                    row.costs.push(cost);
-                }
-                // One round in which it was wrong is enough.
-                row.made = Some(row.made.filter(|before| !is_right(before)).unwrap_or(result));
+                rows[number].measure(&paths, &made.manifest, round > 0)?;
             }
         }
-        print(workload, args, &made, &rows)?;
-        wrong.extend(rows.iter().filter(|row| row.is_ours() && !row.is_right()).map(|row| row.program.name()));
+        print(workload, args, &made, &rows);
+        wrong.extend(rows.iter().filter(|row| row.program.is_ours() && !row.is_right()).map(|row| row.program.name()));
     }
     if !wrong.is_empty() {
         bail!("wrong: {}", wrong.join(", "));
@@ -88,16 +82,47 @@ pub(crate) fn run(args: &Args) -> Result<()> {
 struct Row {
     program: Program,
     costs: Vec<Cost>,
-    made: Option<Made>,
+    /// What it made of the capture, or why it could not.
+    made: Result<Made, String>,
 }
 
 impl Row {
-    fn is_ours(&self) -> bool {
-        matches!(self.program, Program::Xdpflow | Program::Xdpflow2 | Program::Digest | Program::Digest2)
+    fn new(program: Program) -> Self {
+        Self { program, costs: Vec::new(), made: Err("was not run".to_owned()) }
+    }
+
+    /// Runs it once more, unless it has failed before.
+    fn measure(&mut self, paths: &Paths, manifest: &Manifest, counts: bool) -> Result<()> {
+        if counts && self.made.is_err() {
+            return Ok(());
+        }
+        match self.program.run(paths, manifest) {
+            Ok((cost, made)) => {
+                if counts {
+                    self.costs.push(cost);
+                }
+                // One round in which it was wrong is enough.
+                if !counts || self.is_right() {
+                    self.made = Ok(made);
+                }
+            }
+            Err(error) if self.program.is_ours() => return Err(error),
+            Err(error) => {
+                interrupt::check()?;
+                let said = format!("{error:#}");
+                self.made = Err(said.lines().next().unwrap_or_default().chars().take(80).collect());
+            }
+        }
+        Ok(())
     }
 
     fn is_right(&self) -> bool {
-        self.made.as_ref().is_some_and(is_right)
+        match self.made {
+            Ok(Made::Files(verdict)) => verdict.wrong == 0 && verdict.missing == 0,
+            Ok(Made::Digest { right }) => right,
+            Ok(Made::Nothing) => true,
+            Err(_) => false,
+        }
     }
 
     fn median(&self, figure: impl Fn(&Cost) -> f64) -> f64 {
@@ -112,15 +137,7 @@ impl Row {
     }
 }
 
-fn is_right(made: &Made) -> bool {
-    match made {
-        Made::Files(verdict) => verdict.wrong == 0 && verdict.missing == 0,
-        Made::Digest { right } => *right,
-        Made::Nothing => true,
-    }
-}
-
-fn print(workload: Workload, args: &Args, made: &workload::Made, rows: &[Row]) -> Result<()> {
+fn print(workload: Workload, args: &Args, made: &workload::Made, rows: &[Row]) {
     let manifest = &made.manifest;
     println!(
         "\n{}: {} frames, {} streams of {} octets; seed {}, scale {}; medians of {} rounds\n",
@@ -132,11 +149,20 @@ fn print(workload: Workload, args: &Args, made: &workload::Made, rows: &[Row]) -
         args.scale,
         args.rounds
     );
-    println!("| who | user s | sys s | wall s | ns CPU a frame | anonymous MB | CPU, of xdpflow's | of its floor's | streams right | octets right | |");
+    println!(
+        "| who | user s | sys s | wall s | ns CPU a frame | anonymous MB | CPU, of xdpflow's | of its floor's | streams right | octets right | |"
+    );
     println!("|---|---|---|---|---|---|---|---|---|---|---|");
     let of = |program: Program| rows.iter().find(|row| row.program == program);
     for row in rows {
-        let (streams, octets, remark) = match row.made.context("nothing was run")? {
+        let made_of = match &row.made {
+            Ok(made) => made,
+            Err(reason) => {
+                println!("| {} | - | - | - | - | - | - | - | - | - | failed: {reason} |", row.program.name());
+                continue;
+            }
+        };
+        let (streams, octets, remark) = match made_of {
             Made::Nothing => ("-".to_owned(), "-".to_owned(), String::new()),
             Made::Digest { right: true } => (manifest.count.to_string(), manifest.octets.to_string(), String::new()),
             Made::Digest { right: false } => ("-".to_owned(), "-".to_owned(), "WRONG".to_owned()),
@@ -161,7 +187,6 @@ fn print(workload: Workload, args: &Args, made: &workload::Made, rows: &[Row]) -
             row.ratio(of(row.program.floor()), Cost::cpu),
         );
     }
-    Ok(())
 }
 
 /// A folder for captures and output, that is gone afterwards.
@@ -183,7 +208,8 @@ impl Scratch {
     }
 
     pub(super) fn paths(&self) -> Paths {
-        let [capture, lengths, output, log] = ["capture.pcap", "lengths", "output", "log"].map(|name| self.0.join(name));
+        let [capture, lengths, output, log] =
+            ["capture.pcap", "lengths", "output", "log"].map(|name| self.0.join(name));
         Paths { capture, lengths, output, log }
     }
 }

@@ -63,7 +63,8 @@ impl Program {
             }
             Self::Gopacket => {
                 setup::gopacket(GOPACKET, &gopacket())?;
-                let version = command::output(Command::new("dpkg-query").args(["-Wf", "${Version}", setup::GO_PACKAGES[0]]))?;
+                let version =
+                    command::output(Command::new("dpkg-query").args(["-Wf", "${Version}", setup::GO_PACKAGES[0]]))?;
                 Ok(format!("gopacket {version}"))
             }
         }

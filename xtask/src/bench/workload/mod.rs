@@ -219,3 +219,40 @@ const SERVER: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(10, 1, 0,
 const FAR_SERVER: SocketAddrV4 = SocketAddrV4::new(std::net::Ipv4Addr::new(192, 0, 2, 1), 443);
 /// What an idle connection says at a time.
 const WORD: u64 = 10;
+
+#[cfg(test)]
+mod tests {
+    use std::{env, fs, process};
+
+    use super::*;
+
+    #[test]
+    fn a_seed_is_a_capture() {
+        let folder = env::temp_dir().join(format!("xtask-workload-{}", process::id()));
+        fs::create_dir(&folder).unwrap();
+        for workload in Workload::ALL {
+            let [first, again, other] = [1, 1, 2].map(|seed| {
+                let path = folder.join("capture");
+                let made = workload.make(&path, 0.001, seed).unwrap();
+                (fs::read(path).unwrap(), made.manifest.digest, made.manifest.count, made.manifest.octets)
+            });
+            assert!(first == again && first.1 != other.1, "{workload:?}");
+            // Nothing is as long as what was sent but a capture of it.
+            assert!(first.0.len() as u64 > first.3 && first.3 > 0, "{workload:?}");
+        }
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
+    fn ports_are_used_again_and_never_by_two_at_a_time() {
+        let mut random = Random::new(1);
+        let ports = ports(24_000);
+        let mut active = Vec::new();
+        for number in 0..2 * ports {
+            let client = free_port(number, ports, &active);
+            assert!(active.iter().all(|it: &Conversation| it.ends()[0] != client));
+            active.push(Conversation::new([client, SERVER], isns(number, &mut random)));
+            active.drain(..active.len().saturating_sub(50));
+        }
+    }
+}

@@ -28,8 +28,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     Program::Digest.prepare()?;
-    let scratch = Scratch::new(None, 1.0)?;
-    let paths = scratch.paths();
+    let scratch = Scratch::new(None, 1.0, false)?;
+    let paths = scratch.paths(Workload::Idle);
     let shards = [1, 2, 4];
     let mut lines: Vec<[Line; 2]> = shards
         .iter()

@@ -36,6 +36,9 @@ pub(crate) struct Args {
     /// Where captures and output lie [default: /dev/shm, where it has room]
     #[arg(long, value_name = "FOLDER")]
     scratch: Option<PathBuf>,
+    /// Leave the captures there
+    #[arg(long)]
+    keep: bool,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -55,9 +58,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     let workloads = if args.workloads.is_empty() { &Workload::ALL[..] } else { &args.workloads };
     let mut wrong = Vec::new();
+    let scratch = Scratch::new(args.scratch.as_deref(), args.scale, args.keep)?;
     for &workload in workloads {
-        let scratch = Scratch::new(args.scratch.as_deref(), args.scale)?;
-        let paths = scratch.paths();
+        let paths = scratch.paths(workload);
         let made = workload.make(&paths.capture, args.scale, args.seed)?;
         floor::write_lengths(&made.manifest, &paths.lengths)?;
         let mut rows: Vec<Row> = programs.iter().map(|&program| Row::new(program)).collect();
@@ -70,6 +73,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
             }
         }
         print(workload, args, &made, &rows);
+        if !args.keep {
+            fs::remove_file(&paths.capture).with_context(|| format!("remove {}", paths.capture.display()))?;
+        }
         wrong.extend(rows.iter().filter(|row| row.program.is_ours() && !row.is_right()).map(|row| row.program.name()));
     }
     if !wrong.is_empty() {
@@ -189,12 +195,15 @@ fn print(workload: Workload, args: &Args, made: &workload::Made, rows: &[Row]) {
     }
 }
 
-/// A folder for captures and output, that is gone afterwards.
-pub(super) struct Scratch(PathBuf);
+/// A folder for captures and output, which is gone afterwards unless it is kept.
+pub(super) struct Scratch {
+    folder: PathBuf,
+    keep: bool,
+}
 
 impl Scratch {
     /// In memory if there is room, since a disk would be all that is measured.
-    pub(super) fn new(wanted: Option<&Path>, scale: f64) -> Result<Self> {
+    pub(super) fn new(wanted: Option<&Path>, scale: f64, keep: bool) -> Result<Self> {
         let memory = Path::new("/dev/shm");
         let room = rustix::fs::statvfs(memory).map_or(0, |it| it.f_bavail * it.f_frsize);
         let parent = match wanted {
@@ -204,20 +213,24 @@ impl Scratch {
         };
         let folder = parent.join(format!("xdpflow-bench-{}", std::process::id()));
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-        Ok(Self(folder))
+        if keep {
+            println!("captures     {}", folder.display());
+        }
+        Ok(Self { folder, keep })
     }
 
-    pub(super) fn paths(&self) -> Paths {
-        let [capture, lengths, output, log] =
-            ["capture.pcap", "lengths", "output", "log"].map(|name| self.0.join(name));
-        Paths { capture, lengths, output, log }
+    pub(super) fn paths(&self, workload: Workload) -> Paths {
+        let [lengths, output, log] = ["lengths", "output", "log"].map(|name| self.folder.join(name));
+        Paths { capture: self.folder.join(format!("{}.pcap", workload.name())), lengths, output, log }
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What cannot be removed is left, and no reason to fail.
-        let _ = remove(&self.0);
+        if !self.keep {
+            // What cannot be removed is left, and no reason to fail.
+            let _ = remove(&self.folder);
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     plot::{Line, Plot},
     program::{Made, Program},
     replay::Scratch,
-    workload::Workload,
+    workload::{self, Workload},
 };
 use crate::{command, interrupt};
 
@@ -40,8 +40,9 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     );
     for connections in (3..).map(|power| 10_u32.pow(power)).take_while(|&count| count <= args.connections) {
         interrupt::check()?;
-        let scale = f64::from(connections) / 1e6;
-        let made = Workload::Idle.make(&paths.capture, scale, args.seed)?;
+        // As many frames each time, so that what a start costs has the same part in all.
+        let words = (u64::from(args.connections) * 4 / u64::from(connections)).saturating_sub(2);
+        let made = workload::idle(&paths.capture, connections.into(), words, args.seed)?;
         let frames = made.frames as f64;
         let mut costs = vec![Vec::new(); shards.len()];
         for round in 0..=args.rounds {

@@ -57,14 +57,19 @@ impl Workload {
         match self {
             Self::Short => making.short(scaled(24_000))?,
             Self::Bulk => making.bulk(scaled(64 << 20))?,
-            Self::Idle => making.idle(scaled(1_000_000))?,
+            Self::Idle => making.idle(scaled(1_000_000), 2)?,
             Self::Hostile => making.hostile(scaled(4_000))?,
         }
-        let Making { pcap, manifest, .. } = making;
-        let frames = pcap.frames;
-        pcap.finish()?;
-        Ok(Made { manifest, frames })
+        making.finish()
     }
+}
+
+/// [`Workload::Idle`] of so many connections, with so many words on each.
+pub(super) fn idle(path: &Path, connections: u64, words: u64, seed: u64) -> Result<Made> {
+    let random = Random::new(seed);
+    let mut making = Making { pcap: Pcap::create(path)?, manifest: Manifest::default(), random };
+    making.idle(connections, words)?;
+    making.finish()
 }
 
 struct Making {
@@ -74,6 +79,13 @@ struct Making {
 }
 
 impl Making {
+    fn finish(self) -> Result<Made> {
+        let Self { pcap, manifest, .. } = self;
+        let frames = pcap.frames;
+        pcap.finish()?;
+        Ok(Made { manifest, frames })
+    }
+
     fn short(&mut self, connections: u64) -> Result<()> {
         let ports = ports(connections);
         let mut number = 0;
@@ -153,14 +165,14 @@ impl Making {
     }
 
     /// Every connection opens, says a word and is silent until all have; then each says another, in another order.
-    fn idle(&mut self, connections: u64) -> Result<()> {
+    fn idle(&mut self, connections: u64, words: u64) -> Result<()> {
         let Self { pcap, manifest, random } = self;
         let count = u32::try_from(connections).context("as many connections have no addresses")?;
         let mut order: Vec<u32> = (0..count).collect();
         let mut started = vec![0; order.len()];
         let mut octets = Vec::new();
         let isn = |number: u32, side: u64| random::word(side, number.into()) as u32;
-        for phase in 0..4 {
+        for phase in 0..2 + words {
             random.shuffle(&mut order);
             interrupt::check()?;
             for &number in &order {
@@ -168,7 +180,7 @@ impl Making {
                 let client = SocketAddrV4::new([10, high, middle, low].into(), 1_024 + (number % 50_000) as u16);
                 let [ours, theirs] = [isn(number, 1), isn(number, 2)];
                 let (ack, reply) = (theirs.wrapping_add(1), ours.wrapping_add(1));
-                let said = Content::random(number.into(), 2 * WORD);
+                let said = Content::random(number.into(), words * WORD);
                 let from_client =
                     |seq: u32, ack, flags| Segment { src: client, dst: FAR_SERVER, seq, ack, flags, payload: &[] };
                 let segment = match phase {
@@ -178,13 +190,13 @@ impl Making {
                     }
                     1 => Segment { src: FAR_SERVER, dst: client, ..from_client(theirs, reply, SYN | ACK) },
                     _ => {
-                        let offset = if phase == 2 { 0 } else { WORD };
+                        let offset = (phase - 2) * WORD;
                         said.read(offset..offset + WORD, &mut octets);
                         Segment { payload: &octets, ..from_client(reply.wrapping_add(offset as u32), ack, PSH | ACK) }
                     }
                 };
                 pcap.write(&segment, 1)?;
-                if phase == 3 {
+                if phase == 1 + words {
                     manifest.add(client, FAR_SERVER, started[number as usize], &said);
                 }
             }

@@ -6,7 +6,7 @@
 pub enum Counter {
     /// Frames either program looked at.
     Seen,
-    /// Frames the filter let through; each is either in a ring or one of the refusals below.
+    /// Frames the filter let through; each is either in a ring or counted by one of those below that refuse or withhold it.
     Matched,
     /// Matched frames the ring had no room for.
     RingFull,
@@ -16,11 +16,32 @@ pub enum Counter {
     Cut,
     /// Matched frames the kernel would not let us read.
     Unreadable,
+    /// Matched frames that only acknowledge, of connections that a ring has heard of: what they say is in later records.
+    WithheldAcks,
+    /// Matched frames whose payload lies behind the cut-off.
+    WithheldCutoff,
+    /// Matched frames of connections that were shed.
+    ShedFrames,
+    /// Connections that were shed because their ring was too full when they began.
+    ShedConnections,
+    /// Entries made in the flow table. Those that are not in it at the end had to make room for others.
+    FlowsCreated,
 }
 
 impl Counter {
-    pub const ALL: [Self; 6] =
-        [Self::Seen, Self::Matched, Self::RingFull, Self::Malformed, Self::Cut, Self::Unreadable];
+    pub const ALL: [Self; 11] = [
+        Self::Seen,
+        Self::Matched,
+        Self::RingFull,
+        Self::Malformed,
+        Self::Cut,
+        Self::Unreadable,
+        Self::WithheldAcks,
+        Self::WithheldCutoff,
+        Self::ShedFrames,
+        Self::ShedConnections,
+        Self::FlowsCreated,
+    ];
 
     pub const fn name(self) -> &'static str {
         match self {
@@ -30,6 +51,11 @@ impl Counter {
             Self::Malformed => "malformed",
             Self::Cut => "cut",
             Self::Unreadable => "unreadable",
+            Self::WithheldAcks => "withheld_acks",
+            Self::WithheldCutoff => "withheld_cutoff",
+            Self::ShedFrames => "shed_frames",
+            Self::ShedConnections => "shed_connections",
+            Self::FlowsCreated => "flows_created",
         }
     }
 }

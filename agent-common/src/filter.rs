@@ -34,11 +34,13 @@ pub struct Filter {
     /// The same for a fragment, of which only the addresses are known: questions about the rest are answered so that it
     /// is let through.
     pub fragment: u8,
-    /// 1 when a question is about client or server, 0 otherwise; the same for sets and for [`Head::headers`].
+    /// 1 when a question is about client or server, 0 otherwise; the same for sets, for samples and for
+    /// [`Head::headers`].
     pub asks_client: u8,
     pub asks_sets: u8,
+    pub asks_sample: u8,
     pub asks_headers: u8,
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 2],
     pub nodes: [Node; NODES_MAX],
 }
 
@@ -66,14 +68,14 @@ pub struct Test(pub u8);
 impl Test {
     /// Is the address in the net? Operands: address, mask; two words each.
     pub const NET: Self = Self(0);
-    /// Is the port at least operand 0 and at most operand 1?
+    /// Is the port at least operand 0 and at most operand 1? Both are ports.
     pub const PORT: Self = Self(1);
     /// Is the address in one of the sets whose bits are set in operand 0?
     pub const SET: Self = Self(2);
     /// Are two words of the headers, the first in the upper half, after masking with operand 0 at least operand 1 and at
     /// most operand 2?
     pub const HEADER: Self = Self(3);
-    /// Is there a VLAN tag, with an id of at least operand 0 and at most operand 1?
+    /// Is there a VLAN tag, with an id of at least operand 0 and at most operand 1? Both have 16 bits.
     pub const VLAN: Self = Self(4);
     /// Is the connection's hash, the same on every host, at most operand 0?
     pub const SAMPLE: Self = Self(5);
@@ -101,8 +103,9 @@ impl Filter {
         fragment: ACCEPT,
         asks_client: 0,
         asks_sets: 0,
+        asks_sample: 0,
         asks_headers: 0,
-        reserved: [0; 3],
+        reserved: [0; 2],
         nodes: [Node { test: Test::NET, ends: Ends(0), yes: 0, no: 0, word: 0, operands: [0; 4] }; NODES_MAX],
     };
 
@@ -114,6 +117,13 @@ impl Filter {
     /// [`asks_sets`](Self::asks_sets) only.
     #[inline(always)]
     pub fn accepts(&self, head: &Head, client: Client, sets: [u32; 2]) -> bool {
+        let facts = Facts { sets, sample: self.sample(head) };
+        self.accepts_by(head, client, |at, destination_is_client| self.walk(at, head, &facts, destination_is_client))
+    }
+
+    /// As [`accepts`](Self::accepts), for who calls [`walk`](Self::walk) in a way of his own.
+    #[inline(always)]
+    pub fn accepts_by(&self, head: &Head, client: Client, walk: impl Fn(u8, bool) -> u8) -> bool {
         if head.tunnels != Tunnels::NONE {
             if head.tunnels.intersects(self.tunnels) {
                 return true;
@@ -126,61 +136,101 @@ impl Filter {
         if start >= REFUSE {
             return start == ACCEPT;
         }
-        let (first, second) = (client == Client::Destination, client == Client::Unknown && self.asks_client != 0);
-        self.walk(start, head, sets, first) || second && self.walk(start, head, sets, true)
+        let mut destination_is_client = client == Client::Destination;
+        let mut others = client == Client::Unknown && self.asks_client != 0;
+        // Constant bounds and an index, not an iterator: that is the shape of a loop whose end the verifier sees.
+        let mut at = start;
+        let mut walks = 0;
+        while walks < 2 * WALKS_MAX {
+            at = walk(at, destination_is_client);
+            if at == ACCEPT {
+                return true;
+            }
+            if at == REFUSE {
+                if !others {
+                    return false;
+                }
+                (at, others, destination_is_client) = (start, false, true);
+            }
+            walks += 1;
+        }
+        false
     }
 
-    /// The loop has a constant bound and an index, not an iterator: that is the shape whose end the verifier sees.
+    /// What [`Test::SAMPLE`] looks at.
     #[inline(always)]
-    fn walk(&self, start: u8, head: &Head, sets: [u32; 2], destination_is_client: bool) -> bool {
-        let mut at = usize::from(start);
+    pub fn sample(&self, head: &Head) -> u32 {
+        if self.asks_sample != 0 { ShardKey::FIXED.hash(head) } else { 0 }
+    }
+
+    /// Asks the node `at` and those that follow, [`STEPS`] of them at most. The result is the next node, or the end.
+    #[inline(always)]
+    pub fn walk(&self, at: u8, head: &Head, facts: &Facts, destination_is_client: bool) -> u8 {
+        let mut at = usize::from(at);
         let mut i = 0;
-        while i < NODES_MAX {
-            if at >= NODES_MAX {
-                return at == usize::from(ACCEPT);
-            }
-            let node = &self.nodes[at];
-            at = usize::from(if node.holds(head, sets, destination_is_client) { node.yes } else { node.no });
+        while i < STEPS && at < usize::from(REFUSE) {
+            // A mask bounds the index for the verifier too; of a comparison LLVM may keep only the sign.
+            let node = &self.nodes[at % NODES_MAX];
+            at = usize::from(if node.holds(head, facts, destination_is_client) { node.yes } else { node.no });
             i += 1;
         }
-        at == usize::from(ACCEPT)
+        at as u8
     }
 }
 
+/// What the nodes ask about a segment beyond its head.
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+pub struct Facts {
+    /// A bit for each set, of those that the source is in, and of the destination's.
+    pub sets: [u32; 2],
+    /// [`Filter::sample`].
+    pub sample: u32,
+}
+
+/// Nodes that are asked between two looks at where the walk has arrived. The verifier follows every answer to every one
+/// of them, in the one function that has this loop.
+const STEPS: usize = 16;
+const WALKS_MAX: usize = NODES_MAX / STEPS;
+
 impl Node {
+    /// Comparisons are put together before they are made: each is a branch, and the verifier follows every one.
     #[inline(always)]
-    fn holds(&self, head: &Head, sets: [u32; 2], destination_is_client: bool) -> bool {
+    fn holds(&self, head: &Head, facts: &Facts, destination_is_client: bool) -> bool {
         let [a, b, c, d] = self.operands;
         // Client and server are bits two above those of source and destination, the other way round when the destination is
         // the client.
-        let roles = self.ends.0 >> 2;
+        let roles = u64::from(self.ends.0 >> 2);
         let roles = if destination_is_client { roles >> 1 | (roles & 1) << 1 } else { roles };
-        let ends = self.ends.0 | roles;
-        // No short circuits: the verifier follows every branch, for every node.
-        let ends = |source: bool, destination: bool| (source as u8 | (destination as u8) << 1) & ends & 3 != 0;
+        let ends = u64::from(self.ends.0) | roles;
+        // All ones for an end that is not asked about.
+        let (no_source, no_destination) = ((ends & 1).wrapping_sub(1), (ends >> 1 & 1).wrapping_sub(1));
+        // Negative outside of `a..=b`, for what is far from 2^63.
+        let outside = |value: u64| value.wrapping_sub(a) | b.wrapping_sub(value);
         match self.test {
             Test::NET => {
                 let net = Net { address: [a, b], mask: [c, d] };
-                ends(net.holds(&head.src), net.holds(&head.dst))
+                net.differs(&head.src) | no_source == 0 || net.differs(&head.dst) | no_destination == 0
             }
             Test::PORT => {
-                let holds = |port: u16| (a <= u64::from(port)) & (u64::from(port) <= b);
-                ends(holds(head.src_port), holds(head.dst_port))
+                (outside(head.src_port.into()) | no_source).cast_signed() >= 0
+                    || (outside(head.dst_port.into()) | no_destination).cast_signed() >= 0
             }
             Test::SET => {
-                let holds = |sets: u32| u64::from(sets) & a != 0;
-                ends(holds(sets[0]), holds(sets[1]))
+                let [source, destination] = facts.sets;
+                (u64::from(source) & !no_source | u64::from(destination) & !no_destination) & a != 0
             }
             Test::HEADER => {
                 let word = |word: u32| u64::from(u32::from_be(head.headers[word as usize % HEADER_WORDS]));
                 let value = (word(self.word) << 32 | word(self.word + 1)) & a;
-                (b <= value) & (value <= c)
+                b <= value && value <= c
             }
             Test::VLAN => {
-                let id = u64::from(head.vlan & VLAN_ID);
-                (head.vlan & VLAN_PRESENT != 0) & (a <= id) & (id <= b)
+                // Without a tag, more than any id.
+                let none = u64::from(!head.vlan & VLAN_PRESENT) << 1;
+                (outside(u64::from(head.vlan & VLAN_ID) | none)).cast_signed() >= 0
             }
-            Test::SAMPLE => u64::from(ShardKey::FIXED.hash(head)) <= a,
+            Test::SAMPLE => u64::from(facts.sample) <= a,
             _ => false,
         }
     }
@@ -207,12 +257,14 @@ impl Net {
         Self { address: [address[0] & mask[0], address[1] & mask[1]], mask }
     }
 
+    /// 0 for an address in the net.
     #[inline(always)]
-    fn holds(&self, address: &Address) -> bool {
+    fn differs(&self, address: &Address) -> u64 {
         // `::/0` is all of IPv6 and nothing else: a net that leaves bits open which make an address an IPv4 one is an
         // IPv6 net and holds none.
-        let open = if is_mapped(address) { MAPPED_MASK & !self.mask[1] } else { 0 };
-        ((address[0] ^ self.address[0]) & self.mask[0]) | ((address[1] ^ self.address[1]) & self.mask[1]) | open == 0
+        let open = MAPPED_MASK & !self.mask[1];
+        let open = if open != 0 && is_mapped(address) { open } else { 0 };
+        ((address[0] ^ self.address[0]) & self.mask[0]) | ((address[1] ^ self.address[1]) & self.mask[1]) | open
     }
 }
 

@@ -1,4 +1,6 @@
-//! What the kernel keeps about a connection of which it does not copy everything.
+//! What the kernel keeps about a connection of which it does not copy everything. Processors that see both directions at
+//! once write to different halves of it. What they share is [`Flow::state`], where a bit that one overwrites is set again by
+//! the next frame that has reason to; who is the client is written before anyone can answer.
 
 use bytemuck::{Pod, Zeroable};
 
@@ -43,7 +45,7 @@ pub struct Side {
     pub ack_time: u64,
     /// When this side was last heard. Boot clock, nanoseconds.
     pub last_seen: u64,
-    /// Octets that a full ring refused.
+    /// Octets of payload that a full ring refused.
     pub lost: u64,
     /// The highest acknowledgment number, and the window that came last, as in the header; with [`state::ACKED`].
     pub ack: u32,
@@ -71,7 +73,7 @@ pub mod state {
 }
 
 impl FlowKey {
-    /// The key of a segment's connection, and the side that sent it.
+    /// The key of a segment's connection, and the side that sent it: 0 or 1.
     #[inline(always)]
     pub fn of(head: &Head) -> (Self, usize) {
         let (addresses, ports, side) = if (head.src, head.src_port) <= (head.dst, head.dst_port) {
@@ -84,6 +86,23 @@ impl FlowKey {
 }
 
 impl Flow {
+    /// Before anything was seen.
+    pub const NONE: Self = {
+        let side = Side {
+            bytes: 0,
+            segments: 0,
+            start: 0,
+            end: 0,
+            ack_time: 0,
+            last_seen: 0,
+            lost: 0,
+            ack: 0,
+            window: 0,
+            reserved: 0,
+        };
+        Self { sides: [side; 2], last_seen: 0, state: 0, reserved: 0 }
+    };
+
     /// Who opened the connection, seen from a segment that `side` sent.
     #[inline(always)]
     pub fn client(&self, side: usize) -> Client {
@@ -91,6 +110,57 @@ impl Flow {
             (true, false) => Client::Source,
             (false, true) => Client::Destination,
             _ => Client::Unknown,
+        }
+    }
+
+    /// Takes note of who opened the connection, if this segment of `side` tells. A SYN with another sequence number than the
+    /// last one's begins another connection between the same endpoints.
+    #[inline(always)]
+    pub fn open(&mut self, head: &Head, side: usize) {
+        let client = match head.client() {
+            Client::Source => side,
+            Client::Destination => side ^ 1,
+            Client::Unknown => return,
+        };
+        let own = &self.sides[side & 1];
+        if own.end != 0 && own.start as u32 != head.seq().wrapping_add(1) {
+            *self = Self::NONE;
+        }
+        self.state = self.state & !(state::CLIENT | state::CLIENT << 1) | state::CLIENT << client;
+    }
+
+    /// Whether nothing of the connection was accounted for yet.
+    #[inline(always)]
+    pub const fn is_new(&self) -> bool {
+        self.sides[0].segments | self.sides[1].segments == 0
+    }
+
+    /// Accounts for a segment of `side` with `len` octets of payload, except for the counts of octets and segments. The
+    /// result is how far behind the stream's first octet it begins, or before it.
+    #[inline(always)]
+    pub fn note(&mut self, head: &Head, side: usize, len: u64, now: u64) -> i64 {
+        let (own, control) = (&mut self.sides[side & 1], head.control());
+        let begin = own.note(head, len, now);
+        let mut bits = self.state & !state::REFUSED;
+        if control & control::ACK != 0 {
+            own.acknowledge(head, bits & state::ACKED << side == 0, now);
+            bits |= state::ACKED << side;
+        }
+        if control & control::FIN != 0 {
+            bits |= state::FIN << side;
+        }
+        self.last_seen = now;
+        if bits != self.state {
+            self.state = bits;
+        }
+        begin
+    }
+
+    /// Sets what is not set in [`state`](Self::state). Processors share it, and most frames find it as it should be.
+    #[inline(always)]
+    pub fn set(&mut self, bits: u32) {
+        if self.state & bits != bits {
+            self.state |= bits;
         }
     }
 }
@@ -108,23 +178,33 @@ impl Side {
         self.end.wrapping_add(seq.wrapping_sub(self.end as u32) as i32 as i64 as u64)
     }
 
-    /// Takes note of a segment with `len` octets of payload. A jump by more than [`JUMP_MAX`] is nobody's who has a window.
+    /// A jump by more than [`JUMP_MAX`] is nobody's who has a window.
     #[inline(always)]
-    pub fn note(&mut self, head: &Head, len: u64, now: u64) {
+    fn note(&mut self, head: &Head, len: u64, now: u64) -> i64 {
         let syn = head.control() & control::SYN != 0;
         let first = head.seq().wrapping_add(syn as u32);
-        if self.end == 0 || syn && self.end as u32 != first {
+        if self.end == 0 {
             // High enough that nothing before it wraps.
             self.start = 1 << 32 | first as u64;
             self.end = self.start;
         }
-        let end = self.unwrap(first) + len;
+        let begin = self.unwrap(first);
+        let end = begin.wrapping_add(len);
         if end > self.end && end - self.end <= JUMP_MAX {
             self.end = end;
         }
-        self.bytes += len;
-        self.segments += 1;
         self.last_seen = now;
+        begin.wrapping_sub(self.start).cast_signed()
+    }
+
+    #[inline(always)]
+    fn acknowledge(&mut self, head: &Head, first: bool, now: u64) {
+        let ack = head.ack();
+        if first || ack.wrapping_sub(self.ack).cast_signed() > 0 {
+            self.ack = ack;
+            self.ack_time = now;
+        }
+        self.window = head.window();
     }
 }
 
@@ -137,3 +217,60 @@ unsafe impl aya::Pod for FlowKey {}
 #[cfg(feature = "user")]
 // SAFETY: as above.
 unsafe impl aya::Pod for Flow {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::head::TCP_WORD;
+
+    fn segment(control: u8, seq: u32, ack: u32) -> Head {
+        let mut head = Head::default();
+        head.headers[TCP_WORD + 1] = seq.to_be();
+        head.headers[TCP_WORD + 2] = ack.to_be();
+        head.headers[TCP_WORD + 3] = (u32::from(control) << 16 | 77).to_be();
+        head
+    }
+
+    #[test]
+    fn a_position_is_found_from_either_side_of_a_wrap() {
+        let mut flow = Flow::NONE;
+        assert_eq!(flow.note(&segment(control::ACK, u32::MAX - 9, 1), 0, 20, 1), 0);
+        assert_eq!(flow.note(&segment(control::ACK, 10, 1), 0, 5, 2), 20);
+        assert_eq!(flow.note(&segment(control::ACK, u32::MAX - 4, 1), 0, 5, 3), 5);
+        assert_eq!(
+            flow.note(&segment(control::ACK, u32::MAX - 19, 1), 0, 10, 4),
+            -10,
+            "before the first that was seen"
+        );
+        assert_eq!((flow.sides[0].reach(), flow.sides[1].reach()), (25, 0));
+        assert_eq!(flow.note(&segment(control::ACK, 10 + (1 << 30), 1), 0, 100, 5), 20 + (1 << 30));
+        assert_eq!(flow.sides[0].reach(), 25, "nobody has such a window");
+    }
+
+    #[test]
+    fn an_acknowledgment_moves_forward_only_also_through_a_wrap() {
+        let mut flow = Flow::NONE;
+        for (ack, now, expected) in [
+            (u32::MAX - 5, 1, (u32::MAX - 5, 1)),
+            (u32::MAX - 9, 2, (u32::MAX - 5, 1)),
+            (3, 3, (3, 3)),
+            (u32::MAX, 4, (3, 3)),
+            (3, 5, (3, 3)),
+        ] {
+            flow.note(&segment(control::ACK, 1, ack), 1, 0, now);
+            assert_eq!((flow.sides[1].ack, flow.sides[1].ack_time), expected);
+        }
+        // Without the bit there is no acknowledgment, whatever the field says.
+        flow.note(&segment(control::RST, 1, 9), 1, 0, 6);
+        assert_eq!((flow.sides[1].ack, flow.sides[1].window), (3, 77));
+        assert_eq!(flow.state, state::ACKED << 1);
+    }
+
+    #[test]
+    fn both_directions_have_one_key() {
+        let there = Head { src: [1, 2], dst: [1, 2], src_port: 9, dst_port: 8, ..Head::default() };
+        let back = Head { src_port: 8, dst_port: 9, ..there };
+        let ((key, side), (same, other)) = (FlowKey::of(&there), FlowKey::of(&back));
+        assert_eq!((key, side, other), (same, 1, 0));
+    }
+}

@@ -68,7 +68,8 @@ const _: () = assert!(size_of::<FrameHeader>() == 96);
 pub mod flags {
     /// Sent by this host (tc egress); clear: received.
     pub const TX: u16 = 1 << 0;
-    /// `caplen < len` because of the snaplen, of `CAPLEN_MAX`, or of the 131,070 octets that an XDP program can copy.
+    /// `caplen < len` because of the snaplen, of `CAPLEN_MAX`, or of the 131,070 octets that an XDP program can copy; or,
+    /// with [`CUTOFF`] or [`SHED`], because the headers are all that is copied of a SYN, FIN or RST.
     pub const CUT: u16 = 1 << 1;
     /// [`FrameHeader::vlan`](super::FrameHeader::vlan) holds a tag that is not in the frame's bytes.
     pub const VLAN: u16 = 1 << 2;

@@ -68,6 +68,12 @@ pub mod control {
 }
 
 impl Head {
+    /// Whether this is the head of a whole segment: no fragment, and no tunnel.
+    #[inline(always)]
+    pub fn is_segment(&self) -> bool {
+        !self.fragment && self.tunnels == Tunnels::NONE
+    }
+
     #[inline(always)]
     pub fn seq(&self) -> u32 {
         u32::from_be(self.headers[TCP_WORD + 1])
@@ -162,10 +168,9 @@ pub enum Kind {
     Malformed,
 }
 
-/// As [`parse`]; all of `head` is written where the result is [`Kind::Tcp`].
+/// As [`parse`], into a head that is [`Head::default`]. It is worth something where the result is [`Kind::Tcp`].
 #[inline(always)]
 pub fn parse_into(frame: &(impl ReadAt + ?Sized), link_type: LinkType, head: &mut Head) -> Kind {
-    *head = Head::default();
     let network = match link_type {
         LinkType::ETHERNET => ethernet(frame, &mut head.vlan),
         LinkType::RAW | LinkType::IPV4 | LinkType::IPV6 => Some(Some(0)),

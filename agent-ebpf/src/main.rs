@@ -11,19 +11,20 @@ use core::arch::asm;
 
 use agent_common::{
     counter::Counter,
-    filter::Filter,
+    filter::{Facts, Filter, REFUSE},
+    flow::{Flow, FlowKey, state},
     frame::{CAPLEN_MAX, FrameHeader, INTERFACES_MAX, LinkType, VERSION, flags},
-    head::{Head, Kind, VLAN_ID, VLAN_PRESENT, parse_into},
+    head::{Address, Client, Head, Kind, VLAN_ID, VLAN_PRESENT, control, parse_into},
     ring::{RINGS_MAX, RingStats},
     shard::ShardKey,
 };
 use aya_ebpf::{
     Global,
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, xdp_action::XDP_PASS},
-    btf_maps,
+    bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, xdp_action::XDP_PASS},
+    btf_maps::{self, lpm_trie::Key},
     helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
     macros::{btf_map, classifier, map, xdp},
-    maps::{Array, HashMap, PerCpuArray},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray},
     programs::{TcContext, XdpContext},
 };
 use aya_log_ebpf::warn;
@@ -45,6 +46,18 @@ static RING_STATS: Array<RingStats> = Array::with_max_entries(RINGS_MAX as u32, 
 #[map]
 static FILTERS: Array<Filter> = Array::with_max_entries(2, 0);
 
+/// The nets of a filter, as many as it has: the kernel does not compare the sizes of tries.
+type Nets = btf_maps::LpmTrie<Address, u32, 1>;
+
+/// A slot for each slot of [`FILTERS`]; a value has a bit for each set that the addresses of a prefix are in.
+#[btf_map]
+static SETS: btf_maps::ArrayOfMaps<Nets, 2> = btf_maps::ArrayOfMaps::new();
+
+/// Connections, of which the kernel forgets the one that was silent longest when there is no room. The agent says how
+/// many there can be.
+#[map]
+static FLOWS: LruHashMap<FlowKey, Flow> = LruHashMap::with_max_entries(1, 0);
+
 #[map]
 static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 
@@ -52,9 +65,9 @@ static GENERATION: Array<u32> = Array::with_max_entries(1, 0);
 #[map]
 static COUNTERS: PerCpuArray<[u64; Counter::ALL.len()]> = PerCpuArray::with_max_entries(1, 0);
 
-/// The head of the frame that this processor looks at. Not on the stack, which has no room for it beside the rest.
+/// What this processor looks at. Not on the stack, which has no room for it beside the rest.
 #[map]
-static HEAD: PerCpuArray<Head> = PerCpuArray::with_max_entries(1, 0);
+static SUBJECT: PerCpuArray<Subject> = PerCpuArray::with_max_entries(1, 0);
 
 /// ifindex to the agent's own number of the interface.
 #[map]
@@ -73,6 +86,22 @@ static SHARD_KEY: Global<ShardKey> = Global::new(ShardKey([0; 12]));
 /// Unread octets in a ring at which its reader is woken.
 #[unsafe(no_mangle)]
 static WAKE_LEVEL: Global<u64> = Global::new(1 << 20);
+
+/// 1 when there is a flow table. As with the globals that follow, the verifier removes what is off.
+#[unsafe(no_mangle)]
+static KEEP_FLOWS: Global<u8> = Global::new(0);
+
+/// Octets of each direction that are copied; `u64::MAX` means all.
+#[unsafe(no_mangle)]
+static CUTOFF: Global<u64> = Global::new(u64::MAX);
+
+/// 1 when frames that only acknowledge are not copied.
+#[unsafe(no_mangle)]
+static WITHHOLD_ACKS: Global<u8> = Global::new(0);
+
+/// Unread octets in a ring above which connections that begin are shed; `u64::MAX` means never.
+#[unsafe(no_mangle)]
+static SHED_LEVEL: Global<u64> = Global::new(u64::MAX);
 
 /// 1 when the programs are attached in a way that outlives the agent. The verifier removes what it guards where it is 0.
 #[unsafe(no_mangle)]
@@ -146,10 +175,10 @@ fn tap<P: Packet>(packet: &P, tap: Tap) {
     }
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
     count(counters, Counter::Seen);
-    let Some(head) = HEAD.get_ptr_mut(0) else { return };
+    let Some(subject) = SUBJECT.get_ptr_mut(0) else { return };
     // SAFETY: this processor's, and no other program of ours runs on it meanwhile.
-    let head = unsafe { &mut *head };
-    match look(packet, tap.link_type, head) {
+    let subject = unsafe { &mut *subject };
+    match look(packet, tap.link_type, &mut subject.head) {
         Kind::Tcp => {}
         Kind::Other => return,
         Kind::Malformed => {
@@ -159,27 +188,114 @@ fn tap<P: Packet>(packet: &P, tap: Tap) {
     }
     let Some(&generation) = GENERATION.get(0) else { return };
     if let Some(vlan) = packet.metadata().vlan {
-        head.vlan = vlan & VLAN_ID | VLAN_PRESENT;
+        subject.head.vlan = vlan & VLAN_ID | VLAN_PRESENT;
     }
-    if judge(generation) != 0 {
-        let Some(filter) = FILTERS.get(generation & 1) else { return };
+    let Some(filter) = FILTERS.get(generation & 1) else { return };
+    subject.facts.sample = filter.sample(&subject.head);
+    if filter.asks_sets != 0 {
+        subject.facts.sets = sets(generation & 1, &subject.head);
+    }
+    let keeps_flow = KEEP_FLOWS.load() != 0 && subject.head.is_segment();
+    if keeps_flow {
+        let (key, side) = FlowKey::of(&subject.head);
+        (subject.key, subject.side) = (key, side as u64);
+    }
+    // Only who opened the connection can matter to the filter.
+    let asks_flow = keeps_flow && filter.asks_client != 0;
+    let client = if asks_flow { client(subject) } else { subject.head.client() };
+    let walk = |at: u8, destination_is_client: bool| walk(generation, at.into(), destination_is_client.into()) as u8;
+    if filter.accepts_by(&subject.head, client, walk) {
         count(counters, Counter::Matched);
-        capture(packet, tap, head, filter, generation, counters);
+        let flow = if keeps_flow { flow(subject, counters) } else { None };
+        capture(packet, tap, subject, flow, filter, generation, counters);
+    } else if asks_flow && subject.head.client() != Client::Unknown {
+        remember_refused(subject, counters);
     }
 }
 
-/// Whether the filter of this generation accepts the head in [`HEAD`]. A function with external linkage and without
-/// pointers: the verifier looks at it once, and not again for every way that leads to it.
+/// A frame as the filter sees it.
+#[repr(C)]
+struct Subject {
+    head: Head,
+    facts: Facts,
+    /// Of whole segments, where flows are kept: the connection, and the side that sent it.
+    key: FlowKey,
+    side: u64,
+    /// The interface of the last frame that was copied, and its number: as a rule this one's, too.
+    interface: [u32; 2],
+}
+
+impl Subject {
+    /// Read from the map, it is neither 0 nor 1 to the verifier, which then need not look at what follows once for each.
+    #[inline(always)]
+    const fn side(&self) -> usize {
+        (self.side & 1) as usize
+    }
+}
+
+/// Some steps through the filter of this generation, for the [`Subject`] at hand. A function with external linkage and
+/// without pointers: the verifier looks at it once, and not again for every way that leads to it.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn judge(generation: u32) -> u32 {
-    let (Some(filter), Some(head)) = (FILTERS.get(generation & 1), HEAD.get(0)) else { return 0 };
-    filter.accepts(head, head.client(), [0, 0]).into()
+extern "C" fn walk(generation: u32, at: u32, destination_is_client: u32) -> u32 {
+    let (Some(filter), Some(subject)) = (FILTERS.get(generation & 1), SUBJECT.get(0)) else { return REFUSE.into() };
+    filter.walk(at as u8, &subject.head, &subject.facts, destination_is_client != 0).into()
+}
+
+/// The sets that the source and the destination are in.
+#[inline(always)]
+fn sets(slot: u32, head: &Head) -> [u32; 2] {
+    let Some(nets) = SETS.get(slot) else { return [0, 0] };
+    [head.src, head.dst].map(|address| nets.get(&Key::new(128, address)).copied().unwrap_or(0))
+}
+
+/// Which end of the segment opened the connection: from the segment, else from what is known about the connection.
+#[inline(always)]
+fn client(subject: &Subject) -> Client {
+    match subject.head.client() {
+        Client::Unknown => {
+            // SAFETY: entries are only ever overwritten, by accounts of other connections at worst.
+            unsafe { FLOWS.get(&subject.key) }.map_or(Client::Unknown, |flow| flow.client(subject.side()))
+        }
+        client => client,
+    }
+}
+
+/// The entry of the segment's connection, which is made if there is none. `None` where the kernel finds no room even so,
+/// while processors fight for it: then the frame is copied as without a table.
+#[inline(always)]
+fn flow(subject: &Subject, counters: *mut Counters) -> Option<*mut Flow> {
+    match FLOWS.get_ptr_mut(&subject.key) {
+        None => {
+            // Another processor may be first, with a frame of the other direction.
+            if FLOWS.insert(&subject.key, &NEW_FLOW, u64::from(BPF_NOEXIST)).is_ok() {
+                count(counters, Counter::FlowsCreated);
+            }
+            FLOWS.get_ptr_mut(&subject.key)
+        }
+        flow => flow,
+    }
+}
+
+static NEW_FLOW: Flow = Flow::NONE;
+
+/// Remembers who opens a connection that the filter refuses. Otherwise its data would be that of a connection whose
+/// handshake was not seen, and be let through.
+#[inline(always)]
+fn remember_refused(subject: &Subject, counters: *mut Counters) {
+    let Some(flow) = flow(subject, counters) else { return };
+    // SAFETY: the map's value, as in `capture`.
+    let flow = unsafe { &mut *flow };
+    flow.open(&subject.head, subject.side());
+    if flow.is_new() {
+        flow.set(state::REFUSED);
+    }
 }
 
 /// Parses the linear part, and the whole frame when the headers do not end there.
 #[inline(always)]
 fn look<P: Packet>(packet: &P, link_type: LinkType, head: &mut Head) -> Kind {
+    clear(head);
     match parse_into(&Linear(packet), link_type, head) {
         Kind::Malformed if is_split(packet) => look_everywhere(packet, link_type, head),
         kind => kind,
@@ -196,20 +312,57 @@ fn is_split<P: Packet>(packet: &P) -> bool {
 /// Not inlined, so that the rare case does not double the common one's code.
 #[inline(never)]
 fn look_everywhere<P: Packet>(packet: &P, link_type: LinkType, head: &mut Head) -> Kind {
+    clear(head);
     parse_into(&Whole(packet), link_type, head)
+}
+
+/// Makes `head` a [`Head::default`]. An assignment would call memset, which stores octet by octet here.
+#[inline(always)]
+fn clear(head: &mut Head) {
+    const { assert!(size_of::<Head>().is_multiple_of(8) && align_of::<Head>() == 8) };
+    let words: *mut u64 = (&raw mut *head).cast();
+    let mut i = 0;
+    while i < size_of::<Head>() / 8 {
+        // SAFETY: inside of `head`, all of whose fields may be 0.
+        unsafe { words.add(i).write_volatile(0) };
+        i += 1;
+    }
 }
 
 /// Copies a frame into the ring of its shard, or counts why not.
 #[inline(always)]
-fn capture<P: Packet>(packet: &P, tap: Tap, head: &Head, filter: &Filter, generation: u32, counters: *mut Counters) {
-    let hash = SHARD_KEY.load().hash(head);
-    let shard = ShardKey::pick(hash, SHARDS.load());
+fn capture<P: Packet>(
+    packet: &P,
+    tap: Tap,
+    subject: &mut Subject,
+    flow: Option<*mut Flow>,
+    filter: &Filter,
+    generation: u32,
+    counters: *mut Counters,
+) {
+    let head = &subject.head;
+    let len = packet.len();
+    // SAFETY: a helper without arguments.
+    let timestamp = unsafe { bpf_ktime_get_boot_ns() };
+    let mut wanted = len;
+    if let Some(flow) = flow {
+        // SAFETY: the map's value. Processors that see one direction at once may lose each other's changes, except for
+        // those of the counts, which are atomic.
+        let flow = unsafe { &mut *flow };
+        match account(flow, subject, len, timestamp, counters) {
+            Extent::Whole => {}
+            Extent::Headers => wanted = len.min(u64::from(head.payload)),
+            Extent::Nothing(reason) => {
+                count(counters, reason);
+                return;
+            }
+        }
+    }
+    let (hash, shard) = shard(head);
     let Some(ring) = RINGS.get(shard) else { return };
     let Some(stats) = RING_STATS.get_ptr_mut(shard) else { return };
-
-    let len = packet.len();
     let snaplen = if filter.snaplen == 0 { u64::from(CAPLEN_MAX) } else { u64::from(filter.snaplen) };
-    let caplen = len.min(snaplen).min(P::LOAD_MAX);
+    let caplen = wanted.min(snaplen).min(P::LOAD_MAX);
     let metadata = packet.metadata();
     let mut flags = tap.flags;
     if caplen < len {
@@ -227,14 +380,13 @@ fn capture<P: Packet>(packet: &P, tap: Tap, head: &Head, filter: &Filter, genera
     }
     // SAFETY: the map's value.
     let refused = unsafe { &raw const (*stats).refused };
-    let header = FrameHeader {
+    let mut header = FrameHeader {
         version: VERSION,
         header_len: size_of::<FrameHeader>() as u8,
         link_type: tap.link_type,
         flags,
-        interface: interface(packet.ifindex()),
-        // SAFETY: a helper without arguments.
-        timestamp: unsafe { bpf_ktime_get_boot_ns() },
+        interface: interface(packet.ifindex(), &mut subject.interface),
+        timestamp,
         len: len as u32,
         caplen: caplen as u32,
         wire_segments: metadata.segments.max(1),
@@ -247,15 +399,28 @@ fn capture<P: Packet>(packet: &P, tap: Tap, head: &Head, filter: &Filter, genera
         refused: unsafe { refused.read_volatile() },
         ..FrameHeader::default()
     };
+    if let Some(flow) = flow {
+        // SAFETY: as before.
+        tell(&mut header, unsafe { &*flow }, subject.side());
+    }
     match write(ring, stats, packet, &header, caplen) {
         Ok(()) => {
-            if caplen < len {
+            if caplen < wanted {
                 count(counters, Counter::Cut);
+            }
+            if let Some(flow) = flow {
+                // SAFETY: as before.
+                unsafe { (*flow).set(state::ANNOUNCED) };
             }
         }
         Err(Refusal::RingFull) => {
             count(counters, Counter::RingFull);
-            add_one(stats);
+            // SAFETY: the map's value.
+            add(unsafe { &raw mut (*stats).refused }, 1);
+            if let Some(flow) = flow {
+                // SAFETY: as before.
+                add(unsafe { &raw mut (*flow).sides[subject.side()].lost }, head.payload_len(wanted));
+            }
         }
         Err(Refusal::Unreadable) => {
             let times = count(counters, Counter::Unreadable);
@@ -265,6 +430,84 @@ fn capture<P: Packet>(packet: &P, tap: Tap, head: &Head, filter: &Filter, genera
             }
         }
     }
+}
+
+/// How much of a frame is copied.
+enum Extent {
+    Whole,
+    /// As far as the payload.
+    Headers,
+    /// The counter says why.
+    Nothing(Counter),
+}
+
+/// Accounts for a segment that matched, and decides what is copied of it. What opens, ends or tears a connection always
+/// comes through, as far as its headers at least; so does everything of a connection that no ring has heard of.
+#[inline(always)]
+fn account(flow: &mut Flow, subject: &Subject, len: u64, now: u64, counters: *mut Counters) -> Extent {
+    let (head, side) = (&subject.head, subject.side());
+    flow.open(head, side);
+    // Decided by its first SYN and never again, so that nothing of which octets were copied is shed.
+    if SHED_LEVEL.load() != u64::MAX
+        && head.client() == Client::Source
+        && flow.is_new()
+        && RINGS.get(shard(head).1).is_some_and(|ring| level(ring) > SHED_LEVEL.load())
+    {
+        flow.set(state::SHED);
+        count(counters, Counter::ShedConnections);
+    }
+    let payload = head.payload_len(len);
+    let begin = flow.note(head, side, payload, now);
+    add(&raw mut flow.sides[side].bytes, payload);
+    add(&raw mut flow.sides[side].segments, 1);
+
+    let control = head.control();
+    let passes = control & (control::SYN | control::FIN | control::RST) != 0;
+    let announced = flow.state & state::ANNOUNCED != 0;
+    if SHED_LEVEL.load() != u64::MAX && flow.state & state::SHED != 0 {
+        return if announced && !passes { Extent::Nothing(Counter::ShedFrames) } else { Extent::Headers };
+    }
+    if payload == 0 {
+        let only_acknowledges = WITHHOLD_ACKS.load() != 0 && announced && !passes && control & control::URG == 0;
+        return if only_acknowledges { Extent::Nothing(Counter::WithheldAcks) } else { Extent::Whole };
+    }
+    if CUTOFF.load() != u64::MAX && begin >= 0 && begin as u64 >= CUTOFF.load() {
+        flow.set(state::CUT << side);
+        return if announced && !passes { Extent::Nothing(Counter::WithheldCutoff) } else { Extent::Headers };
+    }
+    Extent::Whole
+}
+
+/// Puts what is known about the connection into the header of a record.
+#[inline(always)]
+fn tell(header: &mut FrameHeader, flow: &Flow, side: usize) {
+    let (own, peer, state) = (&flow.sides[side], &flow.sides[side ^ 1], flow.state);
+    header.flags |= flags::FLOW;
+    if state & state::CUT << side != 0 {
+        header.flags |= flags::CUTOFF;
+    }
+    if state & state::SHED != 0 {
+        header.flags |= flags::SHED;
+    }
+    match flow.client(side) {
+        Client::Source => header.flags |= flags::CLIENT_SOURCE,
+        Client::Destination => header.flags |= flags::CLIENT_DESTINATION,
+        Client::Unknown => {}
+    }
+    header.lost = own.lost;
+    header.reach = own.reach();
+    header.segments = [own.segments, peer.segments];
+    if state & state::ACKED << (side ^ 1) != 0 {
+        header.flags |= flags::PEER_ACKED;
+        (header.peer_ack, header.peer_ack_time, header.peer_window) = (peer.ack, peer.ack_time, peer.window);
+    }
+}
+
+/// The hash that picks a shard, and the shard.
+#[inline(always)]
+fn shard(head: &Head) -> (u32, u32) {
+    let hash = SHARD_KEY.load().hash(head);
+    (hash, ShardKey::pick(hash, SHARDS.load()))
 }
 
 /// Why a frame that matched is not in a ring.
@@ -334,9 +577,7 @@ fn write_class<P: Packet, const N: usize>(
 /// records, so the window is two records wide; who is missed even so is found by the reader's timer.
 #[inline(always)]
 fn wakeup(ring: &Ring, stats: *mut RingStats, size: u64) -> u64 {
-    let ring: *const Ring = ring;
-    // SAFETY: a ring of ours.
-    let level = unsafe { bpf_ringbuf_query(ring.cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) };
+    let level = level(ring);
     // SAFETY: the map's value.
     let level_max = unsafe { &raw mut (*stats).level_max };
     // A store for every record would have the processors fight for the line.
@@ -349,11 +590,24 @@ fn wakeup(ring: &Ring, stats: *mut RingStats, size: u64) -> u64 {
     u64::from(if level >= mark && level < mark + 2 * size { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
 }
 
-/// The agent's number of an interface. `u16::MAX` for one that it has not named, which happens in test runs alone.
+/// Octets of a ring that nobody has read.
 #[inline(always)]
-fn interface(ifindex: u32) -> u16 {
-    // SAFETY: entries are written before a program is attached to the interface, and never removed.
-    unsafe { INTERFACES.get(ifindex) }.map_or(u16::MAX, |&number| number as u16)
+fn level(ring: &Ring) -> u64 {
+    let ring: *const Ring = ring;
+    // SAFETY: a ring of ours.
+    unsafe { bpf_ringbuf_query(ring.cast_mut().cast(), u64::from(BPF_RB_AVAIL_DATA)) }
+}
+
+/// The agent's number of an interface, looked up where it is not the `last` one. `u16::MAX` for one that it has not named,
+/// which happens in test runs alone.
+#[inline(always)]
+fn interface(ifindex: u32, last: &mut [u32; 2]) -> u16 {
+    if last[0] != ifindex {
+        // SAFETY: entries are written before a program is attached to the interface, and never removed.
+        let Some(&number) = (unsafe { INTERFACES.get(ifindex) }) else { return u16::MAX };
+        *last = [ifindex, number];
+    }
+    last[1] as u16
 }
 
 /// Whether the agent has been dead for five seconds: it moves the heartbeat every second.
@@ -374,13 +628,11 @@ fn count(counters: *mut Counters, counter: Counter) -> u64 {
     *value
 }
 
-/// Atomically: processors share a ring. LLVM knows only fetch-and-add for this target, which old kernels lack.
+/// Atomically: processors share rings and flows. LLVM knows only fetch-and-add for this target, which old kernels lack.
 #[inline(always)]
-fn add_one(stats: *mut RingStats) {
-    // SAFETY: the map's value.
-    let refused = unsafe { &raw mut (*stats).refused };
-    // SAFETY: adds 1 to the u64 behind the pointer.
-    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) refused, in(reg) 1u64, options(nostack)) };
+fn add(to: *mut u64, value: u64) {
+    // SAFETY: adds to the u64 behind the pointer.
+    unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) value, options(nostack)) };
 }
 
 #[cfg(not(test))]

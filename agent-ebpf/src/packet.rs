@@ -166,8 +166,15 @@ impl<P: Packet> ReadAt for Linear<'_, P> {
         if end > linear_end {
             return None;
         }
-        // SAFETY: the verifier proves that `start..end` lies inside the frame.
-        Some(unsafe { ptr::read_unaligned(start as *const T) })
+        let mut value = MaybeUninit::<T>::uninit();
+        let mut i = 0;
+        while i < size_of::<T>() {
+            // SAFETY: the verifier proves that `start..end` lies inside the frame, and `value` has room for as much.
+            unsafe { load_word::<T>(start + i, value.as_mut_ptr().byte_add(i)) };
+            i += align_of::<T>();
+        }
+        // SAFETY: all of it is written, and any octets are a `T`.
+        Some(unsafe { value.assume_init() })
     }
 
     #[inline(always)]
@@ -180,6 +187,33 @@ impl<P: Packet> ReadAt for Linear<'_, P> {
                 options(pure, nomem, nostack));
         }
         offset
+    }
+}
+
+/// Copies as many octets as a `T` is aligned to, at once, although they lie anywhere: the processors that run this can, and
+/// the verifier knows. LLVM, which does not, would load them one by one.
+///
+/// # Safety
+///
+/// So many octets can be read at `from` and written at `to`, which is aligned as a `T`.
+#[inline(always)]
+unsafe fn load_word<T>(from: usize, to: *mut T) {
+    macro_rules! load {
+        ($type:ty, $name:literal) => {{
+            let word: u64;
+            // SAFETY: as promised.
+            unsafe {
+                asm!(concat!("{0} = *(", $name, " *)({1} + 0)"), out(reg) word, in(reg) from,
+                    options(pure, readonly, nostack));
+                to.cast::<$type>().write(word as $type);
+            }
+        }};
+    }
+    match align_of::<T>() {
+        8 => load!(u64, "u64"),
+        4 => load!(u32, "u32"),
+        2 => load!(u16, "u16"),
+        _ => load!(u8, "u8"),
     }
 }
 

@@ -67,7 +67,7 @@ impl Default for Case {
 impl Case {
     fn measure(self, name: &str, frame: &[u8]) -> Result<()> {
         let Self { filter, rotation, matches } = self;
-        let options = Options { filter, shards: 1, ring_size: RING_SIZE, key: ShardKey::FIXED, clsact: false, now: 0 };
+        let options = Options { ring_size: RING_SIZE, ..Options::new(filter, ShardKey::FIXED, 0) };
         let (mut kernel, mut rings) = Kernel::load(&options)?;
         let mut rig = Rig::new(&rotation)?;
         let empty = rig.run("pass", frame, LONG)?;

@@ -1,7 +1,12 @@
 //! `xdpflow capture`: load, attach, drain, and leave everything as it was.
 
+mod in_force;
+
 use std::{
-    io,
+    future, io,
+    path::PathBuf,
+    pin::pin,
+    sync::Arc,
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -11,20 +16,23 @@ use anyhow::{Context as _, anyhow};
 use tokio::{
     io::{Interest, unix::AsyncFd},
     runtime,
-    sync::watch,
+    sync::{mpsc, watch},
     time,
 };
 
+use self::in_force::InForce;
 use crate::{
-    clock, decode,
-    filter::Filter,
+    clock,
+    control::{self, Order, Parse, Parsed, Socket, Words},
+    decode,
+    generations::Generations,
     interface::Interface,
     kernel::{Attach, Direction, Kernel, Options, Ring},
     mailbox::Mailbox,
     reassembly,
     report::{Report, Source},
     shard::{Part, Shard, Totals},
-    signals::Signals,
+    signals::{Caught, Signals},
     sink::{Destination, Output, Report as Tell},
 };
 
@@ -33,7 +41,13 @@ pub struct Capture {
     pub interfaces: Vec<Interface>,
     pub attach: Attach,
     pub direction: Direction,
-    pub filter: Filter,
+    pub filter: Parsed,
+    /// What it was parsed from.
+    pub words: Words,
+    /// Parses what it is changed to.
+    pub parse: Parse,
+    /// Where to listen for that; where nobody says so, below /run/xdpflow if that can be had.
+    pub control: Option<PathBuf>,
     pub shards: u32,
     /// Octets of each shard's ring.
     pub ring_size: u32,
@@ -58,36 +72,40 @@ const POLL: Duration = Duration::from_millis(10);
 const SHARD_NICE: i32 = -10;
 /// Records drained before time is looked at.
 const BATCH: usize = 4_096;
+/// Threads that read files of filters: one for each client of the control socket, and for SIGHUP.
+const READERS_MAX: usize = control::CLIENTS_MAX + 1;
 /// How often the agent shows that it lives, and looks whether its interfaces do. Programs that hang on no link fall
 /// silent after five seconds.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 
 impl Capture {
-    /// Captures until SIGINT, SIGTERM or SIGHUP, or until the last interface is gone.
+    /// Captures until SIGINT or SIGTERM, or until the last interface is gone. SIGHUP has the filter's files read again.
     ///
     /// # Errors
     ///
     /// When something cannot be loaded, attached or made. Nothing stays attached in any case. What goes wrong later ends
     /// the capture in order, with all that was captured until then.
     pub fn run(self) -> anyhow::Result<Outcome> {
-        let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-        runtime.block_on(self.run_async())
+        let mut builder = runtime::Builder::new_current_thread();
+        let runtime = builder.max_blocking_threads(READERS_MAX).enable_all().build().context("start the runtime")?;
+        let outcome = runtime.block_on(self.run_async());
+        // Without waiting for a filter's file that cannot be read to its end.
+        runtime.shutdown_background();
+        outcome
     }
 
-    async fn run_async(self) -> anyhow::Result<Outcome> {
+    async fn run_async(mut self) -> anyhow::Result<Outcome> {
         // First of all, so that from here on an interrupt ends the capture in order.
         let mut signals = Signals::new()?;
 
         let started = clock::now();
         let key = ShardKey(random_key()?);
         let (mut kernel, rings) = Kernel::load(&Options {
-            filter: self.filter.clone(),
             shards: self.shards,
             ring_size: self.ring_size,
-            key,
-            clsact: false,
-            now: started.0,
+            ..Options::new(self.filter.filter.clone(), key, started.0)
         })?;
+        let socket = self.listen()?;
         let sinks = Destination::for_shards(&self.output)?;
         let mut listening = Vec::new();
         for (number, interface) in (0..).zip(&self.interfaces) {
@@ -100,13 +118,18 @@ impl Capture {
         let (stop, stopping) = watch::channel(false);
         let mut threads = Vec::new();
         let mailboxes = Mailbox::for_shards(self.shards, key);
-        for (number, ((ring, sink), mailbox)) in rings.into_iter().zip(sinks).zip(mailboxes).enumerate() {
-            let shard = Shard::new(self.filter.clone(), Part::Ring(mailbox), self.decode, self.config, sink);
+        let (generations, views) = Generations::new(kernel.generation(), self.filter.filter.clone(), self.shards);
+        let ends = rings.into_iter().zip(sinks).zip(mailboxes).zip(views);
+        for (number, (((ring, sink), mailbox), filters)) in ends.enumerate() {
+            let shard = Shard::new(filters, Part::Ring(mailbox), self.decode, self.config, sink);
             threads.push(ShardThread::spawn(number, ring, shard, stopping.clone())?);
         }
         (self.tell)(&format!("listening on {}", listening.join(", ")));
 
-        let watched = self.watch(&mut kernel, &threads, &mut signals).await;
+        let mut in_force = InForce::new(&mut self, generations, kernel.generation());
+        let watched = self.watch(&mut kernel, &mut in_force, socket.as_ref(), &threads, &mut signals).await;
+        // Nobody can be served from here on.
+        drop(socket);
         // In this order, so that the ledgers can balance: no program runs, then every record is read, then the counters
         // are what they will ever be.
         let detached = kernel.detach();
@@ -121,17 +144,53 @@ impl Capture {
         }
         kernel.messages().iter().for_each(|message| (self.tell)(message));
         report.source = Source::Kernel(kernel.counters()?);
+        report.filter_changes = in_force.changes();
         report.elapsed = Duration::from_nanos(clock::now().since(started));
         Ok(Outcome { report, errors })
     }
 
+    /// Where to ask this capture for something. It is no reason to fail that there is no such place, unless it was named.
+    fn listen(&self) -> anyhow::Result<Option<Socket>> {
+        match &self.control {
+            Some(path) => Socket::bind(path).map(Some),
+            None => Ok(Socket::in_folder()
+                .map_err(|error| (self.tell)(&format!("the filter cannot be changed while this runs: {error:#}")))
+                .ok()),
+        }
+    }
+
     /// Returns when the capture has to end.
-    async fn watch(&self, kernel: &mut Kernel, threads: &[ShardThread], signals: &mut Signals) -> anyhow::Result<()> {
+    async fn watch(
+        &self,
+        kernel: &mut Kernel,
+        in_force: &mut InForce,
+        socket: Option<&Socket>,
+        threads: &[ShardThread],
+        signals: &mut Signals,
+    ) -> anyhow::Result<()> {
         let mut heartbeat = time::interval(HEARTBEAT);
         let mut present = self.interfaces.len();
+        let (sender, mut orders) = mpsc::channel::<Order>(1);
+        let mut serving = pin!(async {
+            match socket {
+                Some(socket) => control::serve(socket, self.parse, sender.clone()).await,
+                None => future::pending().await,
+            }
+        });
         loop {
             tokio::select! {
-                () = signals.recv() => return Ok(()),
+                caught = signals.recv() => match caught {
+                    Caught::End => return Ok(()),
+                    Caught::Hangup => {
+                        self.read_again(in_force, sender.clone());
+                        continue;
+                    }
+                },
+                Some(order) = orders.recv() => {
+                    in_force.obey(order, kernel, &self.tell);
+                    continue;
+                }
+                () = &mut serving => return Err(anyhow!("serve the control socket: it ended")),
                 _ = heartbeat.tick() => {}
             }
             kernel.heartbeat(clock::now().0)?;
@@ -149,6 +208,20 @@ impl Capture {
                 return Ok(());
             }
         }
+    }
+
+    /// The filter anew from the same words, whose files may say something else now. Beside the loop, which goes on.
+    fn read_again(&self, in_force: &InForce, orders: mpsc::Sender<Order>) {
+        if !in_force.reads_files() {
+            return (self.tell)("SIGHUP: nothing to read again, the filter names no file");
+        }
+        let (words, generation) = (in_force.words().clone(), in_force.generation());
+        let (parse, tell) = (self.parse, Arc::clone(&self.tell));
+        tokio::spawn(async move {
+            if let Err(error) = control::read_again(words, generation, parse, &orders).await {
+                tell(&format!("SIGHUP: the filter stays as it was: {}", control::one_line(&error)));
+            }
+        });
     }
 }
 
@@ -220,6 +293,8 @@ async fn drain(ring: Ring, mut shard: Shard, mut stop: watch::Receiver<bool>) ->
 /// Whether the ring is empty now. Only then has time come as far as the clock: otherwise it is that of the last frame.
 fn drain_batch(ring: &mut Ring, shard: &mut Shard, plant: &mut Plant) -> bool {
     let now = clock::now();
+    // Before the ring is found to be empty, or a record of an earlier one could still come.
+    let generation = shard.filters().in_force();
     shard.read_mail();
     for _ in 0..BATCH {
         match ring.next() {
@@ -227,6 +302,7 @@ fn drain_batch(ring: &mut Ring, shard: &mut Shard, plant: &mut Plant) -> bool {
             Some(Ok(record)) => shard.handle_frame(&record.frame()),
             Some(Err(_)) => shard.handle_bad_record(),
             None => {
+                shard.filters().settle(generation);
                 shard.tick(now);
                 return true;
             }

@@ -1,14 +1,20 @@
 //! What the user types, and what it means.
 
+mod control;
+pub mod filter;
 mod settings;
-mod value;
+pub(crate) mod value;
 
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::NonEmptyStringValueParser};
 
-pub use self::settings::{OutputArgs, Settings};
 use self::value::parse_ring_size;
+pub use self::{
+    control::{ControlArgs, FilterSet, FilterShow, parse, words},
+    filter::FilterCommand,
+    settings::{OutputArgs, Settings},
+};
 use crate::kernel;
 
 /// Capture TCP connections in the kernel and write every stream to a file of its own.
@@ -24,6 +30,7 @@ Examples:
   xdpflow capture -i eth0 --port 443 -o /var/tmp/tls
   xdpflow capture -i eth0 -i eth1 --net 10.0.0.0/8 --host 2001:db8::7 -o out
   xdpflow replay monday.pcap tuesday.pcapng --port 80 --gaps skip -o out
+  xdpflow filter explain 'tcp port 443 and not net 10.0.0.0/8'
   xdpflow interfaces
 
 Each stream (one direction of a connection) becomes one file below the output directory. What is in it, what is missing and
@@ -38,6 +45,9 @@ pub enum Command {
     /// Read pcap and pcapng files instead, also compressed ones, with the same filters and the same output
     #[command(after_help = REPLAY_EXAMPLES)]
     Replay(Replay),
+    /// Say what a filter means; show or replace that of a capture that runs
+    #[command(subcommand)]
+    Filter(FilterCommand),
     /// List interfaces, what is attached to them, and where a capture would attach
     Interfaces,
 }
@@ -49,8 +59,9 @@ Examples:
                                                        that host, on either port
   xdpflow capture -i mirror0 --direction rx -o out     a mirror port: all of it is received
   xdpflow capture -i lo --port 5432 --snaplen 256 -o out
+  xdpflow capture -i eth0 -o out 'tcp port 443 and not net 10.0.0.0/8'
 
-Values of one flag are alternatives; different flags must all hold. A host, net or port may be at either end.
+Values of one flag are alternatives; different flags must all hold. `xdpflow filter explain` says what a filter means.
 Frames always pass: nothing is dropped, delayed or changed. Ctrl-C detaches, writes what is in memory and prints a
 summary; the exit status is 0 when every frame and every byte is accounted for, 1 when not or after an error, 2 when the
 command line is wrong.";
@@ -64,7 +75,7 @@ Examples:
   xzcat capture.pcap.xz | xdpflow replay - -o out      from standard input
 
 Files are pcap or pcapng, as they are or compressed with gzip or zstd. Of a damaged file what can be read is delivered.
-Values of one flag are alternatives; different flags must all hold. A host, net or port may be at either end.
+Values of one flag are alternatives; different flags must all hold. `xdpflow filter explain` says what a filter means.
 The exit status is 0 when every frame and every byte is accounted for, 1 when not or after an error, 2 when the command line
 is wrong or the link type of a file is not supported.";
 
@@ -95,6 +106,14 @@ pub struct Capture {
     /// Memory of each shard's ring: a power of two from 256K to 1G
     #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse_ring_size)]
     pub ring_size: u32,
+
+    /// Expression as tcpdump takes it, in one argument or several
+    #[arg(value_name = "EXPR")]
+    pub expression: Vec<String>,
+
+    /// Socket through which the filter can be changed meanwhile [default: /run/xdpflow/PID.sock]
+    #[arg(long, value_name = "PATH")]
+    pub control: Option<PathBuf>,
 
     #[command(flatten)]
     pub settings: Settings,
@@ -170,10 +189,12 @@ mod tests {
         let readme = include_str!("../../README.md");
         let command = Cli::command();
         let mut limits = 0;
-        for argument in
-            ["capture", "replay"].iter().flat_map(|name| command.find_subcommand(name).unwrap().get_arguments())
-        {
+        let explain = command.find_subcommand("filter").unwrap().find_subcommand("explain").unwrap();
+        let commands = ["capture", "replay"].map(|name| command.find_subcommand(name).unwrap());
+        for argument in commands.into_iter().chain([explain]).flat_map(clap::Command::get_arguments) {
             let Some(long) = argument.get_long() else { continue };
+            // They have one line for all of them.
+            let long = long.strip_prefix("exclude-").unwrap_or(long);
             assert!(readme.contains(&format!("`--{long}")), "--{long}");
             let heading = argument.get_help_heading().unwrap_or_default();
             if heading.starts_with("Timeouts") || heading.starts_with("Limits") {

@@ -2,7 +2,9 @@
 //! read by the shards, see [`Ring`].
 
 mod attach;
+mod flows;
 mod ring;
+mod sets;
 
 use std::{
     error::Error as StdError,
@@ -31,6 +33,7 @@ use rustix::{
 
 pub use self::{
     attach::{Attach, Attachment, Direction, Hook},
+    flows::Flows,
     ring::{BadRecord, Record, Ring},
 };
 use crate::{error::Reason, filter::Filter};
@@ -40,8 +43,10 @@ use crate::{error::Reason, filter::Filter};
 pub struct Kernel {
     ebpf: Ebpf,
     filters: Array<MapData, graph::Filter>,
+    sets: ArrayOfMaps<MapData, sets::Trie>,
     generations: Array<MapData, u32>,
     generation: u32,
+    flows: Flows,
     counters: PerCpuArray<MapData, [u64; Counter::ALL.len()]>,
     ring_stats: Array<MapData, RingStats>,
     interfaces: HashMap<MapData, u32, u32>,
@@ -69,6 +74,33 @@ pub struct Options {
     pub clsact: bool,
     /// Nanoseconds of the boot clock: the first heartbeat.
     pub now: u64,
+    /// Connections in the flow table, 248 octets each, which are allocated at once; 0 for no table. What follows needs
+    /// one, and so does a filter that is to know clients from servers.
+    pub flows: u32,
+    /// Octets of each direction after which only SYN, FIN and RST are copied, without payload.
+    pub cutoff: Option<u64>,
+    /// Copy no frame that only acknowledges, once a ring has heard of its connection.
+    pub withhold_acks: bool,
+    /// Unread octets in a ring above which a connection that begins is shed: counted, but not copied.
+    pub shed_level: Option<u64>,
+}
+
+impl Options {
+    /// One shard with a ring of a megabyte, and nothing that needs a flow table.
+    pub fn new(filter: Filter, key: ShardKey, now: u64) -> Self {
+        Self {
+            filter,
+            shards: 1,
+            ring_size: 1 << 20,
+            key,
+            clsact: false,
+            now,
+            flows: 0,
+            cutoff: None,
+            withhold_acks: false,
+            shed_level: None,
+        }
+    }
 }
 
 impl Kernel {
@@ -82,6 +114,11 @@ impl Kernel {
         ensure!((1..=RINGS_MAX as u32).contains(&shards), "make {shards} rings: there can be 1 to {RINGS_MAX}");
         let ring_size = options.ring_size.max(PAGE_SIZE).checked_next_power_of_two();
         let ring_size = ring_size.context("make the rings: one cannot be larger than 2 GiB")?;
+        let needs_flows = options.cutoff.is_some() || options.withhold_acks || options.shed_level.is_some();
+        ensure!(
+            options.flows > 0 || !needs_flows,
+            "make a flow table of 0 connections: the cut-off and what else withholds needs one"
+        );
         // Before 5.11 map memory counts against this limit; since then the cgroup is charged, and failing here means nothing.
         let _ = setrlimit(Resource::Memlock, Rlimit { current: None, maximum: None });
 
@@ -91,6 +128,11 @@ impl Kernel {
             .override_global("SHARD_KEY", &options.key.0, true)
             .override_global("WAKE_LEVEL", &u64::from(ring_size / 8).min(WAKE_LEVEL_MAX), true)
             .override_global("HEARTBEAT_NEEDED", &u8::from(clsact), true)
+            .override_global("KEEP_FLOWS", &u8::from(options.flows > 0), true)
+            .override_global("CUTOFF", &options.cutoff.unwrap_or(u64::MAX), true)
+            .override_global("WITHHOLD_ACKS", &u8::from(options.withhold_acks), true)
+            .override_global("SHED_LEVEL", &options.shed_level.unwrap_or(u64::MAX), true)
+            .map_max_entries("FLOWS", options.flows.max(1))
             .load(OBJECT)
             .map_err(|error| loading(&error))?;
 
@@ -104,8 +146,10 @@ impl Kernel {
         let messages = Messages::default();
         let mut kernel = Self {
             filters: Array::try_from(take(&mut ebpf, "FILTERS")?)?,
+            sets: ArrayOfMaps::try_from(take(&mut ebpf, "SETS")?)?,
             generations: Array::try_from(take(&mut ebpf, "GENERATION")?)?,
             generation: 0,
+            flows: Flows::new(take(&mut ebpf, "FLOWS")?)?,
             counters: PerCpuArray::try_from(take(&mut ebpf, "COUNTERS")?)?,
             ring_stats: Array::try_from(take(&mut ebpf, "RING_STATS")?)?,
             interfaces: HashMap::try_from(take(&mut ebpf, "INTERFACES")?)?,
@@ -129,10 +173,19 @@ impl Kernel {
     pub fn set_filter(&mut self, filter: &Filter) -> Result<u32> {
         let generation = self.generation.wrapping_add(1);
         self.filters.set(generation & 1, filter.graph, 0).context("write the filter")?;
+        if filter.graph.asks_sets != 0 {
+            let trie = sets::make(&filter.sets)?;
+            self.sets.set(generation & 1, &trie, 0).context("write the filter's nets")?;
+        }
         self.generations.set(0, generation, 0).context("write the filter's generation")?;
         self.generation = generation;
         self.wait_for_programs()?;
         Ok(generation)
+    }
+
+    /// Of the filter in force.
+    pub fn generation(&self) -> u32 {
+        self.generation
     }
 
     /// The counters in the order of [`Counter::ALL`], over all processors. Exact after [`detach`](Self::detach).
@@ -144,6 +197,11 @@ impl Kernel {
             }
         }
         Ok(sum)
+    }
+
+    /// The flow table, which any thread can look into.
+    pub fn flows(&self) -> Flows {
+        self.flows.clone()
     }
 
     /// What the kernel has counted about the ring of `shard`.

@@ -1,7 +1,8 @@
 //! Arguments, dispatch, exit status.
 
 use std::{
-    io::{self, IsTerminal as _, Write as _, stderr, stdout},
+    io::{self, BufWriter, IsTerminal as _, Write as _, stderr, stdout},
+    path::PathBuf,
     process::{self, ExitCode},
     sync::{
         Arc,
@@ -13,25 +14,32 @@ use std::{
 
 use agent::{
     capture::{self, Capture},
-    cli::{self, Cli, Command, OutputArgs},
+    cli::{self, Cli, Command, ControlArgs, FilterCommand, FilterSet, FilterShow, OutputArgs},
     clock::{self, Clock},
+    control::{self, InForce, Request, Status},
     error::Reason,
+    filter::{self, explain},
     interface::Interface,
     pcap, replay,
     report::Report,
     signals::Signals,
     sink::{OnFull, Output},
 };
-use agent_common::frame::INTERFACES_MAX;
+use agent_common::{frame::INTERFACES_MAX, tunnel::Tunnels};
 use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser as _, error::ErrorKind};
+use clap::{ArgMatches, CommandFactory as _, FromArgMatches as _, error::ErrorKind};
 use tokio::runtime;
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let matches = Cli::command().get_matches();
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.format(&mut Cli::command()).exit());
+    let result = match cli.command {
         Command::Replay(args) => run_replay(&args),
-        Command::Capture(args) => run_capture(&args),
+        Command::Capture(args) => run_capture(&args, innermost(&matches)),
+        Command::Filter(FilterCommand::Set(args)) => set_filter(&args, innermost(&matches)),
+        Command::Filter(FilterCommand::Show(args)) => show_filter(&args),
         Command::Interfaces => list_interfaces(),
+        Command::Filter(FilterCommand::Explain(args)) => explain(&args),
     };
     result.unwrap_or_else(|error| {
         say(&format!("{error:#}"));
@@ -40,9 +48,16 @@ fn main() -> ExitCode {
     })
 }
 
-fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
+/// What was typed behind the name of the subcommand.
+fn innermost(matches: &ArgMatches) -> &ArgMatches {
+    matches.subcommand().map_or(matches, |(_, inner)| innermost(inner))
+}
+
+fn run_capture(args: &cli::Capture, typed: &ArgMatches) -> anyhow::Result<ExitCode> {
     let settings = &args.settings;
-    let filter = settings.filter().unwrap_or_else(|error| misused("capture", &error));
+    let words = cli::words(typed)?;
+    let mut filter = cli::parse(&words).unwrap_or_else(|error| misused("capture", &error));
+    settings.fix(&mut filter.filter);
     let given = args.interface.len();
     if given > INTERFACES_MAX {
         misused("capture", &anyhow::anyhow!("{given} interfaces were given: a capture takes at most {INTERFACES_MAX}"));
@@ -61,6 +76,9 @@ fn run_capture(args: &cli::Capture) -> anyhow::Result<ExitCode> {
         attach: args.attach.into(),
         direction: args.direction.into(),
         filter,
+        words,
+        parse: cli::parse,
+        control: args.control.clone(),
         shards,
         ring_size: args.ring_size,
         decode: settings.decode(shards),
@@ -85,10 +103,53 @@ fn list_interfaces() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+fn set_filter(args: &FilterSet, typed: &ArgMatches) -> anyhow::Result<ExitCode> {
+    args.check().unwrap_or_else(|error| misused("filter set", &error));
+    let (in_force, _): (InForce, _) = control::ask(&agent(&args.control)?, &Request::Set(cli::words(typed)?))?;
+    print_line(&format!("generation {}: {in_force}", in_force.generation));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn show_filter(args: &FilterShow) -> anyhow::Result<ExitCode> {
+    let (status, line): (Status, _) = control::ask(&agent(&args.control)?, &Request::Show)?;
+    print_line(&if args.json { line.trim_end().to_owned() } else { status.to_string() });
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where the capture is that is meant.
+fn agent(args: &ControlArgs) -> anyhow::Result<PathBuf> {
+    args.path.clone().map_or_else(control::only_one, Ok)
+}
+
+/// What a command is for. A reader that went away wants no more.
+fn print_line(line: &str) {
+    let _ = writeln!(stdout(), "{line}");
+}
+
+fn explain(args: &cli::filter::Explain) -> anyhow::Result<ExitCode> {
+    let tunnels = args.decap.iter().fold(Tunnels::NONE, |set, &tunnel| set | tunnel);
+    let compiled = args.filter.expression_and(&args.words).and_then(|expression| {
+        let filter = filter::compile(&expression, args.filter.snaplen(), tunnels)?;
+        Ok((expression, filter))
+    });
+    let (expression, filter) = compiled.unwrap_or_else(|error| misused("filter explain", &error));
+    let (files, verbose, connection) = (&args.read, args.verbose, args.tuple);
+    let explain = explain::Explain { expression: &expression, filter: &filter, files, verbose, connection };
+    match explain.run(&mut BufWriter::new(stdout().lock())) {
+        Ok(true) => Ok(ExitCode::SUCCESS),
+        Ok(false) => Ok(ExitCode::FAILURE),
+        // A reader that went away wants no more.
+        Err(error) if error.downcast_ref().is_some_and(|e: &io::Error| e.kind() == io::ErrorKind::BrokenPipe) => {
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => Err(error),
+    }
+}
+
 fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let started = clock::now();
     let settings = &args.settings;
-    let filter = settings.filter().unwrap_or_else(|error| misused("replay", &error));
+    let filter = settings.filter(&[]).unwrap_or_else(|error| misused("replay", &error));
     let config = settings.reassembly(args.shards, agent::reassembly::Config::default().hash_key);
     let output = Output { on_full: OnFull::Wait, ..output(&settings.output, Clock::replay()) };
     let output = settings.output(args.shards, output);
@@ -127,7 +188,7 @@ fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
 /// second one does not wait for that.
 fn stop_on_signal(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
-    let mut signals = runtime.block_on(async { Signals::new() })?;
+    let mut signals = runtime.block_on(async { Signals::unless_ignored() })?;
     let wait = move || {
         runtime.block_on(signals.recv());
         stop.store(true, Ordering::Relaxed);
@@ -187,8 +248,9 @@ fn conclude(report: &Report, args: &OutputArgs) -> ExitCode {
 fn misused(subcommand: &str, error: &anyhow::Error) -> ! {
     let mut command = Cli::command();
     command.build();
-    let command = command.find_subcommand_mut(subcommand).cloned().unwrap_or(command);
-    command.clone().error(ErrorKind::ValueValidation, error).exit()
+    let names = subcommand.split(' ');
+    let command = names.fold(command, |command, name| command.find_subcommand(name).cloned().unwrap_or(command));
+    command.clone().error(ErrorKind::ValueValidation, format_args!("{error:#}")).exit()
 }
 
 /// One line about the course of things.

@@ -14,6 +14,8 @@ use crate::shard::Totals;
 pub struct Report {
     pub source: Source,
     pub totals: Totals,
+    /// How often the filter was changed; always 0 in a replay.
+    pub filter_changes: u64,
     pub elapsed: Duration,
 }
 
@@ -183,6 +185,7 @@ impl Report {
             "reassembly": reassembly,
             "sink": sink,
             "missing": self.missing(),
+            "filter_changes": self.filter_changes,
             "elapsed_seconds": self.elapsed.as_secs_f64(),
             "ledgers": ledgers,
             "balances": self.imbalances().is_empty(),
@@ -216,6 +219,7 @@ impl Display for Report {
                 line(f, count(Counter::Unreadable), "frames dropped that the kernel could not read")?;
                 line(f, count(Counter::Malformed), "frames too short for their headers, not matched")?;
                 line(f, count(Counter::Cut), "frames cut by the snaplen")?;
+                line(f, self.filter_changes, "changes of the filter")?;
             }
             Source::Files(count) => {
                 writeln!(f, "{count:>14} frames in the files")?;
@@ -235,6 +239,7 @@ impl Display for Report {
         line(f, frames.mailbox_full, "segments dropped on their way from one shard to another")?;
         line(f, frames.bad, "records not of this program's kernel half")?;
         line(f, frames.badlen, "segments whose IP header claims more than was there")?;
+        line(f, frames.clients_forgotten, "connections whose client was forgotten")?;
 
         writeln!(f, "{:>14} connections", reassembly.opened)?;
         match sink.digest {
@@ -293,7 +298,9 @@ mod tests {
     use super::*;
 
     fn report() -> Report {
-        let mut report = Report { source: Source::Kernel([10, 5, 1, 0, 0, 0]), ..Report::default() };
+        let mut counters = [0; Counter::ALL.len()];
+        counters[..3].copy_from_slice(&[10, 5, 1]);
+        let mut report = Report { source: Source::Kernel(counters), ..Report::default() };
         report.totals.frames.read = 4;
         report.totals.frames.segments = 3;
         report.totals.frames.not_tcp = 1;

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
 };
 
-use agent_common::head::Head;
+use agent_common::head::{Head, VLAN_ID, VLAN_PRESENT};
 
 /// One TCP segment as it was captured.
 #[derive(Clone, Copy, Debug)]
@@ -164,13 +164,14 @@ impl std::ops::BitOr for Flags {
 }
 
 impl Segment<'_> {
-    /// What the filter and the shard hash look at.
+    /// What the filter and the shard hash look at, but for the headers.
     pub fn head(&self) -> Head {
         Head {
             src: self.src.address,
             dst: self.dst.address,
             src_port: self.src.port,
             dst_port: self.dst.port,
+            vlan: self.origin.vlan.map_or(0, |id| id & VLAN_ID | VLAN_PRESENT),
             ..Head::default()
         }
     }

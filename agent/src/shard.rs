@@ -1,11 +1,12 @@
 //! What stands behind one ring: decoder, reassembler and sink, in that order, one frame at a time.
 
-use agent_common::{head::Client, shard::ShardKey};
+use agent_common::shard::ShardKey;
 
 use crate::{
     decode::{self, Decoded, Decoder, Reject, fragments},
-    filter::Filter,
     frame::Frame,
+    generations::Filters,
+    judge::Judge,
     mailbox::{Letter, Mailbox, Sent},
     reassembly::{self, Reassembler, Sink},
     segment::{Origin, Segment, Timestamp},
@@ -14,7 +15,7 @@ use crate::{
 
 /// The only path from a frame to a file, live or in replay.
 pub struct Shard {
-    filter: Filter,
+    judge: Judge,
     part: Part,
     decoder: Decoder,
     reassembler: Reassembler,
@@ -70,6 +71,8 @@ pub struct Frames {
     pub cut: u64,
     /// Segments whose IP header claims more than was on the wire.
     pub badlen: u64,
+    /// Connections that filters by client and server asked about, and whose client was forgotten.
+    pub clients_forgotten: u64,
 }
 
 /// What a shard leaves behind.
@@ -86,14 +89,14 @@ const TICK: u64 = 10_000_000;
 
 impl Shard {
     pub fn new(
-        filter: Filter,
+        filters: impl Into<Filters>,
         part: Part,
         decode: decode::Config,
         reassembly: reassembly::Config,
         sink: impl Into<Destination>,
     ) -> Self {
         Self {
-            filter,
+            judge: Judge::new(filters),
             part,
             decoder: Decoder::new(decode),
             reassembler: Reassembler::new(reassembly),
@@ -109,7 +112,7 @@ impl Shard {
             self.tick(frame.timestamp);
         }
         self.refused = frame.origin.refused;
-        let frame = &cut(frame, self.filter.graph.snaplen);
+        let frame = &cut(frame, self.judge.filter().graph.snaplen);
         let decoded = self.decoder.decode(frame);
         let fragment = matches!(decoded, Err(Reject::Fragment));
         if !matches!(&self.part, Part::File(share) if !share.owns(&decoded)) {
@@ -117,7 +120,7 @@ impl Shard {
             frames.read += 1;
             frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
             match decoded {
-                Ok(decoded) if !self.filter.accepts(&decoded.segment.head(), Client::Unknown) => frames.filtered += 1,
+                Ok(decoded) if !self.judge.accepts(&decoded) => frames.filtered += 1,
                 Ok(decoded) if decoded.bad_checksum => {
                     frames.bad_checksum += 1;
                     frames.bad_checksum_payload += decoded.segment.payload.len() as u64;
@@ -170,6 +173,11 @@ impl Shard {
         }
     }
 
+    /// The filters that judge the frames of this shard's ring.
+    pub fn filters(&self) -> &Filters {
+        self.judge.filters()
+    }
+
     /// A record that could not be read.
     pub fn handle_bad_record(&mut self) {
         self.frames.read += 1;
@@ -187,7 +195,8 @@ impl Shard {
     /// Delivers what is queued, closes what is open, writes what is in memory. Live, when all shards have come to this: what
     /// one found in its ring at last may belong to another.
     pub fn finish(self) -> Totals {
-        let Self { part, decoder, mut frames, mut reassembler, mut sink, refused, .. } = self;
+        let Self { judge, part, decoder, mut frames, mut reassembler, mut sink, refused, .. } = self;
+        frames.clients_forgotten = judge.forgotten();
         // Of a capture file every shard puts all fragments together; the first one counts them.
         let counts_fragments = match part {
             Part::File(share) => share.shard == 0,
@@ -253,6 +262,7 @@ impl Frames {
             bad_checksum_payload,
             cut,
             badlen,
+            clients_forgotten,
         } = other;
         self.read += read;
         self.segments += segments;
@@ -267,6 +277,7 @@ impl Frames {
         self.bad_checksum_payload += bad_checksum_payload;
         self.cut += cut;
         self.badlen += badlen;
+        self.clients_forgotten += clients_forgotten;
     }
 }
 

@@ -5,12 +5,20 @@ use std::{fs, future};
 use anyhow::Context as _;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// They end a capture or a replay in order.
+/// The signals that mean something here.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
-    /// The terminal went away. None under nohup, which asks to go on.
     hangup: Option<Signal>,
+}
+
+/// What one of them asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Caught {
+    /// SIGINT, SIGTERM: an end in order.
+    End,
+    /// SIGHUP: the terminal went away, or files are to be read again.
+    Hangup,
 }
 
 impl Signals {
@@ -20,13 +28,20 @@ impl Signals {
     ///
     /// When the kernel refuses.
     pub fn new() -> anyhow::Result<Self> {
-        let catch = |kind| signal(kind).context("catch signals");
-        let hangup = if is_ignored(SignalKind::hangup()) { None } else { Some(catch(SignalKind::hangup())?) };
-        Ok(Self { interrupt: catch(SignalKind::interrupt())?, terminate: catch(SignalKind::terminate())?, hangup })
+        Self::catching(true)
+    }
+
+    /// The same for who takes SIGHUP for an end: not under nohup, which asks to go on.
+    ///
+    /// # Errors
+    ///
+    /// When the kernel refuses.
+    pub fn unless_ignored() -> anyhow::Result<Self> {
+        Self::catching(!is_ignored(SignalKind::hangup()))
     }
 
     /// Waits for the next one.
-    pub async fn recv(&mut self) {
+    pub async fn recv(&mut self) -> Caught {
         let hangup = async {
             match &mut self.hangup {
                 Some(hangup) => hangup.recv().await,
@@ -34,10 +49,19 @@ impl Signals {
             }
         };
         tokio::select! {
-            _ = self.interrupt.recv() => {}
-            _ = self.terminate.recv() => {}
-            _ = hangup => {}
+            _ = self.interrupt.recv() => Caught::End,
+            _ = self.terminate.recv() => Caught::End,
+            _ = hangup => Caught::Hangup,
         }
+    }
+
+    fn catching(hangup: bool) -> anyhow::Result<Self> {
+        let catch = |kind| signal(kind).context("catch signals");
+        Ok(Self {
+            interrupt: catch(SignalKind::interrupt())?,
+            terminate: catch(SignalKind::terminate())?,
+            hangup: hangup.then(|| catch(SignalKind::hangup())).transpose()?,
+        })
     }
 }
 

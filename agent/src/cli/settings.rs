@@ -1,15 +1,17 @@
 //! What a capture and a replay have in common: flags, in the groups in which `--help` shows them.
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{path::PathBuf, time::Duration};
 
 use agent_common::tunnel::Tunnels;
 use clap::{Args, ValueEnum};
-use ipnet::IpNet;
 
-use super::value::{parse_duration, parse_host, parse_net, parse_size, parse_tunnel};
+use super::{
+    filter::FilterArgs,
+    value::{parse_duration, parse_size, parse_tunnel},
+};
 use crate::{
     decode::{self, fragments},
-    filter::{self, End, Expression, Filter, Test},
+    filter::{self, Filter},
     reassembly::{self, Late, Overlap},
     sink::{Form, Gaps, Names, Output},
 };
@@ -31,23 +33,19 @@ pub struct Settings {
 }
 
 impl Settings {
+    /// What the flags and an expression in so many words ask for.
+    ///
     /// # Errors
     ///
-    /// When the kernel half has no room for so many terms.
-    pub fn filter(&self) -> anyhow::Result<Filter> {
-        let FilterArgs { host, net, port, snaplen } = &self.filter;
-        let any = |tests: Vec<Test>| Expression::Or(tests.into_iter().map(Expression::Test).collect());
-        let mut all = Vec::new();
-        if !host.is_empty() {
-            all.push(any(host.iter().map(|&host| Test::Net(End::Either, host.into())).collect()));
-        }
-        if !net.is_empty() {
-            all.push(any(net.iter().map(|&net| Test::Net(End::Either, net)).collect()));
-        }
-        if !port.is_empty() {
-            all.push(any(port.iter().map(|&port| Test::Ports(End::Either, port, port)).collect()));
-        }
-        filter::compile(&Expression::And(all), snaplen.unwrap_or(0), self.tunnels())
+    /// When they cannot be understood, or the kernel half has no room for so many terms.
+    pub fn filter(&self, words: &[String]) -> anyhow::Result<Filter> {
+        filter::compile(&self.filter.expression_and(words)?, self.filter.snaplen(), self.tunnels())
+    }
+
+    /// Completes a filter by what stays as it is when a capture changes its filter.
+    pub fn fix(&self, filter: &mut Filter) {
+        filter.graph.snaplen = self.filter.snaplen();
+        filter.graph.tunnels = self.tunnels();
     }
 
     /// What one of `parts` decoders looks for, among which the limits are divided.
@@ -128,26 +126,6 @@ impl Settings {
     fn tunnels(&self) -> Tunnels {
         self.decode.decap.iter().fold(Tunnels::NONE, |set, &tunnel| set | tunnel)
     }
-}
-
-#[derive(Args, Debug)]
-#[command(next_help_heading = "Filter")]
-struct FilterArgs {
-    /// Address at either end
-    #[arg(long, value_name = "ADDR", value_parser = parse_host)]
-    host: Vec<IpAddr>,
-
-    /// Network at either end, such as 10.0.0.0/8 or 2001:db8::/32
-    #[arg(long, value_name = "CIDR", value_parser = parse_net)]
-    net: Vec<IpNet>,
-
-    /// Port at either end
-    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
-    port: Vec<u16>,
-
-    /// Bytes of each frame that are captured; what is cut off is recorded as missing [default: all]
-    #[arg(long, value_name = "BYTES", value_parser = clap::value_parser!(u32).range(1..))]
-    snaplen: Option<u32>,
 }
 
 #[derive(Args, Debug)]

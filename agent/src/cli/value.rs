@@ -1,10 +1,12 @@
 //! Values of flags, as people write them.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, str::FromStr, time::Duration};
 
-use agent_common::tunnel::Tunnels;
+use agent_common::{head::VLAN_ID, tunnel::Tunnels};
 use anyhow::{Context as _, bail};
 use ipnet::IpNet;
+
+use crate::filter::Test;
 
 pub(super) fn parse_host(text: &str) -> anyhow::Result<IpAddr> {
     text.parse().context("not an address (try 192.0.2.1 or 2001:db8::1; names are not looked up)")
@@ -20,6 +22,42 @@ pub(super) fn parse_net(text: &str) -> anyhow::Result<IpNet> {
     }
     Ok(net)
 }
+
+/// A port, or the first and the last of a range.
+pub(super) fn parse_ports(text: &str) -> anyhow::Result<(u16, u16)> {
+    let port = |text| decimal::<u16>(text).filter(|&port| port != 0);
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    let range = port(low).zip(port(high)).context("not a port (try 443, 8000-9000 or 80,443)")?;
+    if range.0 > range.1 {
+        bail!("the range ends before it begins (try {high}-{low})");
+    }
+    Ok(range)
+}
+
+pub(super) fn parse_vlan(text: &str) -> anyhow::Result<u16> {
+    decimal(text).filter(|&id| id <= VLAN_ID).context("not a VLAN id: a number of at most 4095")
+}
+
+/// One in so many.
+pub(super) fn parse_sample(text: &str) -> anyhow::Result<Test> {
+    let of = text.strip_prefix("1/").and_then(decimal).filter(|&of| of != 0);
+    Ok(Test::Sample(of.context("not a part (try 1/16)")?))
+}
+
+/// Names of TCP flags with `+` between them: the bits that they are in the header.
+pub(super) fn parse_control_bits(text: &str) -> anyhow::Result<u8> {
+    let bit = |name: &str| {
+        let name = name.strip_prefix("tcp-").unwrap_or(name);
+        // Newer tcpdumps say push.
+        let name = if name == "push" { "psh" } else { name };
+        CONTROL_BITS.iter().position(|known| *known == name).map(|place| 1 << place)
+    };
+    let bits: Option<u8> = text.split('+').map(bit).try_fold(0, |bits, bit| Some(bits | bit?));
+    bits.context("not a TCP flag (try syn, fin, rst, psh, ack, urg, ece or cwr, or two that must both be set: syn+ack)")
+}
+
+/// From the lowest bit on (RFC 9293 section 3.1).
+pub(crate) const CONTROL_BITS: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
 
 pub(super) fn parse_tunnel(text: &str) -> anyhow::Result<Tunnels> {
     if text == "all" {
@@ -55,6 +93,11 @@ pub(super) fn parse_ring_size(text: &str) -> anyhow::Result<u32> {
     valid.context("not a power of two from 256K to 1G (try 64M)")
 }
 
+/// Digits alone; the standard library takes a sign as well.
+fn decimal<T: FromStr>(text: &str) -> Option<T> {
+    text.parse().ok().filter(|_| text.starts_with(|c: char| c.is_ascii_digit()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -76,6 +119,28 @@ mod tests {
         let error = parse_net("10.1.0.0/8").unwrap_err().to_string();
         assert_eq!(error, "bits of the address are set outside the prefix (try 10.0.0.0/8)");
         assert!(parse_net("10.0.0.0/33").is_err());
+    }
+
+    #[test]
+    fn ports() {
+        assert_eq!(parse_ports("443").unwrap(), (443, 443));
+        assert_eq!(parse_ports("8000-9000").unwrap(), (8000, 9000));
+        for bad in ["", "0", "-", "80-", "-80", "80-443-500", "65536", "443,80", "+80"] {
+            assert!(parse_ports(bad).is_err(), "{bad}");
+        }
+        let error = parse_ports("90-80").unwrap_err().to_string();
+        assert_eq!(error, "the range ends before it begins (try 80-90)");
+    }
+
+    #[test]
+    fn control_bits() {
+        for (text, bits) in [("syn", 2), ("syn+ack", 0x12), ("tcp-rst", 4), ("push", 8), ("psh", 8), ("cwr+ece", 0xc0)]
+        {
+            assert_eq!(parse_control_bits(text).unwrap(), bits, "{text}");
+        }
+        for bad in ["", "SYN", "syn+", "+", "2", "syn ack"] {
+            assert!(parse_control_bits(bad).is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use super::{Rest, ip::Packet};
 /// Whether the checksum of a TCP segment is certainly wrong. It is not where something that it covers was cut off or is
 /// not as the sender had it, and not where it was left to the hardware.
 #[cold]
-pub(super) fn is_bad(packet: &Packet, segment: Rest<'_>) -> bool {
+pub(super) fn is_bad(packet: &Packet<'_>, segment: Rest<'_>) -> bool {
     if !packet.is_summed || packet.badlen || !segment.is_whole() {
         return false;
     }
@@ -24,7 +24,7 @@ pub(super) fn is_bad(packet: &Packet, segment: Rest<'_>) -> bool {
 }
 
 /// One for both versions: the sum of `::ffff:a.b.c.d` is that of a.b.c.d.
-fn pseudo_header(packet: &Packet, len: u32) -> Sum16BitWords {
+fn pseudo_header(packet: &Packet<'_>, len: u32) -> Sum16BitWords {
     const TCP: u8 = 6;
     Sum16BitWords::new()
         .add_16bytes(bytemuck::cast(packet.src))

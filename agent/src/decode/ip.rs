@@ -14,7 +14,9 @@ use crate::segment::Endpoint;
 
 /// What the innermost IP header says.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Packet {
+pub(super) struct Packet<'a> {
+    /// From its first octet on.
+    pub(super) header: &'a [u8],
     pub(super) src: [u64; 2],
     pub(super) dst: [u64; 2],
     /// IPv4's identification.
@@ -29,7 +31,7 @@ pub(super) struct Packet {
     pub(super) is_summed: bool,
 }
 
-impl Packet {
+impl Packet<'_> {
     /// Whether its header and the wire agree on where it ends. A fragment of which they do not cannot be put into place.
     pub(super) fn has_sure_end(&self) -> bool {
         self.len != 0 && !self.badlen
@@ -44,12 +46,12 @@ impl Packet {
 
 /// Reads the IP header that a link layer announced into `packet`.
 #[inline(always)]
-pub(super) fn header<'a>(layer: Layer, rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Reject> {
+pub(super) fn header<'a>(layer: Layer, rest: Rest<'a>, packet: &mut Packet<'a>) -> Result<(Layer, Rest<'a>), Reject> {
     if let Layer::Ipv4 = layer { ipv4(rest, packet) } else { ipv6(rest, packet) }
 }
 
 #[inline(always)]
-fn ipv4<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Reject> {
+fn ipv4<'a>(rest: Rest<'a>, packet: &mut Packet<'a>) -> Result<(Layer, Rest<'a>), Reject> {
     let header = Ipv4HeaderSlice::from_slice(rest.bytes).map_err(|_| Reject::Malformed)?;
     let len = usize::from(header.total_len());
     // Segmentation offload leaves 0 to the hardware, and BIG TCP (over 64 KiB) has no other way to say it.
@@ -59,6 +61,7 @@ fn ipv4<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Re
         return Err(Reject::Malformed);
     }
     let payload = whole.skip(header_len)?;
+    packet.header = rest.bytes;
     packet.src = Endpoint::v4(header.source(), 0).address;
     packet.dst = Endpoint::v4(header.destination(), 0).address;
     packet.id = Some(header.identification());
@@ -87,12 +90,13 @@ fn ipv4<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Re
 }
 
 #[inline(always)]
-fn ipv6<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Reject> {
+fn ipv6<'a>(rest: Rest<'a>, packet: &mut Packet<'a>) -> Result<(Layer, Rest<'a>), Reject> {
     let header = Ipv6HeaderSlice::from_slice(rest.bytes).map_err(|_| Reject::Malformed)?;
     let payload = rest.skip(header.slice().len())?;
     let len = usize::from(header.payload_length());
     // 0 is a jumbogram (RFC 2675) or offload; the length on the wire is right for both.
     let (payload, badlen) = if len == 0 { offloaded(payload) } else { (payload.truncate(len), len > payload.wire) };
+    packet.header = rest.bytes;
     packet.src = bytemuck::cast(header.source());
     packet.dst = bytemuck::cast(header.destination());
     packet.id = None;
@@ -112,7 +116,7 @@ fn ipv6<'a>(rest: Rest<'a>, packet: &mut Packet) -> Result<(Layer, Rest<'a>), Re
 pub(super) fn protocol<'a>(
     number: IpNumber,
     rest: Rest<'a>,
-    packet: &mut Packet,
+    packet: &mut Packet<'_>,
     tunnels: Tunnels,
 ) -> Result<(Layer, Rest<'a>), Reject> {
     let (next, header_len) = match number {

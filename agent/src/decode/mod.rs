@@ -62,6 +62,10 @@ pub struct Decoded<'a> {
     /// It was in a tunnel, in fragments, or behind more extension headers than the kernel follows: the endpoints are not
     /// those that the kernel saw.
     pub unwrapped: bool,
+    /// Where the innermost IP header begins, and where the TCP header does, as far as they were captured. Of a datagram
+    /// in fragments it is the IP header of the last one.
+    pub ip: &'a [u8],
+    pub tcp: &'a [u8],
 }
 
 /// Why a frame has no segment. Each is a term of the frame ledger.
@@ -119,10 +123,10 @@ impl Decoder {
     #[cold]
     fn look_inside<'a>(
         &'a mut self,
-        frame: &Frame<'_>,
+        frame: &Frame<'a>,
         mut layer: Layer,
         mut rest: Rest<'a>,
-        packet: &mut Packet,
+        packet: &mut Packet<'a>,
         vlan: &mut Option<u16>,
     ) -> Result<(Rest<'a>, bool), Reject> {
         let Self { config: Config { tunnels, .. }, fragments, begun, wholes } = self;
@@ -185,7 +189,7 @@ impl Decoder {
 fn finish<'a>(
     config: Config,
     frame: &Frame<'_>,
-    packet: &Packet,
+    packet: &Packet<'a>,
     rest: Rest<'a>,
     vlan: Option<u16>,
 ) -> Result<Decoded<'a>, Reject> {
@@ -216,6 +220,8 @@ fn finish<'a>(
         badlen: packet.badlen,
         bad_checksum: verify && checksum::is_bad(packet, rest),
         unwrapped: false,
+        ip: packet.header,
+        tcp: rest.bytes,
     })
 }
 

@@ -1,14 +1,20 @@
 //! What the user wants captured, as an expression, and as the graph that kernel and agent walk for every frame.
 
+mod arithmetic;
 mod compile;
+mod error;
+pub mod explain;
+mod lexer;
+mod parse;
+mod services;
 mod sets;
 
-use std::sync::Arc;
+use std::{ops::Not, sync::Arc};
 
 use agent_common::head::{Client, Head};
 use ipnet::IpNet;
 
-pub use self::{compile::compile, sets::Sets};
+pub use self::{compile::compile, error::Error, parse::parse, sets::Sets};
 
 /// What must hold for a segment.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -19,6 +25,75 @@ pub enum Expression {
     And(Vec<Self>),
     /// One of them at least; false when there are none.
     Or(Vec<Self>),
+}
+
+impl Expression {
+    pub const fn everything() -> Self {
+        Self::And(Vec::new())
+    }
+
+    pub const fn nothing() -> Self {
+        Self::Or(Vec::new())
+    }
+
+    /// One of these tests at least.
+    pub fn any(tests: impl IntoIterator<Item = Test>) -> Self {
+        Self::Or(tests.into_iter().map(Self::Test).collect())
+    }
+
+    /// What is left to ask when only some tests can be answered: it holds wherever the expression may hold.
+    pub fn weakened(&self, is_known: impl Fn(&Test) -> bool) -> Self {
+        self.assuming(&is_known, true)
+    }
+
+    /// The same, but it holds only where the expression must hold.
+    pub fn strengthened(&self, is_known: impl Fn(&Test) -> bool) -> Self {
+        self.assuming(&is_known, false)
+    }
+
+    /// With `answer` in place of the unknown, turned around in a negation.
+    fn assuming(&self, is_known: &impl Fn(&Test) -> bool, answer: bool) -> Self {
+        let (everything, nothing) = (Self::everything(), Self::nothing());
+        match self {
+            Self::Test(test) if is_known(test) => self.clone(),
+            Self::Test(_) => {
+                if answer {
+                    everything
+                } else {
+                    nothing
+                }
+            }
+            Self::Not(inner) => match inner.assuming(is_known, !answer) {
+                inner if inner == everything => nothing,
+                inner if inner == nothing => everything,
+                inner => !inner,
+            },
+            Self::And(all) => {
+                let mut all: Vec<_> = all.iter().map(|inner| inner.assuming(is_known, answer)).collect();
+                all.retain(|inner| *inner != everything);
+                if all.contains(&nothing) { nothing } else { Self::And(all) }
+            }
+            Self::Or(any) => {
+                let mut any: Vec<_> = any.iter().map(|inner| inner.assuming(is_known, answer)).collect();
+                any.retain(|inner| *inner != nothing);
+                if any.contains(&everything) { everything } else { Self::Or(any) }
+            }
+        }
+    }
+}
+
+impl From<Test> for Expression {
+    fn from(test: Test) -> Self {
+        Self::Test(test)
+    }
+}
+
+impl Not for Expression {
+    type Output = Self;
+
+    fn not(self) -> Self {
+        Self::Not(Box::new(self))
+    }
 }
 
 /// One question about a segment.
@@ -46,6 +121,18 @@ pub enum Test {
     },
     /// One connection in so many, the same ones on every host.
     Sample(u32),
+}
+
+impl Test {
+    /// Whether every fragment of a datagram has the answer.
+    pub fn is_known_of_fragments(&self) -> bool {
+        matches!(self, Self::Net(..) | Self::Set(..) | Self::Ipv4 | Self::Ipv6 | Self::Vlan(_))
+    }
+
+    /// Whether it is about what stays the same for as long as a connection lasts.
+    pub fn is_about_endpoints(&self) -> bool {
+        matches!(self, Self::Net(..) | Self::Ports(..) | Self::Set(..) | Self::Ipv4 | Self::Ipv6 | Self::Sample(_))
+    }
 }
 
 /// Nets under one name.

@@ -53,7 +53,7 @@ pub(crate) fn run(input: &[u8]) {
 
 /// What the headers say.
 fn told(decoded: &Decoded<'_>) -> impl PartialEq + std::fmt::Debug {
-    let Decoded { segment, badlen, unwrapped, bad_checksum: _ } = *decoded;
+    let Decoded { segment, badlen, unwrapped, bad_checksum: _, ip: _, tcp: _ } = *decoded;
     let ends = (segment.src, segment.dst);
     (
         ends,

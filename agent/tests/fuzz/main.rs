@@ -2,6 +2,7 @@
 //! stays found, and it takes neither nightly nor libFuzzer to know. `cargo xtask fuzz` looks for new ones. The crate in `agent/fuzz` shares these files.
 
 mod decode;
+mod expression;
 mod filter;
 mod fragments;
 mod pcap;
@@ -15,6 +16,11 @@ use std::{
 #[test]
 fn decode() {
     replay("decode", decode::run);
+}
+
+#[test]
+fn expression() {
+    replay("expression", expression::run);
 }
 
 #[test]

@@ -1,10 +1,10 @@
 //! Filters let through exactly the connections that they name.
 
-use std::net::IpAddr;
+use std::{fs, net::IpAddr};
 
 use crate::{
     account::assert_complete,
-    outcome::replay_frames,
+    outcome::{Folder, replay_frames},
     recording::{Conversation, Recording},
 };
 
@@ -22,6 +22,13 @@ fn ports_hosts_and_nets_select_exactly_the_matching_connections() {
     let starts = |prefix: &'static str| {
         move |it: &Conversation| [it.client, it.server].iter().any(|end| end.ip().to_string().starts_with(prefix))
     };
+
+    let (both_ports, range) = (format!("{port},{other}"), format!("{port}-65535"));
+    let expression = format!("tcp port {port} or {other} and not net ::/0");
+    let folder = Folder::new();
+    let hosts_file = folder.path().join("hosts");
+    fs::write(&hosts_file, format!("# two of them\n10.9.1.4\n\n{host} # and IPv6\n")).unwrap();
+    let hosts_file = hosts_file.to_str().unwrap();
 
     type Selects<'a> = Box<dyn Fn(&Conversation) -> bool + 'a>;
     let cases: Vec<(Vec<&str>, Selects<'_>)> = vec![
@@ -44,6 +51,27 @@ fn ports_hosts_and_nets_select_exactly_the_matching_connections() {
             Box::new(|it| starts("10.9.1.")(it) && it.client.port() == port),
         ),
         (vec!["--host", &host, "--port", &v6_flag], Box::new(|it| it.client == v6)),
+        (vec!["--port", &both_ports], Box::new(|it| [port, other].contains(&it.client.port()))),
+        (vec!["--port", &range, "--ipv4-only"], Box::new(|it| it.client.port() >= port && it.client.is_ipv4())),
+        (vec!["--server-port", "8080"], Box::new(|_| true)),
+        (vec!["--server-port", &port_flag], Box::new(|_| false)),
+        (vec!["--client-port", &port_flag], Box::new(|it| it.client.port() == port)),
+        (vec!["--client-net", "10.9.1.0/24"], Box::new(starts("10.9.1."))),
+        (vec!["--server-net", "10.9.1.0/24"], Box::new(|_| false)),
+        (vec!["--exclude-client-port", &port_flag], Box::new(|it| it.client.port() != port)),
+        (vec!["--exclude-port", "8080"], Box::new(|_| false)),
+        (
+            vec!["--net", "0.0.0.0/0", "--exclude-net", "10.9.1.0/24,10.9.2.0/24"],
+            Box::new(|it| it.client.is_ipv4() && !starts("10.9.1.")(it) && !starts("10.9.2.")(it)),
+        ),
+        (vec!["--hosts-file", hosts_file], Box::new(|it| is_at(&host)(it) || is_at("10.9.1.4")(it))),
+        (vec!["--exclude-nets-file", hosts_file], Box::new(|it| !is_at(&host)(it) && !is_at("10.9.1.4")(it))),
+        (
+            vec!["--filter", &expression],
+            Box::new(|it| [port, other].contains(&it.client.port()) && it.client.is_ipv4()),
+        ),
+        (vec!["--filter", "client net 10.9.1.0/24", "--filter", "not server port 8080"], Box::new(|_| false)),
+        (vec!["--filter", "not ip", "--net", "fd09:0:0:1::/64"], Box::new(starts("fd09:0:0:1:"))),
     ];
     let mut counts = Vec::new();
     for (args, selects) in cases {

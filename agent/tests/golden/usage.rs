@@ -22,6 +22,9 @@ fn values_that_make_no_sense_are_named_and_exit_with_2() {
         ("clock-step update-interval write-age fragment-timeout", times),
         ("max-stream-queue max-total-queue max-fragments write-buffer", sizes),
         ("max-connections max-stream-chunks max-fragmented max-open-files shards snaplen port", numbers),
+        ("src-port exclude-server-port sample tcp-flags", numbers),
+        ("vlan exclude-vlan", ["", "-1", "NaN", "1.5", "4096", "+7", "4K"]),
+        ("client-net exclude-src-host", ["", "-1", "NaN", "10.0.0", "10.0.0.1/8", "any", "\n"]),
         ("host net decap gaps names overlap", ["", "-1", "NaN", "10.0.0", "10.0.0.1/8", "any", "\n"]),
     ] {
         for (flag, value) in flags.split(' ').flat_map(|flag| values.map(|value| (flag, value))) {

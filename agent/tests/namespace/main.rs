@@ -17,6 +17,7 @@ mod record;
 mod runner;
 
 mod attach;
+mod control;
 mod filter;
 mod interface;
 mod lifecycle;
@@ -42,9 +43,20 @@ fn main() -> ExitCode {
         // File systems mounted from here on vanish with this process.
         unshare(CloneFlags::CLONE_NEWNS).unwrap();
         mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>).unwrap();
+        // Control sockets of our captures, and of no others.
+        mount(Some("tmpfs"), "/run", Some("tmpfs"), MsFlags::empty(), Some("mode=0755")).unwrap();
     }
     runner::run(
         &options,
-        &[attach::TESTS, interface::TESTS, filter::TESTS, lifecycle::TESTS, loss::TESTS, tunnel::TESTS, usage::TESTS],
+        &[
+            attach::TESTS,
+            control::TESTS,
+            interface::TESTS,
+            filter::TESTS,
+            lifecycle::TESTS,
+            loss::TESTS,
+            tunnel::TESTS,
+            usage::TESTS,
+        ],
     )
 }

@@ -30,6 +30,8 @@ pub(crate) struct Record {
     /// Its place among the `-i` flags.
     pub interface: String,
     pub vlan: Option<u64>,
+    /// Of the filter.
+    pub generation: u64,
     pub c2s: Stream,
     pub s2c: Stream,
 }
@@ -152,6 +154,7 @@ impl Record {
             ended: text_at(line, "/ended").to_owned(),
             interface: line["interface"].as_str().unwrap_or_default().to_owned(),
             vlan: line.pointer("/vlan").and_then(Value::as_u64),
+            generation: number_at(line, "/filter"),
             c2s: Stream::parse(line.pointer("/c2s").unwrap()),
             s2c: Stream::parse(line.pointer("/s2c").unwrap()),
         }

@@ -3,11 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "these are tests, helpers included")]
 #![expect(clippy::print_stdout, reason = "xtask reads what was skipped")]
 
+mod bed;
+mod filter;
+mod flow;
+
 use std::collections::BTreeMap;
 
 use agent::{
     filter::{End, Expression, Filter, Test, compile},
-    kernel::{Kernel, Options, Ring},
+    kernel::Options,
 };
 use agent_common::{
     counter::Counter,
@@ -15,13 +19,9 @@ use agent_common::{
     shard::ShardKey,
     tunnel::Tunnels,
 };
-use etherparse::{IpNumber, PacketBuilder};
+use etherparse::PacketBuilder;
 
-const XDP: [&str; 2] = ["xdpflow_xdp", "xdpflow_xdp_ip"];
-const ETHERNET: [&str; 3] = ["xdpflow_xdp", "xdpflow_rx", "xdpflow_tx"];
-const RAW: [&str; 3] = ["xdpflow_xdp_ip", "xdpflow_rx_ip", "xdpflow_tx_ip"];
-const XDP_PASS: u32 = 2;
-const TCX_NEXT: u32 = u32::MAX;
+use crate::bed::*;
 
 #[test]
 fn a_frame_that_matches_arrives_whole() {
@@ -338,127 +338,4 @@ fn what_the_stack_knows_about_a_merged_frame_is_told() {
     let (header, bytes) = only_record(&mut rings);
     assert_eq!(bytes, frame);
     assert_eq!((header.wire_segments, header.flags), (2, flags::CHECKSUM_PARTIAL));
-}
-
-/// One page, headroom and all, is what BPF_PROG_TEST_RUN makes an skb of.
-const TC_OF_A_PAGE: [&str; 2] = ["xdpflow_rx", "xdpflow_tx"];
-
-fn host(address: [u8; 4]) -> Test {
-    Test::Net(End::Either, std::net::IpAddr::from(address).into())
-}
-
-fn ports(low: u16, high: u16) -> Test {
-    Test::Ports(End::Either, low, high)
-}
-
-fn all<const N: usize>(tests: [Test; N]) -> Filter {
-    compile(&Expression::And(tests.map(Expression::Test).into()), 0, Tunnels::NONE).unwrap()
-}
-
-fn options(filter: Filter) -> Options {
-    Options { filter, shards: 2, ring_size: 1 << 20, key: ShardKey::FIXED, clsact: false, now: boot_clock() }
-}
-
-fn load(test: &str, filter: Filter) -> Option<(Kernel, Vec<Ring>)> {
-    load_with(test, &options(filter))
-}
-
-fn load_with(test: &str, options: &Options) -> Option<(Kernel, Vec<Ring>)> {
-    if rustix::process::geteuid().is_root() {
-        return Some(Kernel::load(options).unwrap());
-    }
-    println!("skipped: {test} (needs root)");
-    None
-}
-
-fn boot_clock() -> u64 {
-    let now = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
-}
-
-fn run(kernel: &mut Kernel, program: &str, frame: &[u8]) -> u32 {
-    kernel
-        .test_run(program, frame, None, 1)
-        .unwrap_or_else(|error| panic!("{program}, {} octets: {error:?}", frame.len()))
-        .return_value
-}
-
-fn passing(program: &str) -> u32 {
-    if XDP.contains(&program) { XDP_PASS } else { TCX_NEXT }
-}
-
-fn drain(ring: &mut Ring) -> Vec<(FrameHeader, Vec<u8>)> {
-    let mut records = Vec::new();
-    while let Some(record) = ring.next() {
-        let record = record.unwrap();
-        records.push((*record.header(), record.bytes().to_vec()));
-    }
-    records
-}
-
-fn records(rings: &mut [Ring]) -> Vec<(FrameHeader, Vec<u8>)> {
-    rings.iter_mut().flat_map(drain).collect()
-}
-
-fn only_record(rings: &mut [Ring]) -> (FrameHeader, Vec<u8>) {
-    let mut records = records(rings);
-    assert_eq!(records.len(), 1);
-    records.remove(0)
-}
-
-/// All counters: those that are not named are 0.
-fn assert_counters(kernel: &Kernel, expected: &[(Counter, u64)]) {
-    let counters = kernel.counters().unwrap();
-    for (counter, value) in Counter::ALL.into_iter().zip(counters) {
-        let expected = expected.iter().find(|(name, _)| *name == counter).map_or(0, |(_, value)| *value);
-        assert_eq!(value, expected, "{}", counter.name());
-    }
-}
-
-fn head(frame: &[u8], program: &str) -> agent_common::head::Head {
-    let link_type = if program.ends_with("_ip") { LinkType::RAW } else { LinkType::ETHERNET };
-    match agent_common::head::parse(frame, link_type) {
-        agent_common::head::Parsed::Tcp(head) => head,
-        other => panic!("{other:?}"),
-    }
-}
-
-fn both_links(frame: &[u8]) -> Vec<(&'static str, Vec<u8>)> {
-    let ethernet = ETHERNET.into_iter().map(|program| (program, frame.to_vec()));
-    ethernet.chain(RAW.into_iter().map(|program| (program, frame[14..].to_vec()))).collect()
-}
-
-fn tcp(src: [u8; 4], dst: [u8; 4], src_port: u16, dst_port: u16, len: usize) -> Vec<u8> {
-    let mut frame = Vec::new();
-    let payload: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
-    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4(src, dst, 64).tcp(src_port, dst_port, 1, 2);
-    builder.write(&mut frame, &payload).unwrap();
-    frame
-}
-
-fn tcp6(src: &str, dst: &str, src_port: u16, dst_port: u16, len: usize) -> Vec<u8> {
-    let octets = |address: &str| address.parse::<std::net::Ipv6Addr>().unwrap().octets();
-    let mut frame = Vec::new();
-    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv6(octets(src), octets(dst), 64);
-    builder.tcp(src_port, dst_port, 1, 2).write(&mut frame, &vec![7; len]).unwrap();
-    frame
-}
-
-/// Puts extension headers, of which the first is `first`, between the IPv6 header of a frame and its TCP header.
-fn insert_extensions(frame: &[u8], first: u8, extensions: &[u8]) -> Vec<u8> {
-    let mut frame = frame.to_vec();
-    assert_eq!(frame[20], IpNumber::TCP.0);
-    frame[20] = first;
-    let len = u16::from_be_bytes([frame[18], frame[19]]) + extensions.len() as u16;
-    frame[18..20].copy_from_slice(&len.to_be_bytes());
-    frame.splice(54..54, extensions.iter().copied());
-    frame
-}
-
-fn tagged(frame: &[u8], tags: usize) -> Vec<u8> {
-    let mut frame = frame.to_vec();
-    for ethertype in [[0x81, 0], [0x88, 0xa8], [0x91, 0], [0x81, 0]].into_iter().take(tags) {
-        frame.splice(12..12, [ethertype[0], ethertype[1], 0, 5]);
-    }
-    frame
 }

@@ -1,0 +1,78 @@
+//! The filter, asked again: with all of the headers at hand, for what was in fragments or in a tunnel, and in a replay.
+
+use agent_common::head::{Client, HEADER_WORDS, Head, TCP_WORD};
+
+use crate::{decode::Decoded, filter::Filter, generations::Filters, roles::Roles, segment::Flags};
+
+/// Says of segments whether the user wants them, as the kernel half does.
+#[derive(Debug)]
+pub struct Judge {
+    filters: Filters,
+    /// Of connections that the kernel half has said nothing about.
+    roles: Roles,
+}
+
+impl Judge {
+    pub fn new(filters: impl Into<Filters>) -> Self {
+        Self { filters: filters.into(), roles: Roles::default() }
+    }
+
+    /// That by which the last segment was judged.
+    pub fn filter(&self) -> &Filter {
+        self.filters.last()
+    }
+
+    pub fn filters(&self) -> &Filters {
+        &self.filters
+    }
+
+    /// Judges by the filter that let the frame through. Who opened which connection is known whatever filter it is.
+    #[inline]
+    pub fn accepts(&mut self, decoded: &Decoded<'_>) -> bool {
+        let mut head = decoded.segment.head();
+        let graph = &self.filters.of(decoded.segment.origin.generation).graph;
+        let (asks_client, asks_headers) = (graph.asks_client != 0, graph.asks_headers != 0);
+        if asks_headers {
+            put_headers(decoded, &mut head);
+        }
+        let client = if asks_client { self.client(decoded, &head) } else { Client::Unknown };
+        self.filters.last().accepts(&head, client)
+    }
+
+    /// Connections whose client was known and is not any more.
+    pub fn forgotten(&self) -> u64 {
+        self.roles.forgotten()
+    }
+
+    /// Which end opened the connection: RFC 9293 section 3.5, and whoever remembers it.
+    fn client(&mut self, decoded: &Decoded<'_>, head: &Head) -> Client {
+        let flags = decoded.segment.flags;
+        let said = match (flags.contains(Flags::SYN), flags.contains(Flags::ACK)) {
+            (true, false) => Client::Source,
+            (true, true) => Client::Destination,
+            _ => Client::Unknown,
+        };
+        self.roles.client(head, said)
+    }
+}
+
+/// As the parser of the kernel half leaves them: without options, zeros where a capture has cut them off.
+#[inline]
+fn put_headers(decoded: &Decoded<'_>, head: &mut Head) {
+    let octets: &mut [u8; 4 * HEADER_WORDS] = bytemuck::cast_mut(&mut head.headers);
+    let (ip, tcp) = octets.split_at_mut(4 * TCP_WORD);
+    match decoded.ip {
+        [0x60..0x70, ..] => put::<40>(ip, decoded.ip),
+        _ => put::<20>(ip, decoded.ip),
+    }
+    put::<20>(tcp, decoded.tcp);
+}
+
+/// Of constant length where all octets are there, which is nearly always.
+#[inline]
+fn put<const N: usize>(to: &mut [u8], from: &[u8]) {
+    match from.first_chunk::<N>() {
+        Some(from) => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+        None => to.iter_mut().zip(from).for_each(|(to, from)| *to = *from),
+    }
+}

@@ -9,7 +9,7 @@ use divan::{Bencher, counter::ItemsCount};
 use crate::segment::{Counting, PAYLOAD, open, segment};
 
 /// So many segments come before the one that should have been first.
-#[divan::bench(args = [1, 8, 32])]
+#[divan::bench(args = [1, 8, 32], sample_size = 1_000)]
 fn behind_a_hole(bencher: Bencher<'_, '_>, waiting: u64) {
     let mut reassembler = Reassembler::new(Config::default());
     let mut sink = Counting::default();

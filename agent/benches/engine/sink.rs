@@ -15,7 +15,7 @@ use crate::segment::PAYLOAD;
 const FORMS: [&str; 2] = ["digest", "files"];
 
 /// A connection with one octet on it; no file has to be waited for before the end.
-#[divan::bench(args = FORMS)]
+#[divan::bench(args = FORMS, sample_size = 1_000)]
 fn connection(bencher: Bencher<'_, '_>, form: &str) {
     let scratch = Scratch::new();
     let mut sink = scratch.sink(form);
@@ -34,7 +34,7 @@ fn connection(bencher: Bencher<'_, '_>, form: &str) {
 }
 
 /// A segment of a long stream.
-#[divan::bench(args = FORMS)]
+#[divan::bench(args = FORMS, sample_size = 1_000)]
 fn segment(bencher: Bencher<'_, '_>, form: &str) {
     let scratch = Scratch::new();
     let mut sink = scratch.sink(form);

@@ -7,7 +7,7 @@ use crate::{
 /// Where a shard's streams go.
 pub enum Destination {
     Files(Box<Directory>),
-    Digest(Digest),
+    Digest(Box<Digest>),
 }
 
 impl Destination {
@@ -19,7 +19,7 @@ impl Destination {
     pub fn for_shards(output: &Output) -> anyhow::Result<Vec<Self>> {
         Ok(match output.form {
             Form::Files => Directory::for_shards(output)?.into_iter().map(Self::from).collect(),
-            Form::Digest => (0..output.shards).map(|_| Self::Digest(Digest::new(output))).collect(),
+            Form::Digest => (0..output.shards).map(|_| Self::Digest(Box::new(Digest::new(output)))).collect(),
         })
     }
 

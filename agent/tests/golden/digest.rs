@@ -119,7 +119,7 @@ fn checksum(said: &[Said]) -> String {
         for (offset, octets) in pieces {
             for (offset, octet) in (*offset..).zip(octets) {
                 let factor = key.rotate_left(32).wrapping_add((offset / 4).wrapping_mul(key));
-                sum = sum.wrapping_add((u64::from(*octet) + 1 << (8 * (offset % 4))).wrapping_mul(factor));
+                sum = sum.wrapping_add(((u64::from(*octet) + 1) << (8 * (offset % 4))).wrapping_mul(factor));
             }
         }
     }

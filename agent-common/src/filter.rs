@@ -160,7 +160,7 @@ impl Filter {
     /// What [`Test::SAMPLE`] looks at.
     #[inline(always)]
     pub fn sample(&self, head: &Head) -> u32 {
-        if self.asks_sample != 0 { ShardKey::FIXED.hash(head) } else { 0 }
+        if self.asks_sample != 0 { ShardKey::SAMPLE.hash(head) } else { 0 }
     }
 
     /// Asks the node `at` and those that follow, [`STEPS`] of them at most. The result is the next node, or the end.

@@ -27,6 +27,18 @@ impl ShardKey {
         0x3c6e_f372_fe94_f82b,
     ]);
 
+    /// For samples of connections: the same on every host, so that all of a fleet take the same ones, and another one than
+    /// that of the shards, or a sample would be the part of one shard.
+    pub const SAMPLE: Self = {
+        let mut key = Self::FIXED.0;
+        let mut i = 0;
+        while i < key.len() {
+            key[i] = key[i].rotate_left(29);
+            i += 1;
+        }
+        Self(key)
+    };
+
     /// Multilinear hashing (Lemire and Kaser, "Strongly universal string hashing is fast"): for two different pairs of
     /// endpoints the chance of one hash is 2^-32 over the keys, whoever picked the pairs. Endpoints are put in order
     /// first, so both directions of a connection hash alike. Of fragments only the addresses count, since ports are

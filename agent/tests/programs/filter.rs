@@ -139,7 +139,7 @@ fn a_sample_is_the_same_connections_for_everyone() {
     for port in 0..400 {
         let there = tcp([10, 0, 0, 1], [10, 0, 0, 2], 1000 + port, 80, 10);
         let back = tcp([10, 0, 0, 2], [10, 0, 0, 1], 80, 1000 + port, 10);
-        let wanted = ShardKey::FIXED.hash(&head(&there, "xdpflow_xdp")) <= u32::MAX / 4;
+        let wanted = ShardKey::SAMPLE.hash(&head(&there, "xdpflow_xdp")) <= u32::MAX / 4;
         run(&mut kernel, "xdpflow_xdp", &there);
         run(&mut kernel, "xdpflow_tx", &back);
         assert_eq!(records(&mut rings).len(), if wanted { 2 } else { 0 }, "{port}");

@@ -105,6 +105,12 @@ pub(super) const END: &[u8] = b"\r\n\r\n";
 
 const STATUS: &[u8] = b"HTTP/1.1 200 OK\r\n";
 
+/// The shortest body.
+#[cfg(test)]
+pub(super) fn first(seed: u64) -> Vec<u8> {
+    Bodies::new(seed).0.swap_remove(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

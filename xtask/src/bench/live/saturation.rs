@@ -173,3 +173,55 @@ struct Gap {
 
 /// Of either, in all.
 const BUFFER: u64 = 256 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a connection with this request and this response, after `spoil` changed its record.
+    fn kept(name: &str, request: &str, response: &[u8], spoil: impl FnOnce(&mut Record)) -> Kept {
+        let dir = std::env::temp_dir().join(format!("xtask-live-{}-{name}", std::process::id()));
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("up"), request).unwrap();
+        fs::write(dir.join("down"), response).unwrap();
+        let stream = |file: &str| Stream { file: Some(file.to_owned()), gaps: vec![], trailing_gap: None };
+        let (event, started) = ("close".to_owned(), "handshake".to_owned());
+        let mut record =
+            Record { event, started, ended: Some("fin".to_owned()), c2s: stream("up"), s2c: stream("down") };
+        spoil(&mut record);
+        let mut kept = Kept::default();
+        kept.add(&record, &Bodies::new(1), &dir).unwrap();
+        fs::remove_dir_all(&dir).unwrap();
+        kept
+    }
+
+    #[test]
+    fn only_whole_connections_are_lost() {
+        let request = "GET /0 HTTP/1.1\r\n\r\n";
+        let mut response = b"HTTP/1.1 200 OK\r\nContent-Length: 1024\r\n\r\n".to_vec();
+        response.extend(crate::bench::live::bodies::first(1));
+        let one = |whole, cut, wrong| Kept { tally: Tally { whole, cut, wrong }, ..Kept::default() };
+        let gap = |cause: &str| Some(Gap { cause: cause.to_owned() });
+
+        assert_eq!(kept("whole", request, &response, |_| ()), one(1, 0, 0));
+        assert_eq!(kept("asked", "GET", &response, |_| ()), one(0, 0, 1));
+        // Who left before the end has said so.
+        assert_eq!(
+            kept("left", request, &response[..500], |record| record.ended = Some("rst".to_owned())),
+            one(0, 1, 0)
+        );
+        assert_eq!(kept("cut", request, &response[..500], |_| ()), one(0, 0, 1));
+        let hurt = Kept { hurt: 1, ..Kept::default() };
+        assert_eq!(kept("gap", request, &response, |record| record.s2c.gaps.extend(gap("ring-full"))), hurt);
+        assert_eq!(kept("late", request, &response, |record| record.started = "midstream".to_owned()), hurt);
+        let shed = |record: &mut Record| {
+            record.s2c = Stream { file: None, gaps: vec![], trailing_gap: gap("shed") };
+        };
+        assert_eq!(kept("part", request, &response, shed), Kept { shed: 1, hurt: 1, ..Kept::default() });
+        let both = |record: &mut Record| {
+            shed(record);
+            record.c2s.file = None;
+        };
+        assert_eq!(kept("shed", request, &response, both), Kept { shed: 1, ..Kept::default() });
+    }
+}

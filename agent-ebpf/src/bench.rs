@@ -6,9 +6,9 @@ use aya_ebpf::{
     Global,
     bindings::{
         BPF_RB_NO_WAKEUP,
-        xdp_action::{XDP_ABORTED, XDP_PASS},
+        xdp_action::{XDP_DROP, XDP_PASS},
     },
-    helpers::generated::{bpf_redirect, bpf_xdp_load_bytes},
+    helpers::generated::{bpf_ktime_get_ns, bpf_redirect, bpf_xdp_load_bytes},
     macros::{classifier, map, xdp},
     maps::{Array, PerCpuArray, ProgramArray, RingBuf},
     programs::{TcContext, XdpContext},
@@ -97,36 +97,51 @@ static INTERFACE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static PAYLOAD: Global<u32> = Global::new(0);
 
-/// How many [`generate`] has sent, of which no two are sent at the same time.
-#[map]
-static SENT: Array<u64> = Array::with_max_entries(1, 0);
+/// How many in a second.
+#[unsafe(no_mangle)]
+static RATE: Global<u64> = Global::new(0);
 
-/// Sends the frame as the next segment of one of so many connections as [`FRAMES`] says, each in its turn. Addresses are
-/// the same for all, so that the header's checksum stays right.
+/// How many in all.
+#[unsafe(no_mangle)]
+static LIMIT: Global<u64> = Global::new(0);
+
+/// How many [`generate`] has sent, of which no two are sent at the same time, and when it began.
+#[map]
+static SENT: Array<[u64; 2]> = Array::with_max_entries(1, 0);
+
+/// Sends the frame as the next segment of one of so many connections as [`FRAMES`] says, each in its turn, or drops it as
+/// long as none is due: to begin a run takes the kernel many milliseconds. Addresses are the same for all, so that the
+/// header's checksum stays right.
 #[xdp(frags)]
 fn generate(context: XdpContext) -> u32 {
-    if next(&context).is_none() {
-        return XDP_ABORTED;
+    match next(&context) {
+        // SAFETY: it takes numbers alone.
+        Some(()) => unsafe { bpf_redirect(INTERFACE.load(), 0) as u32 },
+        None => XDP_DROP,
     }
-    // SAFETY: it takes numbers alone.
-    unsafe { bpf_redirect(INTERFACE.load(), 0) as u32 }
 }
 
 #[inline(always)]
 fn next(context: &XdpContext) -> Option<()> {
     let sent = SENT.get_ptr_mut(0)?;
     // SAFETY: nobody else writes it.
-    let number = unsafe { *sent };
-    // SAFETY: as before.
-    unsafe { *sent = number.wrapping_add(1) };
+    let [number, mut begun] = unsafe { *sent };
+    // SAFETY: it takes nothing.
+    let now = unsafe { bpf_ktime_get_ns() };
+    if begun == 0 {
+        begun = now;
+    }
     // What divides by zero would need a panic.
+    let due = number.wrapping_mul(1_000_000_000).checked_div(RATE.load())?;
+    let (start, end) = (context.data(), context.data_end());
+    if number >= LIMIT.load() || now.wrapping_sub(begun) < due || start + PORTS + 8 > end {
+        return None;
+    }
+    // SAFETY: as before.
+    unsafe { *sent = [number.wrapping_add(1), begun] };
     let round = number.checked_div(FRAMES.load().into())?;
     let port = 1_024_u16.wrapping_add((number & u64::from(FRAMES.load().wrapping_sub(1))) as u16);
     let seq = (round as u32).wrapping_mul(PAYLOAD.load());
-    let (start, end) = (context.data(), context.data_end());
-    if start + PORTS + 8 > end {
-        return None;
-    }
     // SAFETY: the frame has these octets; the verifier has seen the comparison.
     unsafe { ((start + PORTS) as *mut u16).write_unaligned(port.to_be()) };
     // SAFETY: as before.

@@ -5,14 +5,12 @@
 //! The other end of a veth pair takes such frames when it has an XDP program or GRO.
 #![expect(clippy::print_stdout, reason = "who started it reads what was sent")]
 
-use std::{
-    env, thread,
-    time::{Duration, Instant},
-};
+use std::{env, time::Instant};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, bail, ensure};
 use aya::{
     EbpfLoader, TestRunOptions,
+    maps::Array,
     programs::{TestRun as _, TestRunAttrs, Xdp},
 };
 use etherparse::PacketBuilder;
@@ -20,18 +18,22 @@ use etherparse::PacketBuilder;
 fn main() -> Result<()> {
     let words: Vec<String> = env::args().skip(1).collect();
     let (interface, frames, rate) = match &words[..] {
-        [interface, frames] => (interface, frames, f64::INFINITY),
+        [interface, frames] => (interface, frames, FASTEST),
         [interface, frames, rate] => (interface, frames, rate.parse().context("a rate")?),
         _ => bail!("usage: generate INTERFACE FRAMES [RATE]"),
     };
     let frames: u64 = frames.parse().context("a number of frames")?;
+    ensure!(rate > 0, "a rate of 0 sends nothing");
     let index = std::fs::read_to_string(format!("/sys/class/net/{interface}/ifindex"));
     let index: u32 = index.with_context(|| format!("no interface {interface}"))?.trim().parse()?;
     let mut ebpf = EbpfLoader::new()
         .override_global("INTERFACE", &index, true)
         .override_global("PAYLOAD", &PAYLOAD, true)
         .override_global("FRAMES", &CONNECTIONS, true)
+        .override_global("RATE", &rate, true)
+        .override_global("LIMIT", &frames, true)
         .load(OBJECT)?;
+    let progress: Array<_, [u64; 2]> = Array::try_from(ebpf.take_map("SENT").context("the map SENT")?)?;
     let program: &mut Xdp = ebpf.program_mut("generate").context("the program generate")?.try_into()?;
     program.load()?;
     let mut frame = Vec::new();
@@ -42,14 +44,9 @@ fn main() -> Result<()> {
     let start = Instant::now();
     let mut sent = 0;
     while sent < frames {
-        let due = Duration::from_secs_f64(sent as f64 / rate);
-        thread::sleep(due.saturating_sub(start.elapsed()));
-        // What is due in a millisecond, in whole batches: each run has to make its frames anew.
-        let burst = (rate * PERIOD).min(f64::from(LONGEST)) as u32 / BATCH * BATCH;
-        let burst = burst.max(BATCH).min((frames - sent).try_into().unwrap_or(u32::MAX));
-        let attrs = TestRunAttrs::new().xdp_live_frames(BATCH.min(burst));
-        program.test_run(TestRunOptions { data_in: Some(&frame), repeat: burst, attrs, ..TestRunOptions::new() })?;
-        sent += u64::from(burst);
+        let attrs = TestRunAttrs::new().xdp_live_frames(BATCH);
+        program.test_run(TestRunOptions { data_in: Some(&frame), repeat: RUN, attrs, ..TestRunOptions::new() })?;
+        [sent, _] = progress.get(&0, 0)?;
     }
     let seconds = start.elapsed().as_secs_f64();
     println!("Actual: {sent} packets ({} bytes) sent in {seconds:.6} seconds", sent * frame.len() as u64);
@@ -59,10 +56,11 @@ fn main() -> Result<()> {
 /// At once; a veth device has room for 256.
 const BATCH: u32 = 64;
 
-/// Frames of a run at most, after which it can be interrupted.
-const LONGEST: u32 = 1 << 16;
+/// Times that the program runs, most of them in vain if the rate is low, before this one looks how far it has come.
+const RUN: u32 = 1 << 20;
 
-const PERIOD: f64 = 0.001;
+/// More than any machine sends.
+const FASTEST: u64 = 1_000_000_000;
 
 /// A power of two.
 const CONNECTIONS: u32 = 1_024;

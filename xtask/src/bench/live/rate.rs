@@ -107,7 +107,7 @@ impl Sender<'_> {
                 command = network.command(Side::Client, command::target().join("release/examples/generate"))?;
                 let frames = wanted.unwrap_or((seconds as f64 * FASTEST) as u64);
                 command.args([Network::INTERFACE, &frames.to_string()]);
-                command.args(rate.map(|rate| rate.to_string()));
+                command.args(rate.map(|rate| format!("{rate:.0}")));
             }
         }
         let printed = command::output(&mut command)?;

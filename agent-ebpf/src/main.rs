@@ -568,15 +568,22 @@ fn write_class<P: Packet, const N: usize>(
         reserved.discard(u64::from(BPF_RB_NO_WAKEUP));
         return Err(Refusal::Unreadable);
     }
-    reserved.submit(wakeup(ring, stats, size as u64));
+    let wakeup = wakeup(ring, stats, distance(bytes, stats), size as u64);
+    reserved.submit(wakeup);
     Ok(())
 }
 
 /// A wakeup per record costs several times the record, so the reader is woken once, when the level crosses the mark, and
-/// otherwise looks by itself every few milliseconds. Processors that reserve at the same moment see each other's
-/// records, so the window is two records wide; who is missed even so is found by the reader's timer.
+/// otherwise looks by itself every few milliseconds. The level itself is asked for by the records that cross one of the
+/// boundaries that divide the ring into steps: `place` and `size` tell. Processors that reserve at the same moment see each
+/// other's records, so the window is two steps wide; who is missed even so is found by the reader's timer.
 #[inline(always)]
-fn wakeup(ring: &Ring, stats: *mut RingStats, size: u64) -> u64 {
+fn wakeup(ring: &Ring, stats: *mut RingStats, place: u64, size: u64) -> u64 {
+    let mark = WAKE_LEVEL.load();
+    let step = (mark / 8).max(1);
+    if (place & (step - 1)) + size < step {
+        return u64::from(BPF_RB_NO_WAKEUP);
+    }
     let level = level(ring);
     // SAFETY: the map's value.
     let level_max = unsafe { &raw mut (*stats).level_max };
@@ -586,8 +593,17 @@ fn wakeup(ring: &Ring, stats: *mut RingStats, size: u64) -> u64 {
         // SAFETY: as before.
         unsafe { level_max.write_volatile(level) };
     }
-    let mark = WAKE_LEVEL.load();
-    u64::from(if level >= mark && level < mark + 2 * size { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+    u64::from(if level >= mark && level < mark + 2 * step.max(size) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+}
+
+/// How far apart two places in memory are: the verifier lets pointers be subtracted, and nothing else that would tell
+/// where in its ring a record is.
+#[inline(always)]
+fn distance(from: *mut u8, to: *mut RingStats) -> u64 {
+    let mut distance = from;
+    // SAFETY: a subtraction.
+    unsafe { asm!("{0} -= {1}", inout(reg) distance, in(reg) to, options(pure, nomem, nostack)) };
+    distance as u64
 }
 
 /// Octets of a ring that nobody has read.

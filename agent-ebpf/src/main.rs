@@ -22,7 +22,7 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, xdp_action::XDP_PASS},
     btf_maps::{self, lpm_trie::Key},
-    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
     macros::{btf_map, classifier, map, xdp},
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
     programs::{TcContext, XdpContext},
@@ -221,6 +221,7 @@ struct Subject {
     /// Of whole segments, where flows are kept: the connection, and the side that sent it.
     key: FlowKey,
     side: u64,
+    clock: Clock,
     /// The interface of the last frame that was copied, and its number: as a rule this one's, too.
     interface: [u32; 2],
 }
@@ -230,6 +231,30 @@ impl Subject {
     #[inline(always)]
     const fn side(&self) -> usize {
         (self.side & 1) as usize
+    }
+}
+
+/// The boot clock as a processor knows it: asking is a third of what a frame costs that is withheld.
+#[repr(C)]
+struct Clock {
+    /// The last answer, and the tick of the kernel's timer in which it was given.
+    now: u64,
+    tick: u64,
+}
+
+impl Clock {
+    #[inline(always)]
+    fn exact(&mut self) -> u64 {
+        // SAFETY: helpers without arguments.
+        (self.tick, self.now) = unsafe { (bpf_jiffies64(), bpf_ktime_get_boot_ns()) };
+        self.now
+    }
+
+    /// Late by a tick at most, 10 ms or less.
+    #[inline(always)]
+    fn coarse(&mut self) -> u64 {
+        // SAFETY: a helper without arguments.
+        if self.tick == unsafe { bpf_jiffies64() } { self.now } else { self.exact() }
     }
 }
 
@@ -340,24 +365,31 @@ fn capture<P: Packet>(
     generation: u32,
     counters: *mut Counters,
 ) {
-    let head = &subject.head;
     let len = packet.len();
-    // SAFETY: a helper without arguments.
-    let timestamp = unsafe { bpf_ktime_get_boot_ns() };
     let mut wanted = len;
+    let mut advances = false;
     if let Some(flow) = flow {
         // SAFETY: the map's value. Processors that see one direction at once may lose each other's changes, except for
         // those of the counts, which are atomic.
         let flow = unsafe { &mut *flow };
-        match account(flow, subject, len, timestamp, counters) {
+        let extent;
+        (extent, advances) = account(flow, subject, len, counters);
+        match extent {
             Extent::Whole => {}
-            Extent::Headers => wanted = len.min(u64::from(head.payload)),
+            Extent::Headers => wanted = len.min(u64::from(subject.head.payload)),
             Extent::Nothing(reason) => {
+                flow.hear(subject.side(), advances, subject.clock.coarse());
                 count(counters, reason);
                 return;
             }
         }
     }
+    let timestamp = subject.clock.exact();
+    if let Some(flow) = flow {
+        // SAFETY: as before.
+        unsafe { (*flow).hear(subject.side(), advances, timestamp) };
+    }
+    let head = &subject.head;
     let (hash, shard) = shard(head);
     let Some(ring) = RINGS.get(shard) else { return };
     let Some(stats) = RING_STATS.get_ptr_mut(shard) else { return };
@@ -444,7 +476,7 @@ enum Extent {
 /// Accounts for a segment that matched, and decides what is copied of it. What opens, ends or tears a connection always
 /// comes through, as far as its headers at least; so does everything of a connection that no ring has heard of.
 #[inline(always)]
-fn account(flow: &mut Flow, subject: &Subject, len: u64, now: u64, counters: *mut Counters) -> Extent {
+fn account(flow: &mut Flow, subject: &Subject, len: u64, counters: *mut Counters) -> (Extent, bool) {
     let (head, side) = (&subject.head, subject.side());
     flow.open(head, side);
     // Decided by its first SYN and never again, so that nothing of which octets were copied is shed.
@@ -457,10 +489,15 @@ fn account(flow: &mut Flow, subject: &Subject, len: u64, now: u64, counters: *mu
         count(counters, Counter::ShedConnections);
     }
     let payload = head.payload_len(len);
-    let begin = flow.note(head, side, payload, now);
+    let (begin, advances) = flow.note(head, side, payload);
     add(&raw mut flow.sides[side].bytes, payload);
     add(&raw mut flow.sides[side].segments, 1);
+    (extent(flow, head, side, payload, begin), advances)
+}
 
+/// How much is copied of a segment that was accounted for, with `payload` octets that begin at `begin` of the stream.
+#[inline(always)]
+fn extent(flow: &mut Flow, head: &Head, side: usize, payload: u64, begin: i64) -> Extent {
     let control = head.control();
     let passes = control & (control::SYN | control::FIN | control::RST) != 0;
     let announced = flow.state & state::ANNOUNCED != 0;

@@ -18,7 +18,7 @@ impl Checker<'_> {
         let mut wrong = None;
         let mut open = std::mem::take(&mut self.open);
         for (slot, open) in &mut open {
-            let idle = now.saturating_sub(self.last_seen(open));
+            let idle = now.saturating_sub(self.last_seen(open).max(open.opened_at));
             if idle > self.most_timeout(open) + TICK {
                 wrong = Some(format!("slot {slot} has been idle for {idle} ns"));
             }

@@ -30,7 +30,8 @@ pub struct Flow {
     pub reserved: u32,
 }
 
-/// What one endpoint has sent. Octets are those of TCP payload.
+/// What one endpoint has sent. Octets are those of TCP payload; times are exact for what was copied, and early by a tick of the
+/// kernel's timer at most for what was withheld.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Side {

@@ -250,7 +250,7 @@ impl Clock {
         self.now
     }
 
-    /// Late by a tick at most, 10 ms or less.
+    /// Behind by a tick at most, 10 ms or less.
     #[inline(always)]
     fn coarse(&mut self) -> u64 {
         // SAFETY: a helper without arguments.

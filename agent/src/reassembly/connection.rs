@@ -531,7 +531,11 @@ impl Connection {
                     Ahead { segments, is_open: true, ..Ahead::default() };
             }
         }
-        if self.ahead(direction).is_open {
+        // The SYN of another connection on the same endpoints says nothing of where this one is, nor does any RST.
+        let is_elsewhere = segment.flags.contains(Flags::RST)
+            || segment.flags.contains(Flags::SYN)
+                && !self.stream(direction).agrees_with(segment.seq, octets(segment), true);
+        if self.ahead(direction).is_open && !is_elsewhere {
             let stream = self.stream(direction);
             let position = stream.position_of(segment.seq).wrapping_add(octets(segment));
             let (reach, lost) = (note.reach.wrapping_sub(position), note.lost.wrapping_sub(stream.lost()));

@@ -19,7 +19,9 @@ impl Checker<'_> {
         let mut open = std::mem::take(&mut self.open);
         for (slot, open) in &mut open {
             let idle = now.saturating_sub(self.last_seen(open));
-            if idle > self.most_timeout(open) + TICK {
+            // What has not come out of the ring counts as heard.
+            let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead);
+            if idle > self.most_timeout(open) + TICK + ahead {
                 wrong = Some(format!("slot {slot} has been idle for {idle} ns"));
             }
             for side in 0..2 {
@@ -65,11 +67,11 @@ impl Checker<'_> {
         let ledger = &talk.sides[side];
         let stream: &OpenStream = &open.streams[side];
         let clear = talk.is_plausible() && ledger.begins_with_syn() && ledger.cut.is_empty() && open.since == 0;
-        if !clear || talk.real_rst.is_some() || !ledger.ambiguous.is_empty() || !self.is_alone(open) {
+        if !clear || talk.spoilt || talk.shed || talk.real_rst.is_some() || !ledger.ambiguous.is_empty() || !self.is_alone(open) {
             return None;
         }
         let edge = stream.edge;
-        let mut beyond = ledger.octets.within(edge, ledger.captured_end[1]).peekable();
+        let mut beyond = ledger.octets.within(edge, ledger.captured_end[1].min(self.wall())).peekable();
         let behind = beyond.peek()?.0;
         if behind == edge {
             return Some(format!("what follows {edge} was captured and not delivered"));

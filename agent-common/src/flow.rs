@@ -153,6 +153,14 @@ impl Flow {
         self.state = self.state & !(state::CLIENT | state::CLIENT << 1) | state::CLIENT << client;
     }
 
+    /// Whether a segment may begin a connection, before it is [opened](Self::open): a SYN where nothing is known, or where both
+    /// sides have closed. Any other may be forged, and says nothing of the connection that there is.
+    #[inline(always)]
+    pub fn begins(&self, head: &Head) -> bool {
+        const CLOSED: u32 = state::FIN | state::FIN << 1;
+        head.client() == Client::Source && (self.is_new() || self.state & CLOSED == CLOSED)
+    }
+
     /// Whether nothing of the connection was accounted for yet.
     #[inline(always)]
     pub const fn is_new(&self) -> bool {
@@ -312,6 +320,30 @@ mod tests {
         flow.note(&segment(control::RST, 1, 9), 1, 0, 6);
         assert_eq!((flow.sides[1].ack, flow.sides[1].window), (3, 77));
         assert_eq!(flow.state, state::ACKED << 1);
+    }
+
+    #[test]
+    fn a_syn_begins_a_connection_where_none_is_open() {
+        let mut flow = Flow::NONE;
+        assert!(flow.begins(&segment(control::SYN, 1, 0)));
+        assert!(!flow.begins(&segment(control::SYN | control::ACK, 1, 0)));
+        flow.note(&segment(control::SYN, 1, 0), 0, 0, 1);
+        assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));
+        flow.note(&segment(control::FIN, 2, 0), 0, 0, 2);
+        assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));
+        flow.note(&segment(control::FIN, 2, 0), 1, 0, 3);
+        assert!(flow.begins(&segment(control::SYN, 9_999, 0)));
+    }
+
+    #[test]
+    fn what_has_no_octets_goes_no_further() {
+        let mut flow = Flow::NONE;
+        // The RST of a connection before it does not say where it begins.
+        flow.note(&segment(control::RST, 7_000_000, 0), 0, 0, 1);
+        flow.note(&segment(control::ACK, 10, 1), 0, 5, 2);
+        flow.note(&segment(control::FIN, 15, 1), 0, 0, 3);
+        assert_eq!(flow.note(&segment(control::ACK, 16, 1), 0, 0, 4), 6);
+        assert_eq!(flow.sides[0].reach(), 5, "the FIN is no octet");
     }
 
     #[test]

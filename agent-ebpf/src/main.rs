@@ -436,10 +436,11 @@ fn capture<P: Packet>(
 #[inline(always)]
 fn account(flow: &mut Flow, subject: &Subject, len: u64, now: u64, counters: *mut Counters) -> Extent {
     let (head, side) = (&subject.head, subject.side());
+    let begins = flow.begins(head);
     flow.open(head, side);
     // Decided by its first SYN and never again, so that nothing of which octets were copied is shed.
     if SHED_LEVEL.load() != u64::MAX
-        && head.client() == Client::Source
+        && begins
         && flow.is_new()
         && RINGS.get(shard(head).1).is_some_and(|ring| level(ring) > SHED_LEVEL.load())
     {
@@ -450,11 +451,7 @@ fn account(flow: &mut Flow, subject: &Subject, len: u64, now: u64, counters: *mu
     let begin = flow.note(head, side, payload, now);
     add(&raw mut flow.sides[side].bytes, payload);
     add(&raw mut flow.sides[side].segments, 1);
-    let orders = Orders {
-        acks: WITHHOLD_ACKS.load() != 0,
-        cutoff: CUTOFF.load(),
-        shed: SHED_LEVEL.load() != u64::MAX,
-    };
+    let orders = Orders { acks: WITHHOLD_ACKS.load() != 0, cutoff: CUTOFF.load(), shed: SHED_LEVEL.load() != u64::MAX };
     flow.extent(head, side, payload, begin, orders)
 }
 

@@ -72,7 +72,8 @@ pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl 
     if scenario.tap.silence {
         driver.be_silent(sink);
     }
-    if let Some(last) = capture.records.last().filter(|_| scenario.kernel.is_some() && sink.checker().failure.is_none()) {
+    if let Some(last) = capture.records.last().filter(|_| scenario.kernel.is_some() && sink.checker().failure.is_none())
+    {
         // What was withheld last has passed by then.
         driver.tick(last.time, sink);
     }
@@ -293,7 +294,8 @@ impl Driver<'_> {
             Err(why) => return sink.checker().fail(|| format!("the decoder says {why:?} of {octets:?}")),
         };
         if headers(&found) != headers(put)
-            || (found.timestamp, found.origin, found.missing, found.flow) != (put.timestamp, put.origin, put.missing, put.flow)
+            || (found.timestamp, found.origin, found.missing, found.flow)
+                != (put.timestamp, put.origin, put.missing, put.flow)
             || found.payload != put.payload
         {
             return sink.checker().fail(|| format!("the decoder found {found:?}, not {put:?}"));

@@ -269,6 +269,9 @@ impl Checker<'_> {
         }
         let (lost, [most, least]) = (Position::from(numbers.ring_full), ledger.lost);
         let most = if self.is_ahead() { Position::MAX } else { most };
+        // What was lost before its first record is nobody's.
+        let begins = talk.sides.iter().all(SideLedger::begins_with_syn);
+        let least = if begins { least } else { 0 };
         if self.is_alone(open) && open.since == 0 && !talk.spoilt && !(least..=most).contains(&lost) {
             return Some(format!("{lost} octets were lost to the ring, not {:?}", ledger.lost));
         }

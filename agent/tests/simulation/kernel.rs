@@ -13,7 +13,7 @@ use agent::{
 use agent_common::{
     counter::Counter,
     flow::{Extent, Flow, FlowKey, Orders, Side, state},
-    head::{Client, Head, TCP_WORD},
+    head::{Head, TCP_WORD},
 };
 
 use crate::{
@@ -166,7 +166,7 @@ impl Accounts {
         let new = Entry { flow: Flow::NONE, used: 0, conversation: packet.conversation, untold: false };
         let Entry { flow, used, conversation, untold } = self.flows.entry(key).or_insert(new);
         *used = self.clock;
-        let before = flow.is_new();
+        let (before, begins) = (flow.is_new(), flow.begins(&head));
         flow.open(&head, side);
         if !before && flow.is_new() {
             if *untold || packet.kind == Kind::Forged {
@@ -178,7 +178,7 @@ impl Accounts {
             self.spoilt.push(packet.conversation);
         }
         *conversation = packet.conversation;
-        if self.orders.shed && head.client() == Client::Source && flow.is_new() && self.rng.chance(self.plan.shed) {
+        if self.orders.shed && begins && flow.is_new() && self.rng.chance(self.plan.shed) {
             flow.set(state::SHED);
         }
         let len = packet.len as u64;

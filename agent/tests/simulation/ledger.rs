@@ -181,8 +181,8 @@ impl Ledger {
 
     /// A connection is picked up that had been given up: nothing before this record is known to it.
     pub(crate) fn forget(&mut self, record: &Record, copied: &Copied) {
-        let TalkLedger { spoilt, .. } = self.talks[record.packet.conversation];
-        self.talks[record.packet.conversation] = TalkLedger { spoilt, ..TalkLedger::default() };
+        let TalkLedger { spoilt, shed, .. } = self.talks[record.packet.conversation];
+        self.talks[record.packet.conversation] = TalkLedger { spoilt, shed, ..TalkLedger::default() };
         self.apply(record, copied);
     }
 

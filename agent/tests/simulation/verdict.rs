@@ -97,7 +97,8 @@ impl Checker<'_> {
         }
         let told = (summary.start.0, summary.end.0);
         // Of what is ahead of the ring only the kernel knows.
-        let least = if self.is_ahead() || talk.spoilt { talk.told_stamp } else { talk.last_stamp };
+        let asked_late = self.is_ahead() || talk.spoilt || ended == Ended::Evicted;
+        let least = if asked_late { talk.told_stamp } else { talk.last_stamp };
         let ends = (least..=talk.last_stamp).contains(&told.1);
         if self.is_alone(open) && !(told.0 == open.start && ends) {
             return Some(format!("from and to {told:?}, not {:?}", (open.start, talk.last_stamp)));
@@ -268,8 +269,15 @@ impl Checker<'_> {
                 matches!(cause, GapCause::RingFull | GapCause::Snaplen)
             }
             // Of a keep-alive's octet nobody can know that it is none, if it was cut off as well.
-            GapCause::Snaplen => far || at_wall && cut > 0 || cut == end - start || ledger.ambiguous.within(start, end).next().is_some(),
-            _ if surely > 0 && !far && !(at_wall && surely < end - start) => return Some(format!("{cut} octets of it were cut off by the snaplen")),
+            GapCause::Snaplen => {
+                far || at_wall && cut > 0
+                    || base > 0 && ledger.withheld
+                    || cut == end - start
+                    || ledger.ambiguous.within(start, end).next().is_some()
+            }
+            _ if surely > 0 && !far && !(at_wall && surely < end - start) => {
+                return Some(format!("{cut} octets of it were cut off by the snaplen"));
+            }
             GapCause::RingFull => declared.refused > 0,
             GapCause::Fragment => {
                 let causes = [GapCause::NotCaptured, GapCause::Timeout, GapCause::Limit, GapCause::Close];
@@ -393,7 +401,9 @@ impl Checker<'_> {
                 GapCause::Cutoff => !shed && stream.edge == self.wall(),
                 GapCause::Shed => talk.shed || !self.is_alone(open),
                 // One tail has one cause, though part of it may have been lost otherwise.
-                GapCause::Snaplen => cut > 0 || ledger.ambiguous.within(start, end).next().is_some(),
+                GapCause::Snaplen => {
+                    cut > 0 || base > 0 && ledger.withheld || ledger.ambiguous.within(start, end).next().is_some()
+                }
                 _ if surely == Position::from(gap.len) => false,
                 GapCause::RingFull => self.ledger.refused > 0,
                 GapCause::Fragment => perhaps,
@@ -437,6 +447,8 @@ impl Checker<'_> {
         let [told, sent] = if ledger.withheld || self.scenario.kernel.is_none() { [told, sent] } else { [0, sent] };
         let told = if matches!(ended, Ended::Fin | Ended::Rst) { told } else { sent };
         let [least, most] = fin.map_or([told, sent].map(|end| end.max(acked)), |fin| [fin; 2]);
+        // A keep-alive at the FIN's number may have been taken for an octet.
+        let most = most + Position::from(ledger.ambiguous.within(most, most + 1).next().is_some());
         let most = if self.is_ahead() { Position::MAX } else { most };
         (!(least..=most).contains(&reach)).then(|| format!("ends at {reach}, and {least} to {most} octets were sent"))
     }

@@ -56,12 +56,10 @@ impl Stream {
         }
     }
 
-    /// Takes note of the segments that the kernel has counted. Whether there are more than were known.
-    pub(in crate::reassembly) fn count_up_to(&mut self, segments: u64) -> bool {
-        let more = segments.wrapping_sub(self.segments).cast_signed() > 0;
-        if more {
-            self.segments = segments;
-        }
+    /// Takes note of the segments that the kernel has counted. How many more there are than were known.
+    pub(in crate::reassembly) fn count_up_to(&mut self, segments: u64) -> i64 {
+        let more = segments.wrapping_sub(self.segments).cast_signed().max(0);
+        self.segments = self.segments.wrapping_add(more.cast_unsigned());
         more
     }
 

@@ -124,9 +124,8 @@ fn row_27_what_is_acknowledged_behind_the_cutoff_is_no_gap_while_the_stream_runs
 #[test]
 fn row_27_a_hole_right_before_the_cutoff_is_the_rings() {
     let mut trace = established(6);
-    trace.send(C.data(1001, "abcd").ack(5001)).send(C.data(1007, "ghi").ack(5001).refused(1));
-    trace.send(C.data(1010, "jkl").ack(5001).refused(1)).finish();
-    trace.expect(&["handshake finish c2s=abcd[2 ring-full]{6 cutoff} s2c="]);
+    trace.send(C.data(1001, "abcd").ack(5001)).send(C.fin(1010).ack(5001).refused(1)).finish();
+    trace.expect(&["handshake finish c2s=abcd[2 ring-full]{3 cutoff} s2c="]);
 }
 
 #[test]

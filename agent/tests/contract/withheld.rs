@@ -61,6 +61,14 @@ fn row_27_a_far_segment_is_believed_once_it_was_acknowledged() {
 }
 
 #[test]
+fn row_20_what_was_cut_off_before_a_far_segment() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").missing(4).ack(5001)).send(C.data(0x1000_0000, "far").ack(5001));
+    trace.send(S.ack(5001, 0x1000_0003).at(100)).wait_until(3_000);
+    trace.expect(&["handshake open c2s=abc[4 snaplen][268434448 not-captured]far s2c="]);
+}
+
+#[test]
 fn row_27_each_withheld_ack_may_have_gone_a_window_further() {
     let mut trace = live();
     trace.send(C.data(1001, "abc").ack(5001));
@@ -80,6 +88,14 @@ fn row_27_silence_is_what_the_kernel_has_not_heard() {
     }
     trace.wait_until(9 * 3_600_000 + 7_400_000).expect(&["handshake open c2s=abc s2c="]);
     trace.wait_until(9 * 3_600_000 + 7_501_000).expect(&["handshake idle c2s=abc s2c="]);
+}
+
+#[test]
+fn row_27_a_record_is_older_than_what_was_asked() {
+    // Of what has not come out of the ring the accounts have told already.
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004).at(7_400_000)).wait_until(7_505_000);
+    trace.expect(&["handshake open c2s=abc s2c="]);
 }
 
 #[test]

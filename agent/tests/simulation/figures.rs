@@ -275,7 +275,13 @@ impl Checker<'_> {
         if self.is_alone(open) && open.since == 0 && !talk.spoilt && !(least..=most).contains(&lost) {
             return Some(format!("{lost} octets were lost to the ring, not {:?}", ledger.lost));
         }
-        if figures.doubtful || self.scenario.is_strict() || open.since > 0 || ledger.syn.or(ledger.syn_ack).is_none() {
+        // An ACK that is ahead of what is in the ring may be believed later, and what it corroborates be parked until then.
+        if figures.doubtful
+            || self.is_ahead()
+            || self.scenario.is_strict()
+            || open.since > 0
+            || ledger.syn.or(ledger.syn_ack).is_none()
+        {
             return None;
         }
         let late = |gap: &Gap| {

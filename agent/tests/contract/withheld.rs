@@ -91,14 +91,6 @@ fn row_27_silence_is_what_the_kernel_has_not_heard() {
 }
 
 #[test]
-fn row_27_a_record_is_older_than_what_was_asked() {
-    // Of what has not come out of the ring the accounts have told already.
-    let mut trace = live();
-    trace.send(C.data(1001, "abc").ack(5001)).send(S.ack(5001, 1004).at(7_400_000)).wait_until(7_505_000);
-    trace.expect(&["handshake open c2s=abc s2c="]);
-}
-
-#[test]
 fn row_27_the_end_of_a_handshake_is_known_without_its_last_segment() {
     let mut trace = live();
     trace.wait_until(600_000).expect(&["handshake open c2s= s2c="]);

@@ -546,6 +546,12 @@ const BUGS: &[Bug] = &[
         wrong: "let passes = control & (control::SYN | control::RST) != 0;",
     },
     Bug {
+        what: "a record takes back what was told ahead of it",
+        file: "connection.rs",
+        right: "        self.last_seen = self.last_seen.max(core.now);\n",
+        wrong: "        self.last_seen = core.now;\n",
+    },
+    Bug {
         what: "a SYN does not begin new accounts",
         file: "../../../agent-common/src/flow.rs",
         right: "            *self = Self::NONE;\n",

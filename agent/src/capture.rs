@@ -33,7 +33,7 @@ use crate::{
     report::{Report, Source},
     shard::{Part, Shard, Totals},
     signals::{Caught, Signals},
-    sink::{Directory, Output, Report as Tell},
+    sink::{Destination, Output, Report as Tell},
 };
 
 /// What to capture, and where to put it.
@@ -124,7 +124,7 @@ impl Capture {
             ..Options::new(self.filter.filter.clone(), key, started.0)
         })?;
         let socket = self.listen()?;
-        let sinks = Directory::for_shards(&self.output)?;
+        let sinks = Destination::for_shards(&self.output)?;
         let mut listening = Vec::new();
         for (number, interface) in (0..).zip(&self.interfaces) {
             let attachment = kernel.attach(number, interface, self.attach, self.direction)?;

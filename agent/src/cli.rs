@@ -73,6 +73,7 @@ Examples:
   xdpflow replay tap-a.pcap tap-b.pcapng --host 2001:db8::7 -o out
                                                        two captures as one, in the order of time
   xdpflow replay capture.pcap --gaps zero --shards 2 -o out
+  xdpflow replay capture.pcap -o digest                no files, but a checksum over every byte
   xzcat capture.pcap.xz | xdpflow replay - -o out      from standard input
 
 Files are pcap or pcapng, as they are or compressed with gzip or zstd. Of a damaged file what can be read is delivered.

@@ -16,7 +16,7 @@ use crate::{
     reassembly,
     report::{Report, Source},
     shard::{Part, Shard, Share, Totals},
-    sink::{Directory, Output},
+    sink::{Destination, Output},
 };
 
 /// What to replay, and how.
@@ -51,7 +51,7 @@ impl Replay {
     /// When a file cannot be opened or the output not be made: then nothing was written.
     pub fn run(&self, read: &AtomicU64, stop: &AtomicBool) -> anyhow::Result<Outcome> {
         let merges = Merge::open(&self.files, self.shards as usize)?;
-        let sinks = Directory::for_shards(&self.output)?;
+        let sinks = Destination::for_shards(&self.output)?;
         let results: Vec<_> = thread::scope(|scope| {
             let threads: Vec<_> = (0..)
                 .zip(merges.into_iter().zip(sinks))

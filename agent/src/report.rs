@@ -143,6 +143,7 @@ impl Report {
                 left: ("delivered", reassembly.delivered),
                 right: vec![
                     ("written", sink.written),
+                    ("digested", sink.digested),
                     ("lost to a slow disk", sink.disk_slow),
                     ("lost to a full disk", sink.disk_full),
                     ("lost to write errors", sink.write_error),
@@ -259,7 +260,13 @@ impl Display for Report {
         line(f, frames.clients_forgotten, "connections whose client was forgotten")?;
 
         writeln!(f, "{:>14} connections", reassembly.opened)?;
-        writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?;
+        match sink.digest {
+            None => writeln!(f, "{:>14} bytes delivered to {} files", sink.written, sink.files)?,
+            Some(digest) => {
+                let (bytes, streams) = (sink.digested, sink.digested_streams);
+                writeln!(f, "{bytes:>14} bytes delivered, of {streams} streams with the digest {digest:016x}")?;
+            }
+        }
         writeln!(f, "{:>14} bytes missing (gaps)", self.missing())?;
         line(f, reassembly.gaps_cutoff, "of them behind the cut-off")?;
         line(f, reassembly.gaps_shed, "of them of connections shed")?;

@@ -10,7 +10,7 @@ use crate::{
     mailbox::{Letter, Mailbox, Sent},
     reassembly::{self, Flows, Reassembler, Sink},
     segment::{Origin, Segment, Timestamp},
-    sink::{self, Directory},
+    sink::{self, Destination},
 };
 
 /// The only path from a frame to a file, live or in replay.
@@ -19,7 +19,7 @@ pub struct Shard {
     part: Part,
     decoder: Decoder,
     reassembler: Reassembler,
-    sink: Directory,
+    sink: Destination,
     frames: Frames,
     ticked: Timestamp,
     /// [`Origin::refused`](crate::segment::Origin::refused) of the last frame from this shard's ring.
@@ -93,14 +93,14 @@ impl Shard {
         part: Part,
         decode: decode::Config,
         reassembly: reassembly::Config,
-        sink: Directory,
+        sink: impl Into<Destination>,
     ) -> Self {
         Self {
             judge: Judge::new(filters),
             part,
             decoder: Decoder::new(decode),
             reassembler: Reassembler::new(reassembly),
-            sink,
+            sink: sink.into(),
             frames: Frames::default(),
             ticked: Timestamp::default(),
             refused: 0,
@@ -229,7 +229,7 @@ impl Share {
 
 /// Takes a segment that came by mail. What its own ring had refused says nothing about this one's, of which `refused` is
 /// the count.
-fn take(letter: &Letter, refused: u64, frames: &mut Frames, reassembler: &mut Reassembler, sink: &mut Directory) {
+fn take(letter: &Letter, refused: u64, frames: &mut Frames, reassembler: &mut Reassembler, sink: &mut Destination) {
     let segment = letter.segment();
     let segment = Segment { origin: Origin { refused, ..segment.origin }, ..segment };
     if letter.is_begun() {
@@ -301,5 +301,5 @@ const _: () = {
     const fn is_send<T: Send>() {}
     is_send::<Shard>();
     const fn is_sink<T: Sink>() {}
-    is_sink::<Directory>();
+    is_sink::<Destination>();
 };

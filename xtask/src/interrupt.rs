@@ -5,7 +5,8 @@
 //! runs), and that a Ctrl-C reaches it once, from here, and not from the terminal as well.
 
 use std::{
-    os::unix::process::CommandExt,
+    io,
+    os::unix::process::{CommandExt, ExitStatusExt as _},
     process::{Child, Command, ExitStatus},
     sync::{Mutex, MutexGuard, PoisonError},
     thread,
@@ -80,6 +81,29 @@ impl Running {
             }
             thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    /// The same without looking from time to time, which would be part of what is measured; with the time that it spent
+    /// in its own code and in the kernel.
+    pub(crate) fn wait_for_usage(&mut self) -> Result<(ExitStatus, Duration, Duration)> {
+        let mut status = 0;
+        // SAFETY: `rusage` is plain data, for which zeros are valid.
+        let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+        loop {
+            // SAFETY: both pointers are to live variables of the types that wait4(2) names. The child is ours and was not waited
+            // for, so that its id is its own.
+            let pid = unsafe { libc::wait4(self.pid.as_raw_nonzero().get(), &raw mut status, 0, &raw mut usage) };
+            let error = io::Error::last_os_error();
+            match pid {
+                -1 if error.kind() == io::ErrorKind::Interrupted => {}
+                -1 => return Err(error).with_context(|| format!("wait for {}", self.name)),
+                _ => break,
+            }
+        }
+        let time = |time: libc::timeval| {
+            Duration::from_secs(time.tv_sec.unsigned_abs()) + Duration::from_micros(time.tv_usec.unsigned_abs())
+        };
+        Ok((ExitStatus::from_raw(status), time(usage.ru_utime), time(usage.ru_stime)))
     }
 }
 

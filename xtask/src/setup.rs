@@ -92,8 +92,23 @@ pub(crate) fn tools(wanted: &[Tool]) -> Result<()> {
     Ok(())
 }
 
+/// Builds a program on gopacket's library, of which Debian has the source.
+pub(crate) fn gopacket(source: &str, program: &Path) -> Result<()> {
+    tools(&[Tool::Go])?;
+    packages(&GO_PACKAGES, &format!("{source} is built with it"))?;
+    let mut build = Command::new("go");
+    build.args(["build", "-o"]).arg(program).arg(command::root().join(source));
+    build.envs([("GO111MODULE", "off"), ("GOPATH", "/usr/share/gocode"), ("CGO_ENABLED", "0")]);
+    build.env("GOCACHE", command::target().join("go"));
+    command::logged(&mut build, &program.with_extension("log"))
+}
+
+/// The first is the library.
+pub(crate) const GO_PACKAGES: [&str; 3] =
+    ["golang-github-google-gopacket-dev", "golang-golang-x-net-dev", "golang-golang-x-sys-dev"];
+
 /// Installs, as root, Debian packages that are no programs.
-pub(crate) fn packages(wanted: &[&str], why: &str) -> Result<()> {
+fn packages(wanted: &[&str], why: &str) -> Result<()> {
     let installed = |package: &&str| command::output(Command::new("dpkg").args(["-s", package])).is_ok();
     let missing: Vec<&str> = wanted.iter().copied().filter(|package| !installed(package)).collect();
     if missing.is_empty() { Ok(()) } else { apt(&missing, why) }

@@ -13,7 +13,7 @@ use crate::{
     decode::{self, fragments},
     filter::{self, Filter},
     reassembly::{self, Late, Overlap},
-    sink::{Gaps, Names, Output},
+    sink::{Form, Gaps, Names, Output},
 };
 
 #[derive(Args, Debug)]
@@ -120,6 +120,7 @@ impl Settings {
     pub fn output(&self, shards: u32, output: Output) -> Output {
         let Self { output: args, limits, .. } = self;
         Output {
+            form: if args.output.as_os_str() == "digest" { Form::Digest } else { Form::Files },
             gaps: match args.gaps {
                 GapsArg::Hole => Gaps::Hole,
                 GapsArg::Skip => Gaps::Skip,
@@ -202,7 +203,10 @@ struct ReassemblyArgs {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Output")]
 pub struct OutputArgs {
-    /// Directory for streams and index; made when it is not there
+    /// Directory for streams and index, made when it is not there; or `digest`
+    ///
+    /// With `digest` nothing is written, and the summary has a checksum over every byte of every stream. A directory of
+    /// that name is ./digest.
     #[arg(short, long, value_name = "DIR")]
     pub output: PathBuf,
 

@@ -1,10 +1,12 @@
-//! Where streams go: files and an index in a directory.
+//! Where streams go: files and an index in a directory, or a digest.
 //!
-//! The shard's thread fills blocks and never touches the disk; one writer thread per sink does every system call. What
+//! Of a directory, the shard's thread fills blocks and never touches the disk; one writer thread per sink does every system call. What
 //! the two hand each other is bounded: blocks come from a pool of fixed size, records are counted in octets. The pool and
 //! the index are one for all sinks of a run.
 
 mod block;
+mod destination;
+mod digest;
 mod directory;
 mod handles;
 mod index;
@@ -23,7 +25,9 @@ use std::{
     time::Duration,
 };
 
-pub use directory::Directory;
+use serde::Serialize as _;
+
+pub use self::{destination::Destination, digest::Digest, directory::Directory};
 
 use self::{block::Pool, index::Index, writer::Failure};
 use crate::clock::Clock;
@@ -31,6 +35,7 @@ use crate::clock::Clock;
 /// What is written, where, and with how much memory. Sizes are octets. There is one sink for each shard.
 #[derive(Clone)]
 pub struct Output {
+    pub form: Form,
     pub dir: PathBuf,
     /// Names this run in every record: letters, digits, `-` and `_`.
     pub run: String,
@@ -67,6 +72,7 @@ impl Output {
     /// The defaults.
     pub fn new(dir: PathBuf, run: String, clock: Clock, report: Report) -> Self {
         Self {
+            form: Form::Files,
             dir,
             run,
             clock,
@@ -99,6 +105,15 @@ struct Shared {
     // The rest is used by the writers only: whoever holds the lock of the index may wait for the disk.
     index: Mutex<Index>,
     reported: Mutex<Vec<Failure>>,
+}
+
+/// What becomes of a stream.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Form {
+    /// A file, and its connection a record.
+    Files,
+    /// A part of one checksum over all; nothing is written.
+    Digest,
 }
 
 /// What stands in a file where stream octets are missing.
@@ -139,14 +154,16 @@ pub enum OnFull {
     Drop,
 }
 
-/// What became of everything handed to a sink. `handed = written + disk_slow + disk_full + write_error`, each term
-/// counted at its own place.
+/// What became of everything handed to a sink. `handed = written + digested + disk_slow + disk_full + write_error`,
+/// each term counted at its own place.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, serde::Serialize)]
 pub struct Stats {
     /// Stream octets handed in.
     pub handed: u64,
     /// Stream octets that the kernel took.
     pub written: u64,
+    /// Stream octets in the digest.
+    pub digested: u64,
     /// Stream octets lost because the pool was empty or the queue full.
     pub disk_slow: u64,
     /// Stream octets lost because the device was full.
@@ -163,7 +180,11 @@ pub struct Stats {
     pub files_grown: u64,
     /// Files left in `open/`, because their record was lost or they could not be moved.
     pub files_left: u64,
-    /// Lines in the index: closed connections.
+    /// The digest, where there is one in place of files, and the streams with octets in it.
+    #[serde(serialize_with = "hexadecimal")]
+    pub digest: Option<u64>,
+    pub digested_streams: u64,
+    /// Closed connections: lines in the index, where there is one.
     pub records: u64,
     /// Lines in the index: opened connections and updates.
     pub notes: u64,
@@ -194,6 +215,7 @@ impl Stats {
         let Self {
             handed,
             written,
+            digested,
             disk_slow,
             disk_full,
             write_error,
@@ -202,6 +224,8 @@ impl Stats {
             files,
             files_grown,
             files_left,
+            digest,
+            digested_streams,
             records,
             notes,
             records_lost,
@@ -218,6 +242,7 @@ impl Stats {
         } = other;
         self.handed += handed;
         self.written += written;
+        self.digested += digested;
         self.disk_slow += disk_slow;
         self.disk_full += disk_full;
         self.write_error += write_error;
@@ -226,6 +251,12 @@ impl Stats {
         self.files += files;
         self.files_grown += files_grown;
         self.files_left += files_left;
+        // The same, however streams are divided among shards.
+        self.digest = match (self.digest, *digest) {
+            (Some(ours), Some(theirs)) => Some(ours.wrapping_add(theirs)),
+            (ours, theirs) => ours.or(theirs),
+        };
+        self.digested_streams += digested_streams;
         self.records += records;
         self.notes += notes;
         self.records_lost += records_lost;
@@ -244,6 +275,13 @@ impl Stats {
 
     /// Whether every octet handed in is accounted for.
     pub const fn balanced(&self) -> bool {
-        self.handed == self.written + self.disk_slow + self.disk_full + self.write_error && self.records_unbalanced == 0
+        self.handed == self.written + self.digested + self.disk_slow + self.disk_full + self.write_error
+            && self.records_unbalanced == 0
     }
+}
+
+/// Numbers of 64 bits do not survive most readers of JSON.
+#[expect(clippy::ref_option, reason = "serde hands over a reference to the field")]
+fn hexadecimal<S: serde::Serializer>(digest: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    digest.map(|digest| format!("{digest:016x}")).serialize(serializer)
 }

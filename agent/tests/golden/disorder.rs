@@ -102,13 +102,13 @@ fn sequence_numbers_that_pass_2_to_the_32_change_nothing() {
 }
 
 /// Time passes more slowly.
-fn slowed(frames: &[Frame], times: u64) -> Vec<Frame> {
+pub(crate) fn slowed(frames: &[Frame], times: u64) -> Vec<Frame> {
     let start = frames[0].at;
     frames.iter().map(|frame| Frame { at: start + (frame.at - start) * times, ..frame.clone() }).collect()
 }
 
 /// Frames that `may_wait` names come up to 50 ms later than they did.
-fn reordered(frames: &[Frame], seed: u64, may_wait: impl Fn(&Frame) -> bool) -> Vec<Frame> {
+pub(crate) fn reordered(frames: &[Frame], seed: u64, may_wait: impl Fn(&Frame) -> bool) -> Vec<Frame> {
     const DELAY: u64 = 50_000_000;
     let mut random = Random::new(seed);
     let mut frames = frames.to_vec();
@@ -117,6 +117,6 @@ fn reordered(frames: &[Frame], seed: u64, may_wait: impl Fn(&Frame) -> bool) -> 
     frames
 }
 
-fn is_syn(frame: &Frame) -> bool {
+pub(crate) fn is_syn(frame: &Frame) -> bool {
     frame.tcp().flags & SYN != 0
 }

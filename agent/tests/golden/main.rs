@@ -19,6 +19,7 @@ mod script;
 
 mod compressed;
 mod damage;
+mod digest;
 mod disorder;
 mod filter;
 mod flag;

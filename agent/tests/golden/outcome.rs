@@ -69,7 +69,10 @@ impl Folder {
     /// Starts a replay whose standard streams are pipes.
     pub(crate) fn start(&self, files: &[PathBuf], args: &[&str]) -> Child {
         let mut command = Command::new(env!("CARGO_BIN_EXE_xdpflow"));
-        command.arg("replay").args(files).args(args).arg("-o").arg(self.0.join("out"));
+        command.arg("replay").args(files).args(args);
+        if !args.contains(&"--output") {
+            command.arg("-o").arg(self.0.join("out"));
+        }
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command.spawn().unwrap()
     }

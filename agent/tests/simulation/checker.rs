@@ -84,6 +84,8 @@ pub(crate) struct Open {
     pub(crate) opened: usize,
     /// Stamps of its first segment and of the last word about it.
     pub(crate) start: u64,
+    /// When it was opened, and when it was last told of. What came due in a silence is done as of before.
+    pub(crate) opened_at: u64,
     pub(crate) updated: u64,
     pub(crate) streams: [OpenStream; 2],
     pub(crate) frames: Frames,

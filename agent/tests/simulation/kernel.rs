@@ -182,7 +182,8 @@ impl Accounts {
             flow.set(state::SHED);
         }
         let len = packet.len as u64;
-        let begin = flow.note(&head, side, len, now);
+        let (begin, advances) = flow.note(&head, side, len);
+        flow.hear(side, advances, now);
         flow.sides[side].bytes += len;
         flow.sides[side].segments += 1;
         let wanted = match flow.extent(&head, side, len, begin, self.orders) {

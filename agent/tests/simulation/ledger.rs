@@ -209,7 +209,8 @@ impl Ledger {
         if talk.opener.is_none() {
             return;
         }
-        talk.confirmed |= handed && (!packet.syn || packet.ack.is_some());
+        // A bare ACK confirms no SYN: it may be an old one.
+        talk.confirmed |= handed && (packet.len > 0 || packet.syn && packet.ack.is_some());
         talk.sides[packet.from].segments += 1;
         talk.sides[packet.from].urgent += u64::from(packet.urg && handed);
         let scaled = talk.sides.iter().all(|side| side.scale.is_some());

@@ -289,7 +289,7 @@ impl World<'_> {
         }
         self.tapped += 1;
         let blind = tap.blind.is_some_and(|(start, len)| (start..start + len).contains(&self.tapped));
-        if self.burst == 0 && !(blind && !needed) && self.rng.rarely(tap.lost) {
+        if self.burst == 0 && (needed || !blind) && self.rng.rarely(tap.lost) {
             self.burst = self.rng.between(1, tap.burst);
         }
         let lost = !needed && (blind || self.burst > 0);

@@ -18,7 +18,7 @@ impl Checker<'_> {
         let mut wrong = None;
         let mut open = std::mem::take(&mut self.open);
         for (slot, open) in &mut open {
-            let idle = now.saturating_sub(self.last_seen(open));
+            let idle = now.saturating_sub(self.last_seen(open).max(open.opened_at));
             // What has not come out of the ring counts as heard.
             let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead);
             if idle > self.most_timeout(open) + TICK + ahead && !self.ledger.talks[open.talk].spoilt {

@@ -395,7 +395,8 @@ impl Checker<'_> {
         if let Some(gap) = trailing {
             let start = base + Position::from(gap.offset);
             let end = start + Position::from(gap.len);
-            let (cut, surely) = ledger.cut_within(start, end, |_| true, rst);
+            let (cut, _) = ledger.cut_within(start, end, |_| true, rst);
+            let (_, surely) = ledger.cut_within(start, end, |record| self.must_take(open, ledger, record), rst);
             let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, self.ledger.record);
             let legal = match gap.cause {
                 GapCause::Cutoff => !shed && stream.edge == self.wall(),
@@ -446,7 +447,7 @@ impl Checker<'_> {
         let [told, sent] = ledger.sent_end;
         let [told, sent] = if ledger.withheld || self.scenario.kernel.is_none() { [told, sent] } else { [0, sent] };
         let told = if matches!(ended, Ended::Fin | Ended::Rst) { told } else { sent };
-        let [least, most] = fin.map_or([told, sent].map(|end| end.max(acked)), |fin| [fin; 2]);
+        let [least, most] = fin.map_or_else(|| [told, sent].map(|end| end.max(acked)), |fin| [fin; 2]);
         // A keep-alive at the FIN's number may have been taken for an octet.
         let most = most + Position::from(ledger.ambiguous.within(most, most + 1).next().is_some());
         let most = if self.is_ahead() { Position::MAX } else { most };
@@ -466,6 +467,12 @@ impl Checker<'_> {
         let Some(first) = ledger.records.iter().find(|r| r.record > open.since && r.occupies) else { return false };
         let Some(this) = ledger.records.iter().find(|r| r.record == record) else { return false };
         let doubtful = first.len <= 1 || this.len <= 1;
+        // Or it is the number that the peer's SYN-ACK acknowledged.
+        let sides = &self.ledger.talks[open.talk].sides;
+        let told = |side: &SideLedger| !std::ptr::eq(side, ledger) && side.syn_ack.is_some_and(|first| first < record);
+        if sides.iter().any(told) {
+            return false;
+        }
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
     }
 

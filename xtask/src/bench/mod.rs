@@ -1,8 +1,15 @@
 //! `cargo xtask bench`: figures, each beside what it has to be held against, from one run.
 
 mod filter;
+mod floor;
+mod growth;
+mod measured;
 mod median;
+mod plot;
+mod program;
+mod replay;
 mod server;
+mod workload;
 
 use anyhow::Result;
 use clap::Subcommand;
@@ -17,10 +24,19 @@ pub(crate) struct Args {
 enum What {
     /// What the kernel half costs: a frame, and a server whose frames it looks at and does not want
     Filter(filter::Args),
+    /// What a replay costs, beside other programs and beside reading and writing alone
+    Replay(replay::Args),
+    /// What a frame costs when there are more open connections and more shards, as a plot
+    Growth(growth::Args),
+    #[command(hide = true)]
+    Floor(floor::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Filter(args) => filter::run(args),
+        What::Replay(args) => replay::run(args),
+        What::Growth(args) => growth::run(args),
+        What::Floor(args) => floor::run(args),
     }
 }

@@ -62,14 +62,9 @@ impl Program {
                 Ok(format!("tshark {}", number.unwrap_or(&line).trim_end_matches('.')))
             }
             Self::Gopacket => {
-                setup::tools(&[Tool::Go])?;
-                setup::packages(&GO_PACKAGES, "streams.go is built with it")?;
-                let mut build = Command::new("go");
-                build.args(["build", "-o"]).arg(gopacket()).arg(command::root().join(GOPACKET));
-                build.envs([("GO111MODULE", "off"), ("GOPATH", "/usr/share/gocode"), ("CGO_ENABLED", "0")]);
-                build.env("GOCACHE", command::target().join("conformance/go"));
-                command::logged(&mut build, &command::target().join("conformance/go.log"))?;
-                let version = command::output(Command::new("dpkg-query").args(["-Wf", "${Version}", GO_PACKAGES[0]]))?;
+                setup::gopacket(GOPACKET, &gopacket())?;
+                let version =
+                    command::output(Command::new("dpkg-query").args(["-Wf", "${Version}", setup::GO_PACKAGES[0]]))?;
                 Ok(format!("gopacket {version}"))
             }
         }
@@ -194,10 +189,6 @@ fn first_line(text: &[u8]) -> String {
 
 /// Our program on gopacket's library, which has none that writes streams.
 const GOPACKET: &str = "xtask/conformance/streams.go";
-
-/// Debian's; the first is the library.
-const GO_PACKAGES: [&str; 3] =
-    ["golang-github-google-gopacket-dev", "golang-golang-x-net-dev", "golang-golang-x-sys-dev"];
 
 /// No capture takes a program as long, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);

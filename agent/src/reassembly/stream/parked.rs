@@ -65,6 +65,11 @@ impl Stream {
         if extra.far_ack.take_if(|ack| parked.agrees_with(*ack, piece.window)).is_some() {
             return self.believe(&parked, cx);
         }
+        // Of two copies the first stays, as everywhere.
+        if extra.parked.iter().any(|other| (other.seq, other.end_with_fin()) == (parked.seq, parked.end_with_fin())) {
+            cx.stats.implausible += parked.octets.len() as u64;
+            return;
+        }
         extra.parked.push_back(parked);
         if extra.parked.len() > PARKED_MAX {
             self.drop_parked(cx);

@@ -4,7 +4,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::head::{Address, Client, Head, control};
+use crate::{
+    counter::Counter,
+    head::{Address, Client, Head, control},
+};
 
 /// A connection's endpoints, the lower one first: the same for both directions.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
@@ -53,6 +56,27 @@ pub struct Side {
     pub window: u16,
     /// Zero.
     pub reserved: u16,
+}
+
+/// What is not copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Orders {
+    /// Segments that only acknowledge.
+    pub acks: bool,
+    /// Octets of each direction behind so many; `u64::MAX` means none.
+    pub cutoff: u64,
+    /// Connections that begin while the ring is too full.
+    pub shed: bool,
+}
+
+/// How much of a segment is copied.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Extent {
+    Whole,
+    /// As far as the payload.
+    Headers,
+    /// The counter says why.
+    Nothing(Counter),
 }
 
 /// Bits of [`Flow::state`]; those of a side are shifted by its number.
@@ -130,6 +154,14 @@ impl Flow {
         self.state = self.state & !(state::CLIENT | state::CLIENT << 1) | state::CLIENT << client;
     }
 
+    /// Whether a segment may begin a connection, before it is [opened](Self::open): a SYN where nothing is known, or where both
+    /// sides have closed. Any other may be forged, and says nothing of the connection that there is.
+    #[inline(always)]
+    pub fn begins(&self, head: &Head) -> bool {
+        const CLOSED: u32 = state::FIN | state::FIN << 1;
+        head.client() == Client::Source && (self.is_new() || self.state & CLOSED == CLOSED)
+    }
+
     /// Whether nothing of the connection was accounted for yet.
     #[inline(always)]
     pub const fn is_new(&self) -> bool {
@@ -169,6 +201,28 @@ impl Flow {
         self.last_seen = now;
     }
 
+    /// Decides what is copied of a segment that was [noted](Self::note), with as many octets of payload and at the position
+    /// that this found. What opens, ends or tears a connection always comes through, as far as its headers at least; so
+    /// does everything of a connection that no ring has heard of.
+    #[inline(always)]
+    pub fn extent(&mut self, head: &Head, side: usize, len: u64, begin: i64, orders: Orders) -> Extent {
+        let control = head.control();
+        let passes = control & (control::SYN | control::FIN | control::RST) != 0;
+        let announced = self.state & state::ANNOUNCED != 0;
+        if orders.shed && self.state & state::SHED != 0 {
+            return if announced && !passes { Extent::Nothing(Counter::ShedFrames) } else { Extent::Headers };
+        }
+        if len == 0 {
+            let only_acknowledges = orders.acks && announced && !passes && control & control::URG == 0;
+            return if only_acknowledges { Extent::Nothing(Counter::WithheldAcks) } else { Extent::Whole };
+        }
+        if orders.cutoff != u64::MAX && begin >= 0 && begin as u64 >= orders.cutoff {
+            self.set(state::CUT << side);
+            return if announced && !passes { Extent::Nothing(Counter::WithheldCutoff) } else { Extent::Headers };
+        }
+        Extent::Whole
+    }
+
     /// Sets what is not set in [`state`](Self::state). Processors share it, and most frames find it as it should be.
     #[inline(always)]
     pub fn set(&mut self, bits: u32) {
@@ -196,15 +250,16 @@ impl Side {
     fn note(&mut self, head: &Head, len: u64) -> i64 {
         let (syn, rst) = (head.control() & control::SYN != 0, head.control() & control::RST != 0);
         let first = head.seq().wrapping_add(syn as u32);
-        if self.end == 0 {
+        if self.end == 0 && !rst {
             // High enough that nothing before it wraps.
             self.start = 1 << 32 | first as u64;
             self.end = self.start;
         }
         let begin = self.unwrap(first);
         let end = begin.wrapping_add(len);
-        // A forged RST may lie anywhere in the window, and only says where it wants to be believed.
-        if !rst && end > self.end && end - self.end <= JUMP_MAX {
+        // A forged RST may lie anywhere in the window, and only says where it wants to be believed. What has no octets may
+        // stand behind a FIN.
+        if !rst && len > 0 && end > self.end && end - self.end <= JUMP_MAX {
             self.end = end;
         }
         begin.wrapping_sub(self.start).cast_signed()
@@ -275,6 +330,30 @@ mod tests {
         assert_eq!(flow.note(&segment(control::RST, 1, 9), 1, 0), (0, false));
         assert_eq!((flow.sides[1].ack, flow.sides[1].window), (3, 77));
         assert_eq!(flow.state, state::ACKED << 1);
+    }
+
+    #[test]
+    fn a_syn_begins_a_connection_where_none_is_open() {
+        let mut flow = Flow::NONE;
+        assert!(flow.begins(&segment(control::SYN, 1, 0)));
+        assert!(!flow.begins(&segment(control::SYN | control::ACK, 1, 0)));
+        flow.note(&segment(control::SYN, 1, 0), 0, 0);
+        assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));
+        flow.note(&segment(control::FIN, 2, 0), 0, 0);
+        assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));
+        flow.note(&segment(control::FIN, 2, 0), 1, 0);
+        assert!(flow.begins(&segment(control::SYN, 9_999, 0)));
+    }
+
+    #[test]
+    fn what_has_no_octets_goes_no_further() {
+        let mut flow = Flow::NONE;
+        // The RST of a connection before it does not say where it begins.
+        flow.note(&segment(control::RST, 7_000_000, 0), 0, 0);
+        flow.note(&segment(control::ACK, 10, 1), 0, 5);
+        flow.note(&segment(control::FIN, 15, 1), 0, 0);
+        assert_eq!(flow.note(&segment(control::ACK, 16, 1), 0, 0).0, 6);
+        assert_eq!(flow.sides[0].reach(), 5, "the FIN is no octet");
     }
 
     #[test]

@@ -12,9 +12,9 @@ use core::arch::asm;
 use agent_common::{
     counter::Counter,
     filter::{Facts, Filter, REFUSE},
-    flow::{Flow, FlowKey, state},
+    flow::{Extent, Flow, FlowKey, Orders, state},
     frame::{CAPLEN_MAX, FrameHeader, INTERFACES_MAX, LinkType, VERSION, flags},
-    head::{Address, Client, Head, Kind, VLAN_ID, VLAN_PRESENT, control, parse_into},
+    head::{Address, Client, Head, Kind, VLAN_ID, VLAN_PRESENT, parse_into},
     ring::{RINGS_MAX, RingStats},
     shard::ShardKey,
 };
@@ -464,24 +464,15 @@ fn capture<P: Packet>(
     }
 }
 
-/// How much of a frame is copied.
-enum Extent {
-    Whole,
-    /// As far as the payload.
-    Headers,
-    /// The counter says why.
-    Nothing(Counter),
-}
-
-/// Accounts for a segment that matched, and decides what is copied of it. What opens, ends or tears a connection always
-/// comes through, as far as its headers at least; so does everything of a connection that no ring has heard of.
+/// Accounts for a segment that matched, and decides what is copied of it.
 #[inline(always)]
 fn account(flow: &mut Flow, subject: &Subject, len: u64, counters: *mut Counters) -> (Extent, bool) {
     let (head, side) = (&subject.head, subject.side());
+    let begins = flow.begins(head);
     flow.open(head, side);
     // Decided by its first SYN and never again, so that nothing of which octets were copied is shed.
     if SHED_LEVEL.load() != u64::MAX
-        && head.client() == Client::Source
+        && begins
         && flow.is_new()
         && RINGS.get(shard(head).1).is_some_and(|ring| level(ring) > SHED_LEVEL.load())
     {
@@ -492,27 +483,8 @@ fn account(flow: &mut Flow, subject: &Subject, len: u64, counters: *mut Counters
     let (begin, advances) = flow.note(head, side, payload);
     add(&raw mut flow.sides[side].bytes, payload);
     add(&raw mut flow.sides[side].segments, 1);
-    (extent(flow, head, side, payload, begin), advances)
-}
-
-/// How much is copied of a segment that was accounted for, with `payload` octets that begin at `begin` of the stream.
-#[inline(always)]
-fn extent(flow: &mut Flow, head: &Head, side: usize, payload: u64, begin: i64) -> Extent {
-    let control = head.control();
-    let passes = control & (control::SYN | control::FIN | control::RST) != 0;
-    let announced = flow.state & state::ANNOUNCED != 0;
-    if SHED_LEVEL.load() != u64::MAX && flow.state & state::SHED != 0 {
-        return if announced && !passes { Extent::Nothing(Counter::ShedFrames) } else { Extent::Headers };
-    }
-    if payload == 0 {
-        let only_acknowledges = WITHHOLD_ACKS.load() != 0 && announced && !passes && control & control::URG == 0;
-        return if only_acknowledges { Extent::Nothing(Counter::WithheldAcks) } else { Extent::Whole };
-    }
-    if CUTOFF.load() != u64::MAX && begin >= 0 && begin as u64 >= CUTOFF.load() {
-        flow.set(state::CUT << side);
-        return if announced && !passes { Extent::Nothing(Counter::WithheldCutoff) } else { Extent::Headers };
-    }
-    Extent::Whole
+    let orders = Orders { acks: WITHHOLD_ACKS.load() != 0, cutoff: CUTOFF.load(), shed: SHED_LEVEL.load() != u64::MAX };
+    (flow.extent(head, side, payload, begin, orders), advances)
 }
 
 /// Puts what is known about the connection into the header of a record.

@@ -6,6 +6,7 @@ use crate::{
     checker::{Became, Checker, Open},
     drive::EPOCH,
     figures::Frames,
+    kernel::Copied,
     network::Record,
     packet::Kind,
 };
@@ -44,7 +45,8 @@ impl Checker<'_> {
         self.mss[talk] = [None; 2];
         let again = !self.became[talk].is_empty();
         if again {
-            self.ledger.forget(&record, self.captured);
+            let copied = self.copied.unwrap_or_else(|| Copied::whole(&record));
+            self.ledger.forget(&record, &copied);
         }
         let since = if again { self.ledger.record - 1 } else { 0 };
         self.judge_continuation(talk, &record, summary.continues);

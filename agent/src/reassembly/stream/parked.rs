@@ -131,6 +131,10 @@ impl Stream {
         if offset > self.highest().cast_signed() && parked.piece(0).len() > 0 && !self.has_fin() {
             self.flush_all(GapCause::NotCaptured, cx);
             let upto = offset.cast_unsigned().min(self.wall(cx.config));
+            let cut = self.edge().min(upto);
+            if cut > self.next {
+                self.skip_to(cut, GapCause::Snaplen, cx);
+            }
             if upto > self.next {
                 self.skip_to(upto, GapCause::NotCaptured, cx);
             }

@@ -54,7 +54,7 @@ fn pass(_context: XdpContext) -> u32 {
 
 /// What is copied by [`copy_64`] and its like.
 #[map]
-static COPIES: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+static COPIES: RingBuf = RingBuf::with_byte_size(64 << 20, 0);
 
 /// The least that a capture can cost: a record is reserved, the frame copied into it, and submitted.
 #[xdp(frags)]

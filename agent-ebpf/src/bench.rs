@@ -105,9 +105,9 @@ static RATE: Global<u64> = Global::new(0);
 #[unsafe(no_mangle)]
 static LIMIT: Global<u64> = Global::new(0);
 
-/// How many [`generate`] has sent, of which no two are sent at the same time, and when it began.
+/// How many [`generate`] has sent, of which no two are sent at the same time, when it began, and when it sent the last.
 #[map]
-static SENT: Array<[u64; 2]> = Array::with_max_entries(1, 0);
+static SENT: Array<[u64; 3]> = Array::with_max_entries(1, 0);
 
 /// Sends the frame as the next segment of one of so many connections as [`FRAMES`] says, each in its turn, or drops it as
 /// long as none is due: to begin a run takes the kernel many milliseconds. Addresses are the same for all, so that the
@@ -125,7 +125,7 @@ fn generate(context: XdpContext) -> u32 {
 fn next(context: &XdpContext) -> Option<()> {
     let sent = SENT.get_ptr_mut(0)?;
     // SAFETY: nobody else writes it.
-    let [number, mut begun] = unsafe { *sent };
+    let [number, mut begun, _] = unsafe { *sent };
     // SAFETY: it takes nothing.
     let now = unsafe { bpf_ktime_get_ns() };
     if begun == 0 {
@@ -138,7 +138,7 @@ fn next(context: &XdpContext) -> Option<()> {
         return None;
     }
     // SAFETY: as before.
-    unsafe { *sent = [number.wrapping_add(1), begun] };
+    unsafe { *sent = [number.wrapping_add(1), begun, now] };
     let round = number.checked_div(FRAMES.load().into())?;
     let port = 1_024_u16.wrapping_add((number & u64::from(FRAMES.load().wrapping_sub(1))) as u16);
     let seq = (round as u32).wrapping_mul(PAYLOAD.load());

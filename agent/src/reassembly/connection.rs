@@ -581,10 +581,9 @@ impl Connection {
         if more == 0 {
             return;
         }
-        let end = self.end.max(heard);
+        // Even where the accounts are ahead of what is being done: nobody will say it again.
+        self.end = self.end.max(heard);
         let heard = core.clock.when(heard);
-        // The accounts may be ahead of what is being done.
-        self.end = if heard > core.now { self.end } else { end };
         self.last_seen = self.last_seen.max(heard);
         let Some(Acknowledgment { number, time, window }) = ack else { return };
         // What moves nothing forward, such as a duplicate, is a word from the peer as well.

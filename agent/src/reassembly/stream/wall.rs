@@ -43,7 +43,8 @@ impl Stream {
     }
 
     /// Takes note of how far this sender has come by the accounts of the kernel, which has withheld some of it: positions are
-    /// told by these from now on, since 32 bits of a sequence number no longer do.
+    /// told by these from now on, since 32 bits of a sequence number no longer do. Also when they say what an acknowledgment has
+    /// said, whose last octet may have been the FIN.
     pub(in crate::reassembly) fn note_reach(&mut self, reach: u64) {
         let highest = self.highest();
         if !self.is_located() || !(highest.max(1)..ACCOUNT_MAX).contains(&reach) {

@@ -363,6 +363,7 @@ mod tests {
         assert!(flow.begins(&segment(control::SYN, 1, 0)));
         assert!(!flow.begins(&segment(control::SYN | control::ACK, 1, 0)));
         flow.note(&segment(control::SYN, 1, 0), 0, 0);
+        flow.sides[0].segments = 1;
         assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));
         flow.note(&segment(control::FIN, 2, 0), 0, 0);
         assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));

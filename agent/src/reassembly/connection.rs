@@ -561,10 +561,11 @@ impl Connection {
         if ahead.is_open {
             return;
         }
+        let window = self.window(direction);
         let stream = self.stream_mut(direction);
         stream.note_lost(lost.wrapping_sub(ahead.lost));
         if cut || shed {
-            stream.note_reach(reach.wrapping_sub(ahead.reach));
+            stream.note_reach(reach.wrapping_sub(ahead.reach), window);
         }
     }
 

@@ -123,6 +123,8 @@ impl Drop for Chain {
 /// free blocks of one give way when another is wanted.
 pub(super) struct Pool {
     limit: usize,
+    /// What the writers may have of it before a shard that can wait waits.
+    in_flight: usize,
     /// Memory of the blocks that are not free, and the most that it was.
     used: AtomicUsize,
     high: AtomicUsize,
@@ -130,6 +132,8 @@ pub(super) struct Pool {
     writing: AtomicUsize,
     free: Mutex<Free>,
     returned: Condvar,
+    /// Shards that wait. To wake nobody is a system call as well.
+    waiting: AtomicUsize,
 }
 
 #[derive(Default)]
@@ -143,13 +147,16 @@ struct Free {
 impl Pool {
     /// At least [`Pool::MIN`].
     pub(super) fn new(limit: usize) -> Self {
+        let limit = limit.max(Self::MIN);
         Self {
-            limit: limit.max(Self::MIN),
+            limit,
+            in_flight: IN_FLIGHT.min(limit / 2),
             used: AtomicUsize::new(0),
             high: AtomicUsize::new(0),
             writing: AtomicUsize::new(0),
             free: Mutex::default(),
             returned: Condvar::new(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -187,7 +194,7 @@ impl Pool {
             free.by_class[class_of(block.data.len())].push(block);
         }
         drop(free);
-        if self.has_room() {
+        if self.waiting.load(Ordering::Relaxed) > 0 && self.has_room() {
             self.returned.notify_all();
         }
     }
@@ -196,10 +203,19 @@ impl Pool {
     /// tell whether that shard has to be waited for.
     pub(super) fn wait(&self) {
         let free = self.lock();
+        // Seen by whoever takes the lock next to give blocks back.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         if !self.has_room() {
             let wait = self.returned.wait_timeout(free, Duration::from_millis(10));
             drop(wait.unwrap_or_else(PoisonError::into_inner));
         }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the writers have so much to do that whoever can wait should: memory that they have used before is several
+    /// times as fast as more of it.
+    pub(super) fn is_behind(&self) -> bool {
+        self.writing.load(Ordering::Relaxed) > self.in_flight
     }
 
     /// Whether there is so little left, and so little on its way back, that something should be handed over.
@@ -211,7 +227,7 @@ impl Pool {
     /// Whether a shard that waits should go on: not with just as much as it needs next, or it and the writer would take
     /// turns.
     fn has_room(&self) -> bool {
-        self.used() <= self.limit - self.limit / 8
+        self.used() <= self.limit - self.limit / 8 && self.writing.load(Ordering::Relaxed) <= self.in_flight / 2
     }
 
     pub(super) fn used(&self) -> usize {
@@ -250,6 +266,9 @@ impl Free {
         })
     }
 }
+
+/// Enough for a writer to never be without work, and no more than caches may hold.
+const IN_FLIGHT: usize = 8 << 20;
 
 /// Octets in a block, by class. With what precedes them they are 64, 256, 1,024, 4,096 and 16,384 octets of memory, so
 /// that a stream of ten octets costs a cache line; the largest is a round number for the disk instead.

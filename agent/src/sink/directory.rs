@@ -259,6 +259,17 @@ impl Directory {
         let write = Write { identity: connection.identity, direction: key.direction(), chain };
         self.shared.pool.hand_over(write.chain.held());
         self.queue.push(Message::Write(write));
+        self.keep_pace();
+    }
+
+    /// Waits for the writers if the source can wait and they are behind.
+    fn keep_pace(&self) {
+        if self.output.on_full == OnFull::Wait && self.shared.pool.is_behind() {
+            self.queue.wake();
+            while self.shared.pool.is_behind() && !self.queue.has_ended() {
+                self.shared.pool.wait();
+            }
+        }
     }
 
     /// Whether the queue takes one more record; waits until it does if the source can wait.
@@ -319,6 +330,7 @@ impl Directory {
             let losses = losses.map(|losses| *losses).unwrap_or_default();
             let record = Record::new(Kind::Close, id, summary, losses);
             self.queue.push(Message::Close(Box::new(Close { record, chains })));
+            self.keep_pace();
             return;
         }
         self.stats.records_lost += 1;

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::sink::short::{SHORT, Short, Slab};
+
 /// A place for stream octets that follow each other, and the block before it in its chain.
 pub(super) struct Block<D: ?Sized = [u8]> {
     previous: Chain,
@@ -138,8 +140,9 @@ pub(super) struct Pool {
 
 #[derive(Default)]
 struct Free {
-    /// Memory of all blocks there are.
+    /// Memory of all blocks there are, and of short streams.
     allocated: usize,
+    shorts: usize,
     /// The one used last is used again first: it is the one that a cache may still hold.
     by_class: [Chain; CLASSES.len()],
 }
@@ -170,6 +173,31 @@ impl Pool {
         self.high.fetch_max(used, Ordering::Relaxed);
         block.offset = offset;
         Some(block)
+    }
+
+    /// Whether one more short stream may be kept, in memory that stays what it is: so they get no more than a quarter.
+    pub(super) fn lets_grow(&self, shorts: &Slab<Short>) -> bool {
+        !shorts.is_full() || {
+            let mut free = self.lock();
+            let grows =
+                free.shorts + size_of::<Short>() <= self.limit / 4 && free.make_room(size_of::<Short>(), self.limit);
+            if grows {
+                free.shorts += size_of::<Short>();
+                self.used.fetch_add(size_of::<Short>(), Ordering::Relaxed);
+            }
+            grows
+        }
+    }
+
+    /// A short stream as the writer takes it, be the pool empty or not: what is queued is bounded by number, too.
+    pub(super) fn chain_of(&self, bytes: &[u8]) -> Chain {
+        let mut block = self.lock().take(0, usize::MAX).unwrap_or_else(|| allocate(0));
+        self.used.fetch_add(block.size(), Ordering::Relaxed);
+        block.offset = 0;
+        block.fill(bytes);
+        let mut chain = Chain::default();
+        chain.push(block);
+        chain
     }
 
     /// This much memory is now the writer's, who will give it back.
@@ -249,8 +277,12 @@ impl Free {
         if let Some(block) = self.by_class.get_mut(class)?.pop() {
             return Some(block);
         }
-        let allocated = self.allocated + CLASSES.get(class)? + OVERHEAD;
-        let mut excess = allocated.saturating_sub(limit);
+        self.make_room(CLASSES.get(class)? + OVERHEAD, limit).then(|| allocate(class))
+    }
+
+    /// Adds so much to what there is, for which free blocks give way.
+    fn make_room(&mut self, size: usize, limit: usize) -> bool {
+        let mut excess = (self.allocated + size).saturating_sub(limit);
         for others in self.by_class.iter_mut().rev() {
             while excess > 0
                 && let Some(block) = others.pop()
@@ -259,11 +291,10 @@ impl Free {
                 self.allocated -= block.size();
             }
         }
-        (excess == 0).then(|| {
-            let block = allocate(class);
-            self.allocated += block.size();
-            block
-        })
+        if excess == 0 {
+            self.allocated += size;
+        }
+        excess == 0
     }
 }
 
@@ -277,7 +308,7 @@ pub(super) const LARGEST: usize = CLASSES.len() - 1;
 
 /// The fields before the data, and the word that malloc keeps before an allocation.
 const OVERHEAD: usize = size_of::<Block<[u8; 0]>>() + 8;
-const _: () = assert!(CLASSES[0] + OVERHEAD == 64);
+const _: () = assert!(CLASSES[0] + OVERHEAD == 64 && CLASSES[0] >= SHORT);
 
 /// The class whose blocks hold `octets`, or the largest.
 pub(super) fn class_of(octets: usize) -> usize {

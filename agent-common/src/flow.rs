@@ -4,7 +4,10 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::head::{Address, Client, Head, control};
+use crate::{
+    counter::Counter,
+    head::{Address, Client, Head, control},
+};
 
 /// A connection's endpoints, the lower one first: the same for both directions.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Pod, Zeroable)]
@@ -30,7 +33,8 @@ pub struct Flow {
     pub reserved: u32,
 }
 
-/// What one endpoint has sent. Octets are those of TCP payload.
+/// What one endpoint has sent. Octets are those of TCP payload; times are exact for what was copied, and early by a tick of the
+/// kernel's timer at most for what was withheld.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Pod, Zeroable)]
 #[repr(C)]
 pub struct Side {
@@ -52,6 +56,27 @@ pub struct Side {
     pub window: u16,
     /// Zero.
     pub reserved: u16,
+}
+
+/// What is not copied.
+#[derive(Clone, Copy, Debug)]
+pub struct Orders {
+    /// Segments that only acknowledge.
+    pub acks: bool,
+    /// Octets of each direction behind so many; `u64::MAX` means none.
+    pub cutoff: u64,
+    /// Connections that begin while the ring is too full.
+    pub shed: bool,
+}
+
+/// How much of a segment is copied.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Extent {
+    Whole,
+    /// As far as the payload.
+    Headers,
+    /// The counter says why.
+    Nothing(Counter),
 }
 
 /// Bits of [`Flow::state`]; those of a side are shifted by its number.
@@ -129,31 +154,73 @@ impl Flow {
         self.state = self.state & !(state::CLIENT | state::CLIENT << 1) | state::CLIENT << client;
     }
 
+    /// Whether a segment may begin a connection, before it is [opened](Self::open): a SYN where nothing is known, or where both
+    /// sides have closed. Any other may be forged, and says nothing of the connection that there is.
+    #[inline(always)]
+    pub fn begins(&self, head: &Head) -> bool {
+        const CLOSED: u32 = state::FIN | state::FIN << 1;
+        head.client() == Client::Source && (self.is_new() || self.state & CLOSED == CLOSED)
+    }
+
     /// Whether nothing of the connection was accounted for yet.
     #[inline(always)]
     pub const fn is_new(&self) -> bool {
         self.sides[0].segments | self.sides[1].segments == 0
     }
 
-    /// Accounts for a segment of `side` with `len` octets of payload, except for the counts of octets and segments. The
-    /// result is how far behind the stream's first octet it begins, or before it.
+    /// Accounts for a segment of `side` with `len` octets of payload, except for the counts of octets and segments, and for
+    /// the time, which [`hear`](Self::hear) is for. The result is how far behind the stream's first octet it begins, or
+    /// before it, and whether it acknowledges more than was acknowledged before.
     #[inline(always)]
-    pub fn note(&mut self, head: &Head, side: usize, len: u64, now: u64) -> i64 {
+    pub fn note(&mut self, head: &Head, side: usize, len: u64) -> (i64, bool) {
         let (own, control) = (&mut self.sides[side & 1], head.control());
-        let begin = own.note(head, len, now);
+        let begin = own.note(head, len);
         let mut bits = self.state & !state::REFUSED;
+        let mut advances = false;
         if control & control::ACK != 0 {
-            own.acknowledge(head, bits & state::ACKED << side == 0, now);
+            advances = own.acknowledge(head, bits & state::ACKED << side == 0);
             bits |= state::ACKED << side;
         }
         if control & control::FIN != 0 {
             bits |= state::FIN << side;
         }
-        self.last_seen = now;
         if bits != self.state {
             self.state = bits;
         }
-        begin
+        (begin, advances)
+    }
+
+    /// When the segment came that was accounted for, and what [`note`](Self::note) said of its acknowledgment.
+    #[inline(always)]
+    pub fn hear(&mut self, side: usize, advances: bool, now: u64) {
+        let own = &mut self.sides[side & 1];
+        own.last_seen = now;
+        if advances {
+            own.ack_time = now;
+        }
+        self.last_seen = now;
+    }
+
+    /// Decides what is copied of a segment that was [noted](Self::note), with as many octets of payload and at the position
+    /// that this found. What opens, ends or tears a connection always comes through, as far as its headers at least; so
+    /// does everything of a connection that no ring has heard of.
+    #[inline(always)]
+    pub fn extent(&mut self, head: &Head, side: usize, len: u64, begin: i64, orders: Orders) -> Extent {
+        let control = head.control();
+        let passes = control & (control::SYN | control::FIN | control::RST) != 0;
+        let announced = self.state & state::ANNOUNCED != 0;
+        if orders.shed && self.state & state::SHED != 0 {
+            return if announced && !passes { Extent::Nothing(Counter::ShedFrames) } else { Extent::Headers };
+        }
+        if len == 0 {
+            let only_acknowledges = orders.acks && announced && !passes && control & control::URG == 0;
+            return if only_acknowledges { Extent::Nothing(Counter::WithheldAcks) } else { Extent::Whole };
+        }
+        if orders.cutoff != u64::MAX && begin >= 0 && begin as u64 >= orders.cutoff {
+            self.set(state::CUT << side);
+            return if announced && !passes { Extent::Nothing(Counter::WithheldCutoff) } else { Extent::Headers };
+        }
+        Extent::Whole
     }
 
     /// Sets what is not set in [`state`](Self::state). Processors share it, and most frames find it as it should be.
@@ -180,32 +247,33 @@ impl Side {
 
     /// A jump by more than [`JUMP_MAX`] is nobody's who has a window.
     #[inline(always)]
-    fn note(&mut self, head: &Head, len: u64, now: u64) -> i64 {
+    fn note(&mut self, head: &Head, len: u64) -> i64 {
         let (syn, rst) = (head.control() & control::SYN != 0, head.control() & control::RST != 0);
         let first = head.seq().wrapping_add(syn as u32);
-        if self.end == 0 {
+        if self.end == 0 && !rst {
             // High enough that nothing before it wraps.
             self.start = 1 << 32 | first as u64;
             self.end = self.start;
         }
         let begin = self.unwrap(first);
         let end = begin.wrapping_add(len);
-        // A forged RST may lie anywhere in the window, and only says where it wants to be believed.
-        if !rst && end > self.end && end - self.end <= JUMP_MAX {
+        // A forged RST may lie anywhere in the window, and only says where it wants to be believed. What has no octets may
+        // stand behind a FIN.
+        if !rst && len > 0 && end > self.end && end - self.end <= JUMP_MAX {
             self.end = end;
         }
-        self.last_seen = now;
         begin.wrapping_sub(self.start).cast_signed()
     }
 
     #[inline(always)]
-    fn acknowledge(&mut self, head: &Head, first: bool, now: u64) {
+    fn acknowledge(&mut self, head: &Head, first: bool) -> bool {
         let ack = head.ack();
-        if first || ack.wrapping_sub(self.ack).cast_signed() > 0 {
+        let advances = first || ack.wrapping_sub(self.ack).cast_signed() > 0;
+        if advances {
             self.ack = ack;
-            self.ack_time = now;
         }
         self.window = head.window();
+        advances
     }
 }
 
@@ -235,16 +303,12 @@ mod tests {
     #[test]
     fn a_position_is_found_from_either_side_of_a_wrap() {
         let mut flow = Flow::NONE;
-        assert_eq!(flow.note(&segment(control::ACK, u32::MAX - 9, 1), 0, 20, 1), 0);
-        assert_eq!(flow.note(&segment(control::ACK, 10, 1), 0, 5, 2), 20);
-        assert_eq!(flow.note(&segment(control::ACK, u32::MAX - 4, 1), 0, 5, 3), 5);
-        assert_eq!(
-            flow.note(&segment(control::ACK, u32::MAX - 19, 1), 0, 10, 4),
-            -10,
-            "before the first that was seen"
-        );
+        assert_eq!(flow.note(&segment(control::ACK, u32::MAX - 9, 1), 0, 20).0, 0);
+        assert_eq!(flow.note(&segment(control::ACK, 10, 1), 0, 5).0, 20);
+        assert_eq!(flow.note(&segment(control::ACK, u32::MAX - 4, 1), 0, 5).0, 5);
+        assert_eq!(flow.note(&segment(control::ACK, u32::MAX - 19, 1), 0, 10).0, -10, "before the first that was seen");
         assert_eq!((flow.sides[0].reach(), flow.sides[1].reach()), (25, 0));
-        assert_eq!(flow.note(&segment(control::ACK, 10 + (1 << 30), 1), 0, 100, 5), 20 + (1 << 30));
+        assert_eq!(flow.note(&segment(control::ACK, 10 + (1 << 30), 1), 0, 100).0, 20 + (1 << 30));
         assert_eq!(flow.sides[0].reach(), 25, "nobody has such a window");
     }
 
@@ -258,13 +322,38 @@ mod tests {
             (u32::MAX, 4, (3, 3)),
             (3, 5, (3, 3)),
         ] {
-            flow.note(&segment(control::ACK, 1, ack), 1, 0, now);
+            let (_, advances) = flow.note(&segment(control::ACK, 1, ack), 1, 0);
+            flow.hear(1, advances, now);
             assert_eq!((flow.sides[1].ack, flow.sides[1].ack_time), expected);
         }
         // Without the bit there is no acknowledgment, whatever the field says.
-        flow.note(&segment(control::RST, 1, 9), 1, 0, 6);
+        assert_eq!(flow.note(&segment(control::RST, 1, 9), 1, 0), (0, false));
         assert_eq!((flow.sides[1].ack, flow.sides[1].window), (3, 77));
         assert_eq!(flow.state, state::ACKED << 1);
+    }
+
+    #[test]
+    fn a_syn_begins_a_connection_where_none_is_open() {
+        let mut flow = Flow::NONE;
+        assert!(flow.begins(&segment(control::SYN, 1, 0)));
+        assert!(!flow.begins(&segment(control::SYN | control::ACK, 1, 0)));
+        flow.note(&segment(control::SYN, 1, 0), 0, 0);
+        assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));
+        flow.note(&segment(control::FIN, 2, 0), 0, 0);
+        assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));
+        flow.note(&segment(control::FIN, 2, 0), 1, 0);
+        assert!(flow.begins(&segment(control::SYN, 9_999, 0)));
+    }
+
+    #[test]
+    fn what_has_no_octets_goes_no_further() {
+        let mut flow = Flow::NONE;
+        // The RST of a connection before it does not say where it begins.
+        flow.note(&segment(control::RST, 7_000_000, 0), 0, 0);
+        flow.note(&segment(control::ACK, 10, 1), 0, 5);
+        flow.note(&segment(control::FIN, 15, 1), 0, 0);
+        assert_eq!(flow.note(&segment(control::ACK, 16, 1), 0, 0).0, 6);
+        assert_eq!(flow.sides[0].reach(), 5, "the FIN is no octet");
     }
 
     #[test]

@@ -4,10 +4,13 @@
 
 use aya_ebpf::{
     Global,
-    bindings::{BPF_RB_NO_WAKEUP, xdp_action::XDP_PASS},
-    helpers::generated::bpf_xdp_load_bytes,
+    bindings::{
+        BPF_RB_NO_WAKEUP,
+        xdp_action::{XDP_ABORTED, XDP_PASS},
+    },
+    helpers::generated::{bpf_redirect, bpf_xdp_load_bytes},
     macros::{classifier, map, xdp},
-    maps::{PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, PerCpuArray, ProgramArray, RingBuf},
     programs::{TcContext, XdpContext},
 };
 
@@ -51,7 +54,7 @@ fn pass(_context: XdpContext) -> u32 {
 
 /// What is copied by [`copy_64`] and its like.
 #[map]
-static COPIES: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
+static COPIES: RingBuf = RingBuf::with_byte_size(64 << 20, 0);
 
 /// The least that a capture can cost: a record is reserved, the frame copied into it, and submitted.
 #[xdp(frags)]
@@ -86,6 +89,51 @@ fn pass_tc(_context: TcContext) -> i32 {
 /// `TC_ACT_UNSPEC`.
 const NEXT: i32 = -1;
 
+/// Where [`generate`] sends frames.
+#[unsafe(no_mangle)]
+static INTERFACE: Global<u32> = Global::new(0);
+
+/// The payload of each.
+#[unsafe(no_mangle)]
+static PAYLOAD: Global<u32> = Global::new(0);
+
+/// How many [`generate`] has sent, of which no two are sent at the same time.
+#[map]
+static SENT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Sends the frame as the next segment of one of so many connections as [`FRAMES`] says, each in its turn. Addresses are
+/// the same for all, so that the header's checksum stays right.
+#[xdp(frags)]
+fn generate(context: XdpContext) -> u32 {
+    if next(&context).is_none() {
+        return XDP_ABORTED;
+    }
+    // SAFETY: it takes numbers alone.
+    unsafe { bpf_redirect(INTERFACE.load(), 0) as u32 }
+}
+
+#[inline(always)]
+fn next(context: &XdpContext) -> Option<()> {
+    let sent = SENT.get_ptr_mut(0)?;
+    // SAFETY: nobody else writes it.
+    let number = unsafe { *sent };
+    // SAFETY: as before.
+    unsafe { *sent = number.wrapping_add(1) };
+    // What divides by zero would need a panic.
+    let round = number.checked_div(FRAMES.load().into())?;
+    let port = 1_024_u16.wrapping_add((number & u64::from(FRAMES.load().wrapping_sub(1))) as u16);
+    let seq = (round as u32).wrapping_mul(PAYLOAD.load());
+    let (start, end) = (context.data(), context.data_end());
+    if start + PORTS + 8 > end {
+        return None;
+    }
+    // SAFETY: the frame has these octets; the verifier has seen the comparison.
+    unsafe { ((start + PORTS) as *mut u16).write_unaligned(port.to_be()) };
+    // SAFETY: as before.
+    unsafe { ((start + PORTS + 4) as *mut u32).write_unaligned(seq.to_be()) };
+    Some(())
+}
+
 #[inline(always)]
 fn vary(context: &XdpContext) -> Option<()> {
     let count = COUNT.get_ptr_mut(0)?;
@@ -110,6 +158,9 @@ fn vary(context: &XdpContext) -> Option<()> {
 
 /// Behind an Ethernet header and twelve octets of IPv4.
 const ADDRESSES: usize = 26;
+
+/// Behind an Ethernet header and twenty octets of IPv4.
+const PORTS: usize = 34;
 
 #[cfg(not(test))]
 #[panic_handler]

@@ -12,9 +12,9 @@ use core::arch::asm;
 use agent_common::{
     counter::Counter,
     filter::{Facts, Filter, REFUSE},
-    flow::{Flow, FlowKey, state},
+    flow::{Extent, Flow, FlowKey, Orders, state},
     frame::{CAPLEN_MAX, FrameHeader, INTERFACES_MAX, LinkType, VERSION, flags},
-    head::{Address, Client, Head, Kind, VLAN_ID, VLAN_PRESENT, control, parse_into},
+    head::{Address, Client, Head, Kind, VLAN_ID, VLAN_PRESENT, parse_into},
     ring::{RINGS_MAX, RingStats},
     shard::ShardKey,
 };
@@ -22,7 +22,7 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, xdp_action::XDP_PASS},
     btf_maps::{self, lpm_trie::Key},
-    helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
+    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
     macros::{btf_map, classifier, map, xdp},
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
     programs::{TcContext, XdpContext},
@@ -221,6 +221,7 @@ struct Subject {
     /// Of whole segments, where flows are kept: the connection, and the side that sent it.
     key: FlowKey,
     side: u64,
+    clock: Clock,
     /// The interface of the last frame that was copied, and its number: as a rule this one's, too.
     interface: [u32; 2],
 }
@@ -230,6 +231,30 @@ impl Subject {
     #[inline(always)]
     const fn side(&self) -> usize {
         (self.side & 1) as usize
+    }
+}
+
+/// The boot clock as a processor knows it: asking is a third of what a frame costs that is withheld.
+#[repr(C)]
+struct Clock {
+    /// The last answer, and the tick of the kernel's timer in which it was given.
+    now: u64,
+    tick: u64,
+}
+
+impl Clock {
+    #[inline(always)]
+    fn exact(&mut self) -> u64 {
+        // SAFETY: helpers without arguments.
+        (self.tick, self.now) = unsafe { (bpf_jiffies64(), bpf_ktime_get_boot_ns()) };
+        self.now
+    }
+
+    /// Behind by a tick at most, 10 ms or less.
+    #[inline(always)]
+    fn coarse(&mut self) -> u64 {
+        // SAFETY: a helper without arguments.
+        if self.tick == unsafe { bpf_jiffies64() } { self.now } else { self.exact() }
     }
 }
 
@@ -340,24 +365,31 @@ fn capture<P: Packet>(
     generation: u32,
     counters: *mut Counters,
 ) {
-    let head = &subject.head;
     let len = packet.len();
-    // SAFETY: a helper without arguments.
-    let timestamp = unsafe { bpf_ktime_get_boot_ns() };
     let mut wanted = len;
+    let mut advances = false;
     if let Some(flow) = flow {
         // SAFETY: the map's value. Processors that see one direction at once may lose each other's changes, except for
         // those of the counts, which are atomic.
         let flow = unsafe { &mut *flow };
-        match account(flow, subject, len, timestamp, counters) {
+        let extent;
+        (extent, advances) = account(flow, subject, len, counters);
+        match extent {
             Extent::Whole => {}
-            Extent::Headers => wanted = len.min(u64::from(head.payload)),
+            Extent::Headers => wanted = len.min(u64::from(subject.head.payload)),
             Extent::Nothing(reason) => {
+                flow.hear(subject.side(), advances, subject.clock.coarse());
                 count(counters, reason);
                 return;
             }
         }
     }
+    let timestamp = subject.clock.exact();
+    if let Some(flow) = flow {
+        // SAFETY: as before.
+        unsafe { (*flow).hear(subject.side(), advances, timestamp) };
+    }
+    let head = &subject.head;
     let (hash, shard) = shard(head);
     let Some(ring) = RINGS.get(shard) else { return };
     let Some(stats) = RING_STATS.get_ptr_mut(shard) else { return };
@@ -432,24 +464,15 @@ fn capture<P: Packet>(
     }
 }
 
-/// How much of a frame is copied.
-enum Extent {
-    Whole,
-    /// As far as the payload.
-    Headers,
-    /// The counter says why.
-    Nothing(Counter),
-}
-
-/// Accounts for a segment that matched, and decides what is copied of it. What opens, ends or tears a connection always
-/// comes through, as far as its headers at least; so does everything of a connection that no ring has heard of.
+/// Accounts for a segment that matched, and decides what is copied of it.
 #[inline(always)]
-fn account(flow: &mut Flow, subject: &Subject, len: u64, now: u64, counters: *mut Counters) -> Extent {
+fn account(flow: &mut Flow, subject: &Subject, len: u64, counters: *mut Counters) -> (Extent, bool) {
     let (head, side) = (&subject.head, subject.side());
+    let begins = flow.begins(head);
     flow.open(head, side);
     // Decided by its first SYN and never again, so that nothing of which octets were copied is shed.
     if SHED_LEVEL.load() != u64::MAX
-        && head.client() == Client::Source
+        && begins
         && flow.is_new()
         && RINGS.get(shard(head).1).is_some_and(|ring| level(ring) > SHED_LEVEL.load())
     {
@@ -457,25 +480,11 @@ fn account(flow: &mut Flow, subject: &Subject, len: u64, now: u64, counters: *mu
         count(counters, Counter::ShedConnections);
     }
     let payload = head.payload_len(len);
-    let begin = flow.note(head, side, payload, now);
+    let (begin, advances) = flow.note(head, side, payload);
     add(&raw mut flow.sides[side].bytes, payload);
     add(&raw mut flow.sides[side].segments, 1);
-
-    let control = head.control();
-    let passes = control & (control::SYN | control::FIN | control::RST) != 0;
-    let announced = flow.state & state::ANNOUNCED != 0;
-    if SHED_LEVEL.load() != u64::MAX && flow.state & state::SHED != 0 {
-        return if announced && !passes { Extent::Nothing(Counter::ShedFrames) } else { Extent::Headers };
-    }
-    if payload == 0 {
-        let only_acknowledges = WITHHOLD_ACKS.load() != 0 && announced && !passes && control & control::URG == 0;
-        return if only_acknowledges { Extent::Nothing(Counter::WithheldAcks) } else { Extent::Whole };
-    }
-    if CUTOFF.load() != u64::MAX && begin >= 0 && begin as u64 >= CUTOFF.load() {
-        flow.set(state::CUT << side);
-        return if announced && !passes { Extent::Nothing(Counter::WithheldCutoff) } else { Extent::Headers };
-    }
-    Extent::Whole
+    let orders = Orders { acks: WITHHOLD_ACKS.load() != 0, cutoff: CUTOFF.load(), shed: SHED_LEVEL.load() != u64::MAX };
+    (flow.extent(head, side, payload, begin, orders), advances)
 }
 
 /// Puts what is known about the connection into the header of a record.
@@ -568,15 +577,22 @@ fn write_class<P: Packet, const N: usize>(
         reserved.discard(u64::from(BPF_RB_NO_WAKEUP));
         return Err(Refusal::Unreadable);
     }
-    reserved.submit(wakeup(ring, stats, size as u64));
+    let wakeup = wakeup(ring, stats, distance(bytes, stats), size as u64);
+    reserved.submit(wakeup);
     Ok(())
 }
 
 /// A wakeup per record costs several times the record, so the reader is woken once, when the level crosses the mark, and
-/// otherwise looks by itself every few milliseconds. Processors that reserve at the same moment see each other's
-/// records, so the window is two records wide; who is missed even so is found by the reader's timer.
+/// otherwise looks by itself every few milliseconds. The level itself is asked for by the records that cross one of the
+/// boundaries that divide the ring into steps: `place` and `size` tell. Processors that reserve at the same moment see each
+/// other's records, so the window is two steps wide; who is missed even so is found by the reader's timer.
 #[inline(always)]
-fn wakeup(ring: &Ring, stats: *mut RingStats, size: u64) -> u64 {
+fn wakeup(ring: &Ring, stats: *mut RingStats, place: u64, size: u64) -> u64 {
+    let mark = WAKE_LEVEL.load();
+    let step = (mark / 8).max(1);
+    if (place & (step - 1)) + size < step {
+        return u64::from(BPF_RB_NO_WAKEUP);
+    }
     let level = level(ring);
     // SAFETY: the map's value.
     let level_max = unsafe { &raw mut (*stats).level_max };
@@ -586,8 +602,17 @@ fn wakeup(ring: &Ring, stats: *mut RingStats, size: u64) -> u64 {
         // SAFETY: as before.
         unsafe { level_max.write_volatile(level) };
     }
-    let mark = WAKE_LEVEL.load();
-    u64::from(if level >= mark && level < mark + 2 * size { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+    u64::from(if level >= mark && level < mark + 2 * step.max(size) { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP })
+}
+
+/// How far apart two places in memory are: the verifier lets pointers be subtracted, and nothing else that would tell
+/// where in its ring a record is.
+#[inline(always)]
+fn distance(from: *mut u8, to: *mut RingStats) -> u64 {
+    let mut distance = from;
+    // SAFETY: a subtraction.
+    unsafe { asm!("{0} -= {1}", inout(reg) distance, in(reg) to, options(pure, nomem, nostack)) };
+    distance as u64
 }
 
 /// Octets of a ring that nobody has read.

@@ -47,6 +47,12 @@ fn main() -> Result<()> {
     for (size, frame) in [(64, &short), (1_514, &full)] {
         Case { matches: true, ..Case::default() }.measure(&format!("match, {size} octets"), frame)?;
     }
+    let rotation = Rotation { frames: 131_072, ..Rotation::default() };
+    let behind = segment(CUTOFF + 1, &vec![7; 1_460])?;
+    Case { rotation, cutoff: Some(CUTOFF.into()), ..Case::default() }.measure("behind the cut-off", &behind)?;
+    let case = || Case { withhold_acks: true, ..Case::default() };
+    case().measure("a bare ACK, withheld", &segment(1, &[])?)?;
+    Case { rotation, ..case() }.measure("a bare ACK, withheld", &segment(1, &[])?)?;
     Ok(())
 }
 
@@ -56,22 +62,33 @@ struct Case {
     rotation: Rotation,
     /// The frames go into a ring, so that not all can be measured in a row.
     matches: bool,
+    /// With one of these the frames match and are withheld, all flows being known to the table by a SYN.
+    cutoff: Option<u64>,
+    withhold_acks: bool,
 }
 
 impl Default for Case {
     fn default() -> Self {
-        Self { filter: Filter::everything(), rotation: Rotation::default(), matches: false }
+        let (filter, rotation) = (Filter::everything(), Rotation::default());
+        Self { filter, rotation, matches: false, cutoff: None, withhold_acks: false }
     }
 }
 
 impl Case {
     fn measure(self, name: &str, frame: &[u8]) -> Result<()> {
-        let Self { filter, rotation, matches } = self;
-        let options = Options { ring_size: RING_SIZE, ..Options::new(filter, ShardKey::FIXED, 0) };
+        let Self { filter, rotation, matches, cutoff, withhold_acks } = self;
+        let withholds = cutoff.is_some() || withhold_acks;
+        let flows = if withholds { FLOWS } else { 0 };
+        let basic = Options::new(filter, ShardKey::FIXED, 0);
+        let options = Options { ring_size: RING_SIZE, flows, cutoff, withhold_acks, ..basic };
         let (mut kernel, mut rings) = Kernel::load(&options)?;
         let mut rig = Rig::new(&rotation)?;
         let empty = rig.run("pass", frame, LONG)?;
         rig.call(kernel.loaded("xdpflow_xdp")?)?;
+        if withholds {
+            rig.round(&syn()?, rotation.frames)?;
+            rings.iter_mut().for_each(drain);
+        }
         let mut with = u64::MAX;
         for _ in 0..ROUNDS {
             with = with.min(rig.round(frame, if matches { rotation.frames.min(SHORT) } else { LONG })?);
@@ -79,7 +96,9 @@ impl Case {
         }
         let counters = kernel.counters()?;
         ensure!(counters[Counter::RingFull as usize] == 0, "{name}: a ring was full");
-        ensure!((counters[Counter::Matched as usize] > 0) == matches, "{name}: {counters:?}");
+        ensure!((counters[Counter::Matched as usize] > 0) == (matches || withholds), "{name}: {counters:?}");
+        let withheld = counters[Counter::WithheldCutoff as usize] + counters[Counter::WithheldAcks as usize];
+        ensure!(withheld == u64::from(if withholds { ROUNDS * LONG } else { 0 }), "{name}: {counters:?}");
         row(name, rotation.frames, empty, with);
         Ok(())
     }
@@ -201,6 +220,31 @@ fn frame(flow: u16, len: usize) -> Result<Vec<u8>> {
     builder.tcp(1_024 + flow, 8_080, 1, 1_000).ack(1).write(&mut frame, &vec![7; len - 54])?;
     Ok(frame)
 }
+
+/// As [`frame`], with a sequence number of its own.
+fn segment(seq: u32, payload: &[u8]) -> Result<Vec<u8>> {
+    let mut frame = Vec::new();
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [172, 16, 0, 1], 64);
+    builder.tcp(1_024, 8_080, seq, 1_000).ack(1).write(&mut frame, payload)?;
+    frame.resize(frame.len().max(ETHERNET_MIN), 0);
+    Ok(frame)
+}
+
+/// What opens the connection of [`segment`]s, the first octet of which has the number 1.
+fn syn() -> Result<Vec<u8>> {
+    let mut frame = Vec::new();
+    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [172, 16, 0, 1], 64);
+    builder.tcp(1_024, 8_080, 0, 1_000).syn().write(&mut frame, &[])?;
+    frame.resize(ETHERNET_MIN, 0);
+    Ok(frame)
+}
+
+/// A frame is padded to this length, without its checksum (IEEE 802.3, 4A.4.2).
+const ETHERNET_MIN: usize = 60;
+
+const CUTOFF: u32 = 1 << 20;
+/// Twice as many as are measured, so that none has to make room.
+const FLOWS: u32 = 262_144;
 
 const ROUNDS: u32 = 9;
 const LONG: u32 = 500_000;

@@ -215,7 +215,8 @@ impl Connection {
         if let Some(pending) = self.confirmed(segment, direction) {
             return Outcome::Reused { syn: pending, then_segment: true };
         }
-        self.last_seen = core.now;
+        // The kernel may have told of later ones.
+        self.last_seen = self.last_seen.max(core.now);
         self.end = segment.timestamp;
         let serial = self.serial;
         let syn = segment.flags.contains(Flags::SYN);
@@ -531,7 +532,11 @@ impl Connection {
                     Ahead { segments, is_open: true, ..Ahead::default() };
             }
         }
-        if self.ahead(direction).is_open {
+        // The SYN of another connection on the same endpoints says nothing of where this one is, nor does any RST.
+        let is_elsewhere = segment.flags.contains(Flags::RST)
+            || segment.flags.contains(Flags::SYN)
+                && !self.stream(direction).agrees_with(segment.seq, octets(segment), true);
+        if self.ahead(direction).is_open && !is_elsewhere {
             let stream = self.stream(direction);
             let position = stream.position_of(segment.seq).wrapping_add(octets(segment));
             let (reach, lost) = (note.reach.wrapping_sub(position), note.lost.wrapping_sub(stream.lost()));
@@ -544,8 +549,8 @@ impl Connection {
         self.extra.as_ref().map_or_else(Ahead::default, |extra| extra.ahead[direction as usize])
     }
 
-    /// Whether the kernel, which has counted up to `count`, knows of more segments of this side than we have.
-    fn count_up_to(&mut self, direction: Direction, count: u64) -> bool {
+    /// How many segments of this side the kernel, which has counted up to `count`, knows of and we do not.
+    fn count_up_to(&mut self, direction: Direction, count: u64) -> i64 {
         let count = count.wrapping_sub(self.ahead(direction).segments);
         self.stream_mut(direction).count_up_to(count)
     }
@@ -572,7 +577,8 @@ impl Connection {
         heard: Timestamp,
         core: &mut Core<'_, S>,
     ) {
-        if !self.count_up_to(direction, segments) {
+        let more = self.count_up_to(direction, segments);
+        if more == 0 {
             return;
         }
         let end = self.end.max(heard);
@@ -583,7 +589,8 @@ impl Connection {
         let Some(Acknowledgment { number, time, window }) = ack else { return };
         // What moves nothing forward, such as a duplicate, is a word from the peer as well.
         self.stream_mut(direction.reverse()).note_ack_time(heard);
-        self.acknowledge(number, direction, core.clock.when(time), core);
+        // Of so many each may have acknowledged a window more than the one before it.
+        self.acknowledge(number, direction, core.clock.when(time), more, core);
         self.stream_mut(direction).note_window(window, false);
     }
 
@@ -593,13 +600,21 @@ impl Connection {
             let cx = &mut core.stream(serial, reverse);
             self.stream_mut(reverse).handle_syn_ack(segment.ack, cx);
         }
-        self.acknowledge(segment.ack, direction, core.now, core);
+        self.acknowledge(segment.ack, direction, core.now, 1, core);
     }
 
-    /// Takes an ACK number of `direction`, which came at `at`.
-    fn acknowledge<S: Sink>(&mut self, ack: SeqNum, direction: Direction, at: Timestamp, core: &mut Core<'_, S>) {
+    /// Takes an ACK number of `direction`, which came at `at`, the last of so many.
+    fn acknowledge<S: Sink>(
+        &mut self,
+        ack: SeqNum,
+        direction: Direction,
+        at: Timestamp,
+        acks: i64,
+        core: &mut Core<'_, S>,
+    ) {
         let (serial, reverse) = (self.serial, direction.reverse());
         let window = self.window(reverse);
+        let window = window.saturating_mul(acks).clamp(window, window.max(JUMP_MAX));
         let reset = self.reset();
         let cx = &mut core.stream(serial, reverse);
         let acked = &mut self.streams[reverse as usize];
@@ -677,6 +692,9 @@ impl Connection {
         }
     }
 }
+
+/// Beyond it, 32 bits do not tell ahead from behind.
+const JUMP_MAX: i64 = 1 << 30;
 
 /// Segments by which records of two processors may come in another order than they were counted in.
 const DISORDER_MAX: i64 = 64;

@@ -364,7 +364,7 @@ impl Stream {
             cx.stats.implausible += behind.len() as u64;
             octets = kept;
         }
-        let wall = self.wall(cx.config);
+        let (wall, edge) = (self.wall(cx.config), self.edge());
         if end > wall && self.is_located() {
             let extra = self.extra.get_or_insert_default();
             extra.beyond = extra.beyond.max(end);
@@ -373,6 +373,8 @@ impl Stream {
                 octets = kept;
             }
             if offset >= wall {
+                // What is missing before the cut-off lies before it.
+                extra.ring_full |= hurt && edge < wall;
                 return;
             }
             end = wall;

@@ -122,6 +122,13 @@ fn row_27_what_is_acknowledged_behind_the_cutoff_is_no_gap_while_the_stream_runs
 }
 
 #[test]
+fn row_27_a_hole_right_before_the_cutoff_is_the_rings() {
+    let mut trace = established(6);
+    trace.send(C.data(1001, "abcd").ack(5001)).send(C.fin(1010).ack(5001).refused(1)).finish();
+    trace.expect(&["handshake finish c2s=abcd[2 ring-full]{3 cutoff} s2c="]);
+}
+
+#[test]
 fn row_27_a_reset_behind_the_cutoff() {
     let mut trace = established(2);
     trace.send(C.data(1001, "abcd").ack(5001)).send(C.data(1005, "efgh").ack(5001)).send(C.rst(1009).at(10));
@@ -233,6 +240,22 @@ fn row_27_a_shed_connection_is_one_gap() {
     trace.send(S.fin(5005).ack(1005)).expect(&["handshake fin c2s={3 shed} s2c={4 shed}"]);
     let Stats { payload, gaps_shed, opened, closed, .. } = *stats(&trace);
     assert_eq!((payload, gaps_shed, opened, closed), (0, 7, 1, 1));
+}
+
+#[test]
+fn row_27_a_syn_that_reuses_endpoints_says_nothing_of_the_size() {
+    let orders = Orders { acks: true, shed: true, ..Orders::default() };
+    let mut trace = Trace::live(orders, Config::default()).shake_hands();
+    trace.send(C.data(1001, "get").ack(5001)).send(C.syn(900_000).at(1_000)).send(S.syn(700_000).ack(900_001));
+    trace.finish().expect(&["handshake reused c2s= s2c=", "handshake finish c2s= s2c="]);
+}
+
+#[test]
+fn row_27_the_size_is_known_where_all_was_acknowledged() {
+    let orders = Orders { acks: true, shed: true, ..Orders::default() };
+    let mut trace = Trace::live(orders, Config::default()).shake_hands();
+    trace.send(C.data(1001, "get").ack(5001)).send(S.ack(5001, 1004)).finish();
+    trace.expect(&["handshake finish c2s={3 shed} s2c="]);
 }
 
 #[test]

@@ -61,6 +61,25 @@ fn row_27_a_far_segment_is_believed_once_it_was_acknowledged() {
 }
 
 #[test]
+fn row_20_what_was_cut_off_before_a_far_segment() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").missing(4).ack(5001)).send(C.data(0x1000_0000, "far").ack(5001));
+    trace.send(S.ack(5001, 0x1000_0003).at(100)).wait_until(3_000);
+    trace.expect(&["handshake open c2s=abc[4 snaplen][268434448 not-captured]far s2c="]);
+}
+
+#[test]
+fn row_27_each_withheld_ack_may_have_gone_a_window_further() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001));
+    for n in 1..=4 {
+        trace.send(S.ack(5001, 1004 + n * 60_000));
+    }
+    trace.send(C.data(241_004, "xyz").ack(5001)).wait_until(900).expect(&["handshake open c2s=abc s2c="]);
+    trace.wait_until(1_100).expect(&["handshake open c2s=abc[240000 not-captured]xyz s2c="]);
+}
+
+#[test]
 fn row_27_silence_is_what_the_kernel_has_not_heard() {
     let mut trace = live();
     trace.send(C.data(1001, "abc").ack(5001));

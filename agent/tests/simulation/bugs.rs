@@ -6,7 +6,7 @@ use agent::reassembly::{
     Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Overlap, Sink, Started, Stats, StreamSummary, Summary,
 };
 
-use crate::{checker::Checker, drive::Watch};
+use crate::{checker::Checker, drive::Watch, packet::Position};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Bug {
@@ -47,10 +47,15 @@ pub(crate) enum Bug {
     WrongLateOfGap,
     WrongUpdate,
     UpdateTwice,
+    WrongRingFull,
+    WrongTrailingCause,
+    ShorterTrailingGap,
+    BehindCutoff,
+    ShedDelivers,
 }
 
 impl Bug {
-    pub(crate) const ALL: [Self; 37] = [
+    pub(crate) const ALL: [Self; 42] = [
         Self::DropOctet,
         Self::WrongOctet,
         Self::ShiftOffset,
@@ -88,6 +93,11 @@ impl Bug {
         Self::WrongLateOfGap,
         Self::WrongUpdate,
         Self::UpdateTwice,
+        Self::WrongRingFull,
+        Self::WrongTrailingCause,
+        Self::ShorterTrailingGap,
+        Self::BehindCutoff,
+        Self::ShedDelivers,
     ];
 
     /// Wherever it strikes. The others touch figures that are known only where the capture leaves no doubt.
@@ -96,6 +106,8 @@ impl Bug {
             self,
             Self::WrongContinues
                 | Self::LongerTrailingGap
+                | Self::ShorterTrailingGap
+                | Self::WrongRingFull
                 | Self::LoseListedGap
                 | Self::WrongStarted
                 | Self::WrongSegments
@@ -157,11 +169,13 @@ pub(crate) struct Saboteur<'a> {
     patience: u64,
     pub(crate) fired: bool,
     turned: HashMap<(u32, Direction), Gap>,
+    /// An octet is to be delivered there that nobody wants.
+    behind: Option<u64>,
 }
 
 impl<'a> Saboteur<'a> {
     pub(crate) fn new(checker: Checker<'a>, bug: Bug, patience: u64) -> Self {
-        Self { checker, bug, patience, fired: false, turned: HashMap::new() }
+        Self { checker, bug, patience, fired: false, turned: HashMap::new(), behind: None }
     }
 
     fn now(&mut self, bug: Bug) -> bool {
@@ -288,6 +302,9 @@ impl<'a> Saboteur<'a> {
             summary.end = summary.end.after(1);
         }
         self.spoil(&mut summary.streams[0]);
+        if let Some(offset) = self.behind.take() {
+            self.checker.event(id, Event::Data { direction: Direction::ClientToServer, offset, bytes: &[0] });
+        }
         let mut lists = summary.streams.map(|stream| stream.gaps.to_vec());
         for direction in Direction::BOTH {
             if let Some(gap) = self.turned.remove(&(id.slot, direction)) {
@@ -327,8 +344,23 @@ impl Saboteur<'_> {
         if !stream.gaps.is_empty() && self.now(Bug::LoseListedGap) {
             stream.gaps = &stream.gaps[1..];
         }
+        stream.ring_full += u64::from(stream.ring_full > 0 && self.now(Bug::WrongRingFull));
+        let (end, wanted) = (stream.len, self.checker.wall());
         if let Some(gap) = &mut stream.trailing_gap {
             gap.len += u64::from(self.now(Bug::LongerTrailingGap));
+            let withheld = matches!(gap.cause, GapCause::Cutoff | GapCause::Shed);
+            if withheld && gap.len > 1 && self.now(Bug::ShorterTrailingGap) {
+                gap.len -= 1;
+            }
+            if withheld && self.now(Bug::WrongTrailingCause) {
+                gap.cause = if gap.cause == GapCause::Shed { GapCause::Cutoff } else { GapCause::DiskFull };
+            }
+            if gap.cause == GapCause::Cutoff && Position::from(end) == wanted && self.now(Bug::BehindCutoff) {
+                self.behind = Some(end);
+            }
+            if gap.cause == GapCause::Shed && self.now(Bug::ShedDelivers) {
+                self.behind = Some(end);
+            }
         }
     }
 }

@@ -7,11 +7,14 @@ use agent::{
     reassembly::{Config, ConnectionId, Direction, Ended, Event, Gap, GapCause, Late, Overlap, Sink, Summary},
     segment::Endpoint,
 };
+use agent_common::counter::Counter;
 
 use crate::{
     census::{self, Census},
     content::Content,
+    drive::EPOCH,
     figures::{Expected, Figures, Frames},
+    kernel::{Copied, Taken},
     ledger::{Ledger, SideLedger},
     network::{Capture, Record},
     packet::{Kind, Packet, Position, Side},
@@ -44,7 +47,12 @@ pub(crate) struct Checker<'a> {
     pub(crate) steps: usize,
     pub(crate) current: Option<Record>,
     pub(crate) syns: Vec<Record>,
-    pub(crate) captured: Position,
+    /// What became of it in the kernel.
+    pub(crate) copied: Option<Copied>,
+    /// Octets that full rings have cost, as told.
+    pub(crate) ring_full: u64,
+    /// In trailing gaps, behind a cut-off and of connections that were shed.
+    pub(crate) unwanted: [Position; 2],
     pub(crate) open: HashMap<u32, Open>,
     /// What the record at hand should do.
     pub(crate) expected: Expected,
@@ -76,6 +84,8 @@ pub(crate) struct Open {
     pub(crate) opened: usize,
     /// Stamps of its first segment and of the last word about it.
     pub(crate) start: u64,
+    /// When it was opened, and when it was last told of. What came due in a silence is done as of before.
+    pub(crate) opened_at: u64,
     pub(crate) updated: u64,
     pub(crate) streams: [OpenStream; 2],
     pub(crate) frames: Frames,
@@ -140,7 +150,9 @@ impl<'a> Checker<'a> {
             steps: 0,
             current: None,
             syns: Vec::new(),
-            captured: 0,
+            copied: None,
+            ring_full: 0,
+            unwanted: [0; 2],
             open: HashMap::new(),
             expected: Expected::default(),
             forged: 0,
@@ -155,16 +167,33 @@ impl<'a> Checker<'a> {
         self.step = step;
         self.steps += 1;
         self.current = current;
-        self.captured = captured;
-        if let Some(record) = current {
+        if let Some((record, copied)) = current.zip(self.copied) {
             self.ledger.stamp = self.stamp;
             self.expected = self.expect(&record.packet, captured);
-            self.ledger.note(&record, captured);
+            self.ledger.note(&record, &copied);
             self.foresee(&record.packet, captured);
             if record.packet.syn && record.packet.kind == Kind::Real {
                 self.syns.push(record);
             }
         }
+    }
+
+    /// A record passes that the kernel withholds, or has no room for.
+    pub(crate) fn note_withheld(&mut self, record: &Record, copied: &Copied) {
+        self.census.add(match copied.extent {
+            Taken::Withheld(Counter::WithheldAcks) => "row 27 bare ACK withheld",
+            Taken::Withheld(Counter::WithheldCutoff) => "row 27 cut off",
+            Taken::Withheld(Counter::ShedFrames) => "row 27 shed",
+            _ => "row 27 lost to the ring",
+        });
+        self.ledger.stamp = EPOCH + record.time;
+        self.ledger.note_withheld(record, copied);
+        self.show_withheld(record, copied);
+    }
+
+    /// The reassembler has asked the kernel.
+    pub(crate) fn note_asked(&mut self) {
+        self.census.add("row 27 asked");
     }
 
     /// A fragment that begins a segment is about to be handed to the reassembler.
@@ -248,6 +277,14 @@ impl<'a> Checker<'a> {
             stream.bases = Some(fits);
         }
         stream.edge += bytes.len() as Position;
+        let edge = stream.edge;
+        if edge > self.wall() {
+            self.fail(|| format!("octets up to {edge} of {direction:?}, behind the cut-off"));
+        }
+        if self.ledger.talks[open.talk].shed && open.since == 0 && self.is_alone(open) {
+            self.fail(|| "octets of a connection that was shed".into());
+        }
+        let stream = &mut open.streams[side];
         stream.delivered += bytes.len() as Position;
         self.delivered += bytes.len() as Position;
     }
@@ -288,6 +325,9 @@ impl<'a> Checker<'a> {
         let side = open.side(direction);
         let stream = &mut open.streams[side];
         self.census.add_many(census::cause(gap.cause), 1);
+        if Position::from(gap.offset + gap.len) > self.wall() {
+            self.fail(|| format!("{gap:?} goes beyond the cut-off"));
+        }
         let acknowledged = gap.cause == GapCause::NotCaptured;
         self.census.add(if acknowledged { "row 06 acknowledged hole" } else { "row 07 hole that nobody fills" });
         let (start, end) = (Position::from(gap.offset), Position::from(gap.offset) + Position::from(gap.len));
@@ -340,6 +380,11 @@ impl<'a> Checker<'a> {
         if bases.iter().all(wrong) {
             self.fail(|| format!("late octets at {offset} were never sent there"));
         }
+    }
+
+    /// Nothing from this offset on is delivered.
+    pub(crate) fn wall(&self) -> Position {
+        self.config.cutoff.map_or(Position::MAX >> 1, Position::from)
     }
 
     /// Where the stream of `side` may begin.

@@ -24,6 +24,8 @@ impl Checker<'_> {
         let plain = self.scenario.sees_all()
             && !self.scenario.is_strict()
             && generous(&self.config)
+            && self.config.cutoff.is_none()
+            && !self.ledger.talks.iter().any(|talk| talk.shed || talk.spoilt)
             && !gave_up
             && !(0..self.capture.talks.len()).any(|talk| self.was_guessed_at(talk));
         if plain && self.ledger.talks.iter().all(TalkLedger::is_plausible) {
@@ -32,7 +34,7 @@ impl Checker<'_> {
         if stats.imbalance() != 0 {
             self.fail(|| format!("the octets do not balance: {} of {stats:?}", stats.imbalance()));
         }
-        let (payload, delivered, records) = (self.ledger.payload, self.delivered, self.ledger.record as u64);
+        let (payload, delivered, records) = (self.ledger.payload, self.delivered, self.ledger.handed);
         let agree = [stats.payload, stats.delivered].map(Position::from) == [payload, delivered]
             && (stats.queued, stats.segments) == (0, records);
         let missed = [stats.gaps, stats.gaps_filled, stats.gaps_trailing].map(Position::from);
@@ -41,6 +43,11 @@ impl Checker<'_> {
         if missed != self.missed || !evicted.contains(&stats.limit_connections) {
             let gaps = self.missed;
             self.fail(|| format!("{gaps:?} octets in gaps, filled, trailing, and {evicted:?} evicted: {stats:?}"));
+        }
+        let unwanted = [stats.gaps_cutoff, stats.gaps_shed].map(Position::from);
+        if stats.ring_full != self.ring_full || unwanted != self.unwanted {
+            let (ring_full, unwanted) = (self.ring_full, self.unwanted);
+            self.fail(|| format!("{ring_full} octets lost to the ring, {unwanted:?} cut off and shed: {stats:?}"));
         }
         if stats.urgent != self.urgent {
             let urgent = self.urgent;
@@ -138,6 +145,7 @@ impl Checker<'_> {
             || self.scenario.is_strict()
             || !generous(&self.config)
             || !end.in_order
+            || truth.spoilt
             || !plausible
         {
             return None;

@@ -1,5 +1,7 @@
 //! Feeds one capture to a reassembler as a live capture would, and lets a sink watch.
 
+use std::collections::VecDeque;
+
 use agent::{
     decode::{Config, Decoder, Reject},
     frame::Frame,
@@ -12,6 +14,7 @@ use agent_common::frame::LinkType;
 use crate::{
     checker::{Checker, Step, tamper},
     fragments::Tally,
+    kernel::{Copied, Kernel},
     network::{Capture, Record},
     packet::{Kind, Packet, Position},
     scenario::Scenario,
@@ -35,8 +38,15 @@ pub(crate) const EPOCH: u64 = 3_000_000_000_000_000_000;
 const TIMEOUTS_MAX: usize = 400_000;
 
 pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl Watch<'a>) -> Stats {
-    let (reassembler, decoder) = (Reassembler::new(scenario.config), Decoder::new(Config::default()));
-    let mut driver = Driver { reassembler, decoder, scenario, step: 0, shift: 0, last: None, timeouts: 0 };
+    let kernel = scenario.kernel.map(|plan| Kernel::new(scenario, plan));
+    let reassembler = Reassembler::new(scenario.config);
+    let reassembler = match &kernel {
+        Some(kernel) => reassembler.with_flows(Box::new(kernel.clone())),
+        None => reassembler,
+    };
+    let tap = Tap { kernel, scenario, capture, copied: VecDeque::new(), next: 0 };
+    let decoder = Decoder::new(Config::default());
+    let mut driver = Driver { reassembler, decoder, tap, scenario, step: 0, shift: 0, last: None, timeouts: 0 };
     let mut payload = Vec::new();
     for (index, record) in capture.records.iter().enumerate() {
         if let Some((thousandth, step)) = scenario.tap.step
@@ -46,13 +56,26 @@ pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl 
         }
         let record = Record { time: record.time.saturating_add_signed(driver.shift), ..*record };
         driver.run_timers(record.time, sink);
-        driver.hand_over(&record, capture, &mut payload, sink);
+        let copied = driver.tap.copy(index, sink.checker());
+        let record = Record { refused: copied.refused, ..record };
+        if copied.extent.is_copied() {
+            driver.last = Some(driver.last.unwrap_or(0).max(record.time));
+            driver.hand_over(&record, capture, &copied, &mut payload, sink);
+        } else {
+            sink.checker().begin(Step::Timeout, None, 0);
+            sink.checker().note_withheld(&record, &copied);
+        }
         if sink.checker().failure.is_some() {
             break;
         }
     }
     if scenario.tap.silence {
         driver.be_silent(sink);
+    }
+    if let Some(last) = capture.records.last().filter(|_| scenario.kernel.is_some() && sink.checker().failure.is_none())
+    {
+        // What was withheld last has passed by then.
+        driver.tick(last.time, sink);
     }
     driver.judge_fragments(capture, sink);
     sink.checker().begin(Step::Finish, None, 0);
@@ -64,9 +87,54 @@ pub(crate) fn drive<'a>(scenario: &Scenario, capture: &Capture, sink: &mut impl 
     *driver.reassembler.stats()
 }
 
+/// What copies packets: the kernel, where there is one.
+struct Tap<'a> {
+    kernel: Option<Kernel>,
+    scenario: &'a Scenario,
+    capture: &'a Capture,
+    /// What is in the ring, or was withheld, behind what was read.
+    copied: VecDeque<Copied>,
+    /// Of the records, the next one that it sees.
+    next: usize,
+}
+
+impl Tap<'_> {
+    /// What became of a record, the next one in turn.
+    fn copy(&mut self, index: usize, checker: &mut Checker<'_>) -> Copied {
+        let record = &self.capture.records[index];
+        let Some(kernel) = &self.kernel else {
+            let snaplen = self.scenario.tap.snaplen.map_or(record.packet.len, Position::from);
+            return Copied { captured: record.packet.len.min(snaplen), ..Copied::whole(record) };
+        };
+        if kernel.take_asked() {
+            checker.note_asked();
+        }
+        self.look_ahead(record.time, index + 1, checker);
+        self.copied.pop_front().expect("the kernel is ahead")
+    }
+
+    /// Lets the kernel see what passes by the time that the reassembler is at `time`, and so many records at the least.
+    fn look_ahead(&mut self, time: u64, least: usize, checker: &mut Checker<'_>) {
+        let Some(kernel) = &self.kernel else { return };
+        let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead);
+        while let Some(record) = self.capture.records.get(self.next)
+            && (self.next < least || ahead > 0 && record.time <= time + ahead)
+        {
+            let ends = self.scenario.endpoints(self.capture.talks[record.packet.conversation].pair);
+            self.copied.push_back(kernel.copy(record, self.capture, ends));
+            self.next += 1;
+        }
+        checker.census.add_many("row 27 flow forgotten", kernel.take_forgotten());
+        for talk in kernel.take_spoilt() {
+            checker.ledger.talks[talk].spoilt = true;
+        }
+    }
+}
+
 struct Driver<'a> {
     reassembler: Reassembler,
     decoder: Decoder,
+    tap: Tap<'a>,
     scenario: &'a Scenario,
     /// By how much the capture clock is off: what it has stepped.
     step: i64,
@@ -107,7 +175,6 @@ impl Driver<'_> {
                 return;
             }
         }
-        self.last = Some(self.last.unwrap_or(0).max(time));
     }
 
     /// When timers run next: every `tick`, or when something is due. And often enough for a small `Config::clock_step`,
@@ -150,6 +217,7 @@ impl Driver<'_> {
         }
         checker.begin(Step::Timeout, None, 0);
         checker.clock_hint = checker.clock_hint.max(at);
+        self.tap.look_ahead(at, 0, checker);
         self.decoder.tick(now);
         self.reassembler.handle_timeout(now, sink);
         if self.reassembler.poll_timeout().is_some_and(|next| next <= now) {
@@ -160,9 +228,15 @@ impl Driver<'_> {
         sink.checker().failure.is_none()
     }
 
-    fn hand_over<'a>(&mut self, record: &Record, capture: &Capture, payload: &mut Vec<u8>, sink: &mut impl Watch<'a>) {
-        let packet = &record.packet;
-        let captured = self.scenario.tap.snaplen.map_or(packet.len, |most| packet.len.min(most.into()));
+    fn hand_over<'a>(
+        &mut self,
+        record: &Record,
+        capture: &Capture,
+        copied: &Copied,
+        payload: &mut Vec<u8>,
+        sink: &mut impl Watch<'a>,
+    ) {
+        let (packet, captured) = (&record.packet, copied.captured);
         fill(packet, captured, sink.checker(), payload);
         let talk = &capture.talks[packet.conversation];
         let ends = self.scenario.endpoints(talk.pair);
@@ -174,6 +248,7 @@ impl Driver<'_> {
         let is_whole = record.fragment.is_none_or(|fragment| fragment.completes);
         if is_whole {
             sink.checker().stamp = self.stamp(record.time).0;
+            sink.checker().copied = Some(*copied);
             sink.checker().begin(Step::Segment, Some(*record), captured);
             sink.checker().note_situation(record, captured);
         }
@@ -193,7 +268,7 @@ impl Driver<'_> {
             payload,
             missing: (packet.len - captured) as u32,
             origin: Origin { refused: record.refused, ..self.scenario.origin(talk.pair, index) },
-            flow: None,
+            flow: copied.note.as_ref(),
         };
         let before = *self.reassembler.stats();
         match self.scenario.wire {
@@ -219,7 +294,8 @@ impl Driver<'_> {
             Err(why) => return sink.checker().fail(|| format!("the decoder says {why:?} of {octets:?}")),
         };
         if headers(&found) != headers(put)
-            || (found.timestamp, found.origin, found.missing) != (put.timestamp, put.origin, put.missing)
+            || (found.timestamp, found.origin, found.missing, found.flow)
+                != (put.timestamp, put.origin, put.missing, put.flow)
             || found.payload != put.payload
         {
             return sink.checker().fail(|| format!("the decoder found {found:?}, not {put:?}"));
@@ -278,14 +354,14 @@ impl Driver<'_> {
     }
 }
 
-fn frame<'a>(put: &Segment<'_>, octets: &'a Octets) -> Frame<'a> {
+fn frame<'a>(put: &Segment<'a>, octets: &'a Octets) -> Frame<'a> {
     Frame {
         timestamp: put.timestamp,
         len: octets.len as u32,
         bytes: &octets.captured,
         link_type: LinkType::ETHERNET,
         origin: Origin { vlan: None, ..put.origin },
-        flow: None,
+        flow: put.flow,
     }
 }
 

@@ -76,6 +76,7 @@ impl Checker<'_> {
         let Some(open) = self.open_of(packet.conversation) else { return Expected::default() };
         let edge = open.streams[packet.from].edge;
         let ledger = self.ledger.side(packet.conversation, packet.from);
+        let captured = self.wanted(packet, captured);
         let (start, end) = (packet.position().max(edge), packet.position() + captured);
         let tampered: Position = ledger.tampered.within(start, end).map(|(from, until, _)| until - from).sum();
         let conflict = match (packet.kind, self.config.overlap) {
@@ -92,11 +93,13 @@ impl Checker<'_> {
     pub(crate) fn foresee(&mut self, packet: &Packet, captured: Position) {
         let (talk, side) = (packet.conversation, packet.from);
         let Some(slot) = self.slot_of(talk).filter(|_| packet.kind != Kind::Forged) else { return };
-        let (sure, fresh, conflict) =
-            (self.is_sure(&self.open[&slot], side, packet), self.ledger.fresh, self.expected.conflict);
+        let captured = self.wanted(packet, captured);
+        let fresh = self.fresh(packet, captured);
+        let (sure, conflict) = (self.is_sure(&self.open[&slot], side, packet), self.expected.conflict);
         let now = EPOCH + self.now();
         let twin = self.open[&slot].frames.has(packet, now);
         self.expected.twin = twin;
+        let wall = self.wall();
         let Some(open) = self.open.get_mut(&slot) else { return };
         let stream = &mut open.streams[side];
         let (start, end) = (packet.position(), packet.position() + captured);
@@ -114,7 +117,7 @@ impl Checker<'_> {
         figures.retransmitted += u64::from(seen && packet.len > 1);
         // One octet may be a probe.
         figures.perhaps_retransmitted += u64::from(seen && packet.len == 1);
-        figures.out_of_order += u64::from(packet.stream_octets() > 0 && start > stream.edge && !twin);
+        figures.out_of_order += u64::from(packet.stream_octets() > 0 && start > stream.edge && start < wall && !twin);
         figures.conflict += conflict;
         figures.late += if packet.kind == Kind::KeepAlive { 0 } else { late };
     }
@@ -149,6 +152,9 @@ impl Checker<'_> {
         }
         let side = packet.from;
         let sure = self.is_sure(open, side, packet);
+        let behind = captured;
+        let captured = self.wanted(packet, captured);
+        let (octets, behind) = (captured as i64, (behind - captured) as i64);
         let (start, end) = (packet.position(), packet.position() + captured);
         let stream = &open.streams[side];
         let ledger = self.ledger.side(talk, side);
@@ -169,11 +175,11 @@ impl Checker<'_> {
             return;
         }
         let waiting = ledger.captured.saturating_sub(stream.delivered + stream.figures.late);
-        if waiting > self.config.max_stream_queue.into() {
+        if waiting > self.config.max_stream_queue.into() && self.config.cutoff.is_none() {
             return self.fail(|| format!("{waiting} octets of one stream are queued"));
         }
         let count = |spans: &dyn Fn() -> Position| spans() as i64;
-        let fresh = self.ledger.fresh as i64;
+        let fresh = self.fresh(packet, captured) as i64;
         let late = match self.config.late {
             Late::Fill => 0,
             Late::Count => count(&|| stream.missing.within(start, end).map(|(from, until, _)| until - from).sum()),
@@ -182,6 +188,10 @@ impl Checker<'_> {
             Late::Fill => 0,
             Late::Count => count(&|| fresh_below(ledger, start, end.min(edge), self.ledger.record)),
         };
+        let cut = moved(|stats| stats.cutoff);
+        if cut != behind && moved(|stats| stats.probe) == 0 {
+            return self.fail(|| format!("{cut} octets lay behind the cut-off, not {behind}"));
+        }
         let probe = moved(|stats| stats.probe);
         let kept = moved(|stats| stats.delivered) + moved(|stats| stats.queued);
         let again = moved(|stats| stats.duplicate) + moved(|stats| stats.conflict);
@@ -251,10 +261,27 @@ impl Checker<'_> {
         let figures = &open.streams[side].figures;
         let ledger = self.ledger.side(open.talk, side);
         let (told, right) = ((numbers.segments, numbers.urgent), (ledger.segments, ledger.urgent));
-        if self.is_alone(open) && open.since == 0 && told != right {
+        let talk = &self.ledger.talks[open.talk];
+        // What lies in the ring is counted already.
+        let counted = if self.is_ahead() { told.0 >= right.0 } else { told.0 == right.0 };
+        if self.is_alone(open) && open.since == 0 && !(talk.spoilt || counted && told.1 == right.1) {
             return Some(format!("segments and urgent ones: {told:?}, not {right:?}"));
         }
-        if figures.doubtful || self.scenario.is_strict() || open.since > 0 || ledger.syn.or(ledger.syn_ack).is_none() {
+        let (lost, [most, least]) = (Position::from(numbers.ring_full), ledger.lost);
+        let most = if self.is_ahead() { Position::MAX } else { most };
+        // What was lost before its first record is nobody's.
+        let begins = talk.sides.iter().all(SideLedger::begins_with_syn);
+        let least = if begins { least } else { 0 };
+        if self.is_alone(open) && open.since == 0 && !talk.spoilt && !(least..=most).contains(&lost) {
+            return Some(format!("{lost} octets were lost to the ring, not {:?}", ledger.lost));
+        }
+        // An ACK that is ahead of what is in the ring may be believed later, and what it corroborates be parked until then.
+        if figures.doubtful
+            || self.is_ahead()
+            || self.scenario.is_strict()
+            || open.since > 0
+            || ledger.syn.or(ledger.syn_ack).is_none()
+        {
             return None;
         }
         let late = |gap: &Gap| {
@@ -299,6 +326,27 @@ impl Checker<'_> {
             && talk.is_plausible()
             && ledger.cut.is_empty()
             && ledger.ambiguous.is_empty()
+            && !talk.shed
+            && !talk.spoilt
+    }
+
+    /// How many of the captured octets lie before the cut-off, in a stream that begins with its SYN.
+    fn wanted(&self, packet: &Packet, captured: Position) -> Position {
+        if packet.stream_octets() == 0 { captured } else { captured.min(self.wall().saturating_sub(packet.position())) }
+    }
+
+    /// How many of those came with the record at hand for the first time.
+    fn fresh(&self, packet: &Packet, wanted: Position) -> Position {
+        let ledger = self.ledger.side(packet.conversation, packet.from);
+        if packet.stream_octets() == 0 {
+            return self.ledger.fresh;
+        }
+        fresh_below(ledger, packet.position(), packet.position() + wanted, self.ledger.record)
+    }
+
+    /// The kernel's accounts may know of records that are still in the ring.
+    pub(crate) fn is_ahead(&self) -> bool {
+        self.scenario.kernel.is_some_and(|plan| plan.ahead > 0)
     }
 }
 

@@ -2,6 +2,7 @@
 //! against. It only ever knows the records up to the current one.
 
 use crate::{
+    kernel::{Copied, Taken},
     network::{Capture, Record},
     packet::{Kind, Packet, Position, Side},
     spans::Spans,
@@ -12,6 +13,8 @@ pub(crate) struct Ledger {
     pub(crate) talks: Vec<TalkLedger>,
     /// Index of the current record, counted from 1: 0 is before the first.
     pub(crate) record: usize,
+    /// Those of them that the reassembler gets.
+    pub(crate) handed: u64,
     /// Latest stamp so far, on the clock that never steps.
     pub(crate) now: u64,
     pub(crate) refused: u64,
@@ -40,6 +43,12 @@ pub(crate) struct TalkLedger {
     pub(crate) opener: Option<usize>,
     /// More than SYNs of one side: where endpoints are reused, these are not enough.
     pub(crate) confirmed: bool,
+    /// The stamp of the last record that the reassembler got.
+    pub(crate) told_stamp: u64,
+    /// The kernel shed it.
+    pub(crate) shed: bool,
+    /// The kernel's accounts of it are not whole.
+    pub(crate) spoilt: bool,
 }
 
 #[derive(Default)]
@@ -56,6 +65,12 @@ pub(crate) struct SideLedger {
     /// Segments, forged ones included; and those with URG set.
     pub(crate) segments: u64,
     pub(crate) urgent: u64,
+    /// Octets that a full ring has cost: all, and those before the last record of this side.
+    pub(crate) lost: [Position; 2],
+    /// Behind all that the kernel, or the reassembler, has seen of this side; with the last record, and now.
+    pub(crate) sent_end: [Position; 2],
+    /// The kernel has withheld some of it.
+    pub(crate) withheld: bool,
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
     pub(crate) fin: Option<(usize, Position)>,
@@ -132,12 +147,26 @@ impl Ledger {
     }
 
     /// Takes note of a record that is about to be handed to the reassembler; `captured` octets of its payload are.
-    pub(crate) fn note(&mut self, record: &Record, captured: Position) {
+    pub(crate) fn note(&mut self, record: &Record, copied: &Copied) {
         self.record += 1;
+        self.handed += 1;
         self.now = self.now.max(record.time);
         self.refused = record.refused;
-        self.payload += captured;
-        self.apply(record, captured);
+        self.payload += copied.captured;
+        self.apply(record, copied);
+    }
+
+    /// Takes note of a record that only the kernel sees: of what it says the reassembler hears sooner or later.
+    pub(crate) fn note_withheld(&mut self, record: &Record, copied: &Copied) {
+        self.record += 1;
+        self.now = self.now.max(record.time);
+        let mut record = *record;
+        if copied.extent == Taken::Lost {
+            // What its flags would have done is lost, and the acknowledgment is not.
+            let packet = &mut record.packet;
+            (packet.syn, packet.fin, packet.rst) = (false, false, false);
+        }
+        self.apply(&record, copied);
     }
 
     /// Takes note of a fragment that begins a segment; the stream has come to `edge`.
@@ -151,16 +180,22 @@ impl Ledger {
     }
 
     /// A connection is picked up that had been given up: nothing before this record is known to it.
-    pub(crate) fn forget(&mut self, record: &Record, captured: Position) {
-        self.talks[record.packet.conversation] = TalkLedger::default();
-        self.apply(record, captured);
+    pub(crate) fn forget(&mut self, record: &Record, copied: &Copied) {
+        let TalkLedger { spoilt, shed, .. } = self.talks[record.packet.conversation];
+        self.talks[record.packet.conversation] = TalkLedger { spoilt, shed, ..TalkLedger::default() };
+        self.apply(record, copied);
     }
 
-    fn apply(&mut self, record: &Record, captured: Position) {
+    fn apply(&mut self, record: &Record, copied: &Copied) {
         let (index, now, packet) = (self.record, self.now, record.packet);
+        let (captured, handed) = (copied.captured, copied.extent.is_copied());
         let talk = &mut self.talks[packet.conversation];
         talk.last_seen = now;
         talk.last_stamp = self.stamp;
+        talk.shed |= copied.shed;
+        if handed {
+            talk.told_stamp = self.stamp;
+        }
         talk.first_record.get_or_insert(index);
         self.fresh = 0;
         if packet.kind == Kind::Forged {
@@ -168,15 +203,16 @@ impl Ledger {
             return;
         }
         let opens = packet.syn || !packet.rst && packet.len > 0 && !self.require_handshake;
-        if opens {
+        if opens && handed {
             talk.opener.get_or_insert(index);
         }
         if talk.opener.is_none() {
             return;
         }
-        talk.confirmed |= !packet.syn || packet.ack.is_some();
+        // A bare ACK confirms no SYN: it may be an old one.
+        talk.confirmed |= handed && (packet.len > 0 || packet.syn && packet.ack.is_some());
         talk.sides[packet.from].segments += 1;
-        talk.sides[packet.from].urgent += u64::from(packet.urg);
+        talk.sides[packet.from].urgent += u64::from(packet.urg && handed);
         let scaled = talk.sides.iter().all(|side| side.scale.is_some());
         let known = talk.sides.iter().all(|side| side.syn.or(side.syn_ack).is_some());
         let reset = talk.real_rst.is_some();
@@ -205,6 +241,21 @@ impl Ledger {
             _ => offered,
         });
         let plausible = packet.position() < reach(sender) || sender.records.is_empty();
+        if !packet.rst && packet.stream_octets() > 0 {
+            sender.sent_end[1] = sender.sent_end[1].max(packet.position() + packet.len);
+        }
+        if copied.extent == Taken::Lost {
+            sender.lost[0] += packet.len;
+            return;
+        }
+        sender.withheld |= copied.extent == Taken::Headers || !handed && packet.len > 0;
+        if !handed {
+            if plausible {
+                sender.highest = sender.highest.max(packet.position() + packet.stream_octets());
+            }
+            return;
+        }
+        (sender.lost[1], sender.sent_end[0]) = (sender.lost[0], sender.sent_end[1]);
 
         if packet.syn {
             sender.scale = packet.scale;
@@ -236,7 +287,9 @@ impl Ledger {
                 sender.tampered.remove(position, position + captured);
             }
             sender.captured_end[1] = sender.captured_end[1].max(position + captured);
-            sender.cut.add(position + captured, position + len, index);
+            if copied.extent == Taken::Whole {
+                sender.cut.add(position + captured, position + len, index);
+            }
         } else if packet.kind == Kind::KeepAlive && packet.len > 0 {
             sender.ambiguous.add(position, position + 1, index);
         }

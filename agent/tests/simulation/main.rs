@@ -13,6 +13,7 @@ mod drive;
 mod endpoint;
 mod figures;
 mod fragments;
+mod kernel;
 mod ledger;
 mod network;
 mod opening;

@@ -24,6 +24,8 @@ pub(crate) struct Record {
     pub(crate) packet: Packet,
     /// Records that the ring had refused before.
     pub(crate) refused: u64,
+    /// The ring has no room for it.
+    pub(crate) squeezed: bool,
     /// It holds no more than a part of the packet.
     pub(crate) fragment: Option<Fragment>,
 }
@@ -108,7 +110,8 @@ struct Pair {
 #[derive(Clone, Copy)]
 enum Hop {
     Tap(Packet),
-    Record(u64, Packet),
+    /// When it is stamped, and whether the ring has no room for it.
+    Record(u64, Packet, bool),
     Arrive(Packet),
 }
 
@@ -141,8 +144,8 @@ impl World<'_> {
         // What the tap has still in its hands is recorded.
         while let Some((time, hop)) = self.pop() {
             self.now = self.now.max(time);
-            if let Hop::Record(time, packet) = hop {
-                self.keep(time, packet);
+            if let Hop::Record(time, packet, squeezed) = hop {
+                self.keep(time, packet, squeezed);
             }
         }
         for pair in 0..self.pairs.len() {
@@ -172,7 +175,7 @@ impl World<'_> {
                 self.on_tap(packet);
                 self.schedule(self.talks[packet.conversation].pair, true);
             }
-            Some((_, Hop::Record(time, packet))) => self.keep(time, packet),
+            Some((_, Hop::Record(time, packet, squeezed))) => self.keep(time, packet, squeezed),
             Some((_, Hop::Arrive(packet))) => {
                 let pair = self.talks[packet.conversation].pair;
                 self.pairs[pair].in_flight -= 1;
@@ -286,15 +289,14 @@ impl World<'_> {
         }
         self.tapped += 1;
         let blind = tap.blind.is_some_and(|(start, len)| (start..start + len).contains(&self.tapped));
-        if blind && !needed {
-            self.refused += u64::from(tap.ring);
-            return false;
-        }
-        if self.burst == 0 && self.rng.rarely(tap.lost) {
+        if self.burst == 0 && (needed || !blind) && self.rng.rarely(tap.lost) {
             self.burst = self.rng.between(1, tap.burst);
         }
-        if self.burst > 0 && !needed {
-            self.burst -= 1;
+        let lost = !needed && (blind || self.burst > 0);
+        self.burst -= u64::from(lost && !blind);
+        // A kernel accounts for what its ring has no room for.
+        let squeezed = lost && tap.ring && self.scenario.kernel.is_some();
+        if lost && !squeezed {
             self.refused += u64::from(tap.ring);
             return false;
         }
@@ -302,17 +304,17 @@ impl World<'_> {
         let shuffled = if tap.tampered > 0 { 0 } else { self.rng.below(tap.shuffle + 1) };
         let wait = tap.skew[packet.from] + shuffled + behind;
         let time = if tap.early_stamp { self.now } else { self.now + wait };
-        self.push(wait, Hop::Record(time, packet));
-        true
+        self.push(wait, Hop::Record(time, packet, squeezed));
+        !squeezed
     }
 
     /// A SYN behind the end of a conversation opens another, whoever sent it: there the forger stays away.
-    fn keep(&mut self, time: u64, packet: Packet) {
+    fn keep(&mut self, time: u64, packet: Packet, squeezed: bool) {
         let ended = |known: &Packet| {
             known.kind != Kind::Forged && known.conversation == packet.conversation && (known.rst || known.fin)
         };
         if packet.kind != Kind::Forged || !self.records.iter().any(|known| ended(&known.packet)) {
-            self.records.push(Record { time, packet, refused: self.refused, fragment: None });
+            self.records.push(Record { time, packet, refused: self.refused, squeezed, fragment: None });
         }
     }
 

@@ -4,7 +4,9 @@ use agent::reassembly::{ConnectionId, Ended, Started, Summary};
 
 use crate::{
     checker::{Became, Checker, Open},
+    drive::EPOCH,
     figures::Frames,
+    kernel::Copied,
     network::Record,
     packet::Kind,
 };
@@ -43,14 +45,17 @@ impl Checker<'_> {
         self.mss[talk] = [None; 2];
         let again = !self.became[talk].is_empty();
         if again {
-            self.ledger.forget(&record, self.captured);
+            let copied = self.copied.unwrap_or_else(|| Copied::whole(&record));
+            self.ledger.forget(&record, &copied);
         }
         let since = if again { self.ledger.record - 1 } else { 0 };
         self.judge_continuation(talk, &record, summary.continues);
         self.became[talk].push(Became { serial: id.serial, closed: None, missing: 0 });
-        let (start, updated, streams, frames) = (self.stamp, self.now(), Default::default(), Frames::default());
+        let (start, opened_at, streams, frames) = (self.stamp, self.now(), Default::default(), Frames::default());
+        let updated = opened_at.min(summary.start.0.saturating_sub(EPOCH));
         let (serial, opened) = (id.serial, self.ledger.record);
-        self.open.insert(id.slot, Open { serial, talk, client, since, opened, start, updated, streams, frames });
+        self.open
+            .insert(id.slot, Open { serial, talk, client, since, opened, start, opened_at, updated, streams, frames });
         let pair = self.capture.talks[talk].pair;
         let other = |open: &Open| [0, 1].contains(&pair) && self.capture.talks[open.talk].pair == 1 - pair;
         if self.scenario.twins && self.open.values().any(other) {

@@ -18,8 +18,10 @@ impl Checker<'_> {
         let mut wrong = None;
         let mut open = std::mem::take(&mut self.open);
         for (slot, open) in &mut open {
-            let idle = now.saturating_sub(self.last_seen(open));
-            if idle > self.most_timeout(open) + TICK {
+            let idle = now.saturating_sub(self.last_seen(open).max(open.opened_at));
+            // What has not come out of the ring counts as heard.
+            let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead);
+            if idle > self.most_timeout(open) + TICK + ahead && !self.ledger.talks[open.talk].spoilt {
                 wrong = Some(format!("slot {slot} has been idle for {idle} ns"));
             }
             for side in 0..2 {
@@ -65,11 +67,17 @@ impl Checker<'_> {
         let ledger = &talk.sides[side];
         let stream: &OpenStream = &open.streams[side];
         let clear = talk.is_plausible() && ledger.begins_with_syn() && ledger.cut.is_empty() && open.since == 0;
-        if !clear || talk.real_rst.is_some() || !ledger.ambiguous.is_empty() || !self.is_alone(open) {
+        if !clear
+            || talk.spoilt
+            || talk.shed
+            || talk.real_rst.is_some()
+            || !ledger.ambiguous.is_empty()
+            || !self.is_alone(open)
+        {
             return None;
         }
         let edge = stream.edge;
-        let mut beyond = ledger.octets.within(edge, ledger.captured_end[1]).peekable();
+        let mut beyond = ledger.octets.within(edge, ledger.captured_end[1].min(self.wall())).peekable();
         let behind = beyond.peek()?.0;
         if behind == edge {
             return Some(format!("what follows {edge} was captured and not delivered"));
@@ -81,7 +89,9 @@ impl Checker<'_> {
             Some(last) if last.believable > edge => {
                 let highest = ledger.acks.partition_point(|ack| ack.believable < last.believable);
                 let highest = ledger.acks[highest].time;
-                overdue(highest, self.config.gap_hold)
+                // Asked for before what is in the ring, it may not be believed, and is asked for again a hold later.
+                let again = if self.is_ahead() { self.config.gap_hold } else { 0 };
+                overdue(highest, self.config.gap_hold + again)
                     .then(|| format!("{edge}..{behind} was acknowledged {} ns ago", now - highest))
             }
             Some(last) if last.reach > edge || last.time >= opened => None,

@@ -8,6 +8,7 @@ use agent::{
 };
 
 use crate::{
+    kernel,
     plan::{Close, MS, Plan, SECOND, US},
     rng::Rng,
     wire::{self, Wire},
@@ -23,6 +24,8 @@ pub(crate) struct Scenario {
     pub(crate) twins: bool,
     pub(crate) network: Network,
     pub(crate) tap: Tap,
+    /// What the tap sees goes through a kernel that withholds some of it.
+    pub(crate) kernel: Option<kernel::Plan>,
     /// One conversation of more than 4 GiB.
     pub(crate) long: bool,
     /// The reassembler gets what the decoder makes of frames.
@@ -109,6 +112,7 @@ impl Scenario {
         let config = draw_config(&mut rng);
         let network = draw_network(&mut rng);
         let tap = draw_tap(&mut rng, config.clock_step);
+        let kernel = rng.chance(30).then(|| draw_kernel(&mut rng));
         let long = rng.rarely(150);
         let wire = (!long && rng.chance(15)).then(|| draw_wire(&mut rng));
         let ids = match wire {
@@ -118,7 +122,7 @@ impl Scenario {
             None => rng.pick(&[Ids::None, Ids::Atomic]),
         };
         let pairs = Vec::new();
-        let mut scenario = Self { seed, config, pairs, twins: false, network, tap, rng, long, wire, ids };
+        let mut scenario = Self { seed, config, pairs, twins: false, network, tap, kernel, rng, long, wire, ids };
         if long {
             scenario.draw_long_talk();
         } else {
@@ -130,7 +134,7 @@ impl Scenario {
 
     #[expect(clippy::print_stderr, reason = "a replayed seed shows what happens")]
     pub(crate) fn show(&self) {
-        eprintln!("{:#?}\n{:#?}\n{:#?}", self.config, self.network, self.tap);
+        eprintln!("{:#?}\n{:#?}\n{:#?}\n{:#?}", self.config, self.network, self.tap, self.kernel);
     }
 
     /// Of a pair: the side that sends the first SYN, then its peer.
@@ -222,6 +226,16 @@ impl Scenario {
 
     /// Takes out what would leave nobody able to say what is right.
     fn reconcile(&mut self) {
+        if self.is_strict() {
+            // They judge what the kernel may withhold.
+            (self.kernel, self.config.cutoff) = (None, None);
+        }
+        if let Some(kernel) = &mut self.kernel {
+            // Its clock never steps, it stamps what it sees when it sees it, and it tells fewer connections apart.
+            (self.tap.step, self.tap.early_stamp, self.tap.fragmented) = (None, false, 0);
+            (self.config.interface_key, self.config.vlan_key) = (false, false);
+            kernel.ahead = kernel.ahead.min(self.config.gap_hold / 4).min(self.config.rst_hold / 4);
+        }
         if self.wire.is_none() || self.tap.snaplen.is_some() || self.tap.tampered > 0 || self.tap.step.is_some() {
             // Cut fragments are the decoder's own tests'; the others need a true copy that comes first, or a clock.
             self.tap.fragmented = 0;
@@ -344,6 +358,15 @@ fn draw_tap(rng: &mut Rng, clock_step: u64) -> Tap {
     }
 }
 
+fn draw_kernel(rng: &mut Rng) -> kernel::Plan {
+    kernel::Plan {
+        acks: rng.chance(85),
+        shed: if rng.chance(15) { rng.pick(&[20, 50, 100]) } else { 0 },
+        table: rng.chance(15).then(|| rng.between(1, 2) as usize),
+        ahead: if rng.chance(25) { rng.magnitude(MS, 200 * MS) } else { 0 },
+    }
+}
+
 /// Exhaustive, so that a new field cannot be forgotten.
 fn draw_config(rng: &mut Rng) -> Config {
     let mut config = Config::default();
@@ -363,8 +386,7 @@ fn draw_config(rng: &mut Rng) -> Config {
         max_stream_queue,
         max_stream_chunks,
         max_total_queue,
-        // The contract's tests are about this one.
-        cutoff: _,
+        cutoff,
         require_handshake,
         strict_fsm,
         strict_options,
@@ -397,6 +419,7 @@ fn draw_config(rng: &mut Rng) -> Config {
             _ => *max_total_queue = rng.magnitude(512, 64 << 10),
         }
     }
+    *cutoff = rng.chance(15).then(|| rng.magnitude(1, 256 << 10) - 1);
     *require_handshake = rng.chance(5);
     *strict_fsm = rng.chance(2);
     *strict_options = rng.chance(2);

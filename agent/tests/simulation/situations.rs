@@ -2,6 +2,7 @@
 
 use crate::{
     checker::Checker,
+    kernel::Copied,
     network::Record,
     packet::{Kind, Packet, Position},
     plan::SECOND,
@@ -69,6 +70,16 @@ impl Checker<'_> {
             let index = self.ledger.record;
             let part = record.fragment.map_or(String::new(), |it| format!(", {}..{} of {}", it.start, it.end, it.of));
             eprintln!("{index:>5} {:>15} {} ({captured} captured{part})", record.time, describe(&record.packet));
+        }
+    }
+}
+
+impl Checker<'_> {
+    #[expect(clippy::print_stderr, reason = "a replayed seed shows what happens")]
+    pub(crate) fn show_withheld(&self, record: &Record, copied: &Copied) {
+        if self.trace {
+            let index = self.ledger.record;
+            eprintln!("{index:>5} {:>15} {} ({:?})", record.time, describe(&record.packet), copied.extent);
         }
     }
 }

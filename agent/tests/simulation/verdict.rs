@@ -26,7 +26,11 @@ impl Checker<'_> {
         let trailing: Position = trailing.map(|gap| Position::from(gap.len)).sum();
         if let Some(last) = self.became[open.talk].last_mut() {
             last.closed = Some((self.ledger.record, ended, self.ledger.now));
-            last.missing = open.streams.iter().map(|stream| stream.missing.len()).sum::<Position>() + trailing;
+            let unwanted = summary.streams.iter().filter_map(|stream| stream.trailing_gap);
+            let unwanted = unwanted.filter(|gap| matches!(gap.cause, GapCause::Cutoff | GapCause::Shed));
+            let unwanted: Position = unwanted.map(|gap| Position::from(gap.len)).sum();
+            let missing: Position = open.streams.iter().map(|stream| stream.missing.len()).sum();
+            last.missing = missing + trailing - unwanted;
         }
         self.evicted += u64::from(ended == Ended::Evicted);
         self.reset += u64::from(ended == Ended::Rst);
@@ -44,6 +48,17 @@ impl Checker<'_> {
             self.census.add_many("row 05 conflict", numbers.conflict);
             self.census.add_many("row 06a counted", late - numbers.conflict);
             self.urgent += numbers.urgent;
+            self.ring_full += numbers.ring_full;
+            self.census.add_many("row 27 stream hurt by the ring", u64::from(numbers.ring_full > 0));
+            if let Some(gap) = numbers.trailing_gap {
+                match gap.cause {
+                    GapCause::Cutoff => self.unwanted[0] += Position::from(gap.len),
+                    GapCause::Shed => self.unwanted[1] += Position::from(gap.len),
+                    _ => {}
+                }
+                let cause = census::cause(gap.cause);
+                self.census.add_many(cause, u64::from(matches!(gap.cause, GapCause::Cutoff | GapCause::Shed)));
+            }
             self.census.add_many("row 04 retransmitted", numbers.retransmitted);
             self.census.add_many("gap trailing", u64::from(numbers.trailing_gap.is_some()));
         }
@@ -68,7 +83,7 @@ impl Checker<'_> {
                 let over = waited >= self.config.rst_hold || idle >= self.least_timeout(open);
                 talk.real_rst.is_some() && (self.step != Step::Timeout || over)
             }
-            Ended::Idle => idle >= self.least_timeout(open),
+            Ended::Idle => idle >= self.least_timeout(open) || talk.spoilt,
             Ended::Reused => self.ledger.talks.iter().enumerate().any(|(other, later)| {
                 other > open.talk
                     && self.capture.talks[other].pair == self.capture.talks[open.talk].pair
@@ -81,7 +96,11 @@ impl Checker<'_> {
             return Some(format!("not a legal reason (idle for {idle} ns, FINs {fins}, RST {:?})", talk.real_rst));
         }
         let told = (summary.start.0, summary.end.0);
-        if self.is_alone(open) && told != (open.start, talk.last_stamp) {
+        // Of what is ahead of the ring only the kernel knows.
+        let asked_late = self.is_ahead() || talk.spoilt || ended == Ended::Evicted;
+        let least = if asked_late { talk.told_stamp } else { talk.last_stamp };
+        let ends = (least..=talk.last_stamp).contains(&told.1);
+        if self.is_alone(open) && !(told.0 == open.start && ends) {
             return Some(format!("from and to {told:?}, not {:?}", (open.start, talk.last_stamp)));
         }
         if summary.started == Started::Handshake && !syn {
@@ -203,7 +222,7 @@ impl Checker<'_> {
             .iter()
             .find_map(|gap| self.judge_gap(open, ledger, gap, base).map(|why| format!("{:?}: {why}", gap.gap)))
             .or_else(|| self.judge_captured(open, ledger, stream, base))
-            .or_else(|| self.judge_tail(open, ledger, stream, base, trailing))
+            .or_else(|| self.judge_tail(open, ended, ledger, stream, base, trailing))
     }
 
     fn judge_gap(&self, open: &Open, ledger: &SideLedger, declared: &Declared, base: Position) -> Option<String> {
@@ -225,7 +244,10 @@ impl Checker<'_> {
         let far = !ledger.all_plausible();
         let elapsed = |since: u64| self.elapsed(declared, since);
         let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, until);
+        let at_wall = closing && Position::from(declared.gap.offset + declared.gap.len) == self.wall();
         let waited = |cause: GapCause| match cause {
+            // Behind it more was sent, of which nothing is wanted.
+            GapCause::NotCaptured if at_wall && ledger.sent_end[1] > end => true,
             GapCause::NotCaptured => {
                 far || acked.is_some_and(|at| closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
             }
@@ -235,18 +257,27 @@ impl Checker<'_> {
                 let believable = |ack: &Ack| ack.believable >= end;
                 // While a stream is picked up, an ACK far ahead of the one before it is not believed.
                 let doubtful = open.since > 0 && self.scenario.long;
+                let doubtful = doubtful || self.ledger.talks[open.talk].spoilt;
                 closing && (doubtful || !ledger.acks.iter().rfind(|ack| ack.record <= until).is_some_and(believable))
             }
             _ => false,
         };
-        let ring_full = ledger.records.iter().any(|r| r.hurt && known(r.record) && r.position >= end);
+        let wanted = |position: Position| position >= end && (at_wall || position < base + self.wall());
+        let ring_full = ledger.records.iter().any(|r| r.hurt && known(r.record) && wanted(r.position));
         let legal = match cause {
             _ if ring_full && !far && rst > until && open.since == 0 && ledger.begins_with_syn() => {
                 matches!(cause, GapCause::RingFull | GapCause::Snaplen)
             }
             // Of a keep-alive's octet nobody can know that it is none, if it was cut off as well.
-            GapCause::Snaplen => far || cut == end - start || ledger.ambiguous.within(start, end).next().is_some(),
-            _ if surely > 0 && !far => return Some(format!("{cut} octets of it were cut off by the snaplen")),
+            GapCause::Snaplen => {
+                far || at_wall && cut > 0
+                    || base > 0 && ledger.withheld
+                    || cut == end - start
+                    || ledger.ambiguous.within(start, end).next().is_some()
+            }
+            _ if surely > 0 && !far && !(at_wall && surely < end - start) => {
+                return Some(format!("{cut} octets of it were cut off by the snaplen"));
+            }
             GapCause::RingFull => declared.refused > 0,
             GapCause::Fragment => {
                 let causes = [GapCause::NotCaptured, GapCause::Timeout, GapCause::Limit, GapCause::Close];
@@ -309,6 +340,10 @@ impl Checker<'_> {
 
     /// Every octet that was captured in time is in the output.
     fn judge_captured(&self, open: &Open, ledger: &SideLedger, stream: &OpenStream, base: Position) -> Option<String> {
+        if self.ledger.talks[open.talk].shed {
+            // What is copied because the kernel has forgotten that is not wanted.
+            return None;
+        }
         for (from, until, record) in ledger.octets.all().filter(|span| span.2 > open.since) {
             if !self.must_take(open, ledger, record) {
                 continue;
@@ -317,6 +352,10 @@ impl Checker<'_> {
                 return Some(format!("{from}..{until}, captured by record {record}, lies below the start"));
             }
             let end = base + stream.edge;
+            let until = until.min(base + self.wall());
+            if until <= from {
+                continue;
+            }
             if until > end
                 && ledger.ambiguous.within(end, until).map(|(from, until, _)| until - from).sum::<Position>()
                     < until - end.max(from)
@@ -339,6 +378,7 @@ impl Checker<'_> {
     fn judge_tail(
         &self,
         open: &Open,
+        ended: Ended,
         ledger: &SideLedger,
         stream: &OpenStream,
         base: Position,
@@ -350,31 +390,68 @@ impl Checker<'_> {
         let fin = ledger.fin.filter(|(record, _)| *record < rst);
         let acked = fin.map_or_else(|| acked.saturating_sub(1), |(_, fin)| acked.min(fin));
         let reach = base + stream.edge + trailing.map_or(0, |gap| Position::from(gap.len));
+        let talk = &self.ledger.talks[open.talk];
+        let shed = talk.shed && open.since == 0 && self.is_alone(open);
         if let Some(gap) = trailing {
             let start = base + Position::from(gap.offset);
             let end = start + Position::from(gap.len);
-            let (cut, surely) = ledger.cut_within(start, end, |_| true, rst);
+            let (cut, _) = ledger.cut_within(start, end, |_| true, rst);
+            let (_, surely) = ledger.cut_within(start, end, |record| self.must_take(open, ledger, record), rst);
             let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, self.ledger.record);
             let legal = match gap.cause {
+                GapCause::Cutoff => !shed && stream.edge == self.wall(),
+                GapCause::Shed => talk.shed || !self.is_alone(open),
                 // One tail has one cause, though part of it may have been lost otherwise.
-                GapCause::Snaplen => cut > 0 || ledger.ambiguous.within(start, end).next().is_some(),
+                GapCause::Snaplen => {
+                    cut > 0 || base > 0 && ledger.withheld || ledger.ambiguous.within(start, end).next().is_some()
+                }
                 _ if surely == Position::from(gap.len) => false,
                 GapCause::RingFull => self.ledger.refused > 0,
                 GapCause::Fragment => perhaps,
                 _ if surely_fragmented => false,
                 GapCause::NotCaptured => true,
                 GapCause::Close | GapCause::Timeout | GapCause::Limit => ledger.fin.is_some(),
-                GapCause::Cutoff | GapCause::Shed | GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => {
-                    false
-                }
+                GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
             };
+            let legal = legal && (!shed || gap.cause == GapCause::Shed);
+            let legal = legal && (stream.edge < self.wall() || gap.cause == GapCause::Cutoff || shed);
             if Position::from(gap.offset) != stream.edge || !legal {
                 return Some(format!("{gap:?} trails it, {cut} octets of it cut off by the snaplen"));
             }
         }
+        if let Some(why) = self.judge_size(open, ledger, ended, fin.map(|(_, fin)| fin), acked, reach) {
+            return Some(why);
+        }
         let started = stream.edge > 0 || stream.bases.is_some();
-        (started && acked > reach && ledger.all_plausible())
+        (started && acked > reach && ledger.all_plausible() && !talk.spoilt)
             .then(|| format!("ends at {reach}, but {acked} octets were acknowledged"))
+    }
+
+    /// Where octets are withheld their number is known all the same: up to the FIN, or as far as was sent or acknowledged.
+    fn judge_size(
+        &self,
+        open: &Open,
+        ledger: &SideLedger,
+        ended: Ended,
+        fin: Option<Position>,
+        acked: Position,
+        reach: Position,
+    ) -> Option<String> {
+        let talk = &self.ledger.talks[open.talk];
+        let begins = open.since == 0 && ledger.begins_with_syn() && self.is_alone(open);
+        let clear = begins && talk.is_plausible() && talk.real_rst.is_none() && !talk.spoilt && !self.small_limits();
+        if !clear || !(talk.shed || self.config.cutoff.is_some() && reach >= self.wall()) {
+            return None;
+        }
+        // What closes it with a record says what was sent up to that.
+        let [told, sent] = ledger.sent_end;
+        let [told, sent] = if ledger.withheld || self.scenario.kernel.is_none() { [told, sent] } else { [0, sent] };
+        let told = if matches!(ended, Ended::Fin | Ended::Rst) { told } else { sent };
+        let [least, most] = fin.map_or_else(|| [told, sent].map(|end| end.max(acked)), |fin| [fin; 2]);
+        // A keep-alive at the FIN's number may have been taken for an octet.
+        let most = most + Position::from(ledger.ambiguous.within(most, most + 1).next().is_some());
+        let most = if self.is_ahead() { Position::MAX } else { most };
+        (!(least..=most).contains(&reach)).then(|| format!("ends at {reach}, and {least} to {most} octets were sent"))
     }
 
     /// Whether the octets of `record` have to be in the output, however strictly the contract is read.
@@ -390,6 +467,12 @@ impl Checker<'_> {
         let Some(first) = ledger.records.iter().find(|r| r.record > open.since && r.occupies) else { return false };
         let Some(this) = ledger.records.iter().find(|r| r.record == record) else { return false };
         let doubtful = first.len <= 1 || this.len <= 1;
+        // Or it is the number that the peer's SYN-ACK acknowledged.
+        let sides = &self.ledger.talks[open.talk].sides;
+        let told = |side: &SideLedger| !std::ptr::eq(side, ledger) && side.syn_ack.is_some_and(|first| first < record);
+        if sides.iter().any(told) {
+            return false;
+        }
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
     }
 

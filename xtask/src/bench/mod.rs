@@ -3,6 +3,7 @@
 mod filter;
 mod floor;
 mod growth;
+mod live;
 mod measured;
 mod median;
 mod plot;
@@ -28,8 +29,12 @@ enum What {
     Replay(replay::Args),
     /// What a frame costs when there are more open connections and more shards, as a plot
     Growth(growth::Args),
+    /// A capture of a loaded server, beside other programs: paced, at its limit, and the highest rate without loss
+    Live(live::Args),
     #[command(hide = true)]
     Floor(floor::Args),
+    #[command(hide = true)]
+    Client(live::client::Args),
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
@@ -37,6 +42,8 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         What::Filter(args) => filter::run(args),
         What::Replay(args) => replay::run(args),
         What::Growth(args) => growth::run(args),
+        What::Live(args) => live::run(args),
         What::Floor(args) => floor::run(args),
+        What::Client(args) => live::client::run(args),
     }
 }

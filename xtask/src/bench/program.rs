@@ -220,7 +220,7 @@ fn gopacket() -> PathBuf {
 }
 
 /// All files with octets that hold streams.
-fn files(folder: &Path) -> Result<Vec<PathBuf>> {
+pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
         let entry = entry?;
@@ -242,7 +242,7 @@ fn stream(path: &Path) -> Option<Stream> {
 
 /// All programs end names with both ends, with a dot before the port; tcpflow writes zeros in front of numbers, and `c1`
 /// behind the ends.
-fn ends(name: &str) -> Option<[SocketAddrV4; 2]> {
+pub(super) fn ends(name: &str) -> Option<[SocketAddrV4; 2]> {
     let end = |text: &str| {
         let numbers: Vec<u16> = text.split('.').map(|number| number.parse().ok()).collect::<Option<_>>()?;
         let [address @ .., port] = &numbers[..] else { return None };

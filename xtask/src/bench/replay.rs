@@ -223,6 +223,11 @@ impl Scratch {
         let [lengths, output, log] = ["lengths", "output", "log"].map(|name| self.folder.join(name));
         Paths { capture: self.folder.join(format!("{}.pcap", workload.name())), lengths, output, log }
     }
+
+    /// For whoever makes and removes it.
+    pub(super) fn folder(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
 }
 
 impl Drop for Scratch {

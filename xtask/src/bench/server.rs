@@ -2,7 +2,7 @@
 
 use std::{
     fmt, fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -47,7 +47,7 @@ pub(super) struct Watching(Option<Running>);
 impl Mode {
     pub(super) const ALL: [Self; 3] = [Self::Native, Self::Generic, Self::Tc];
 
-    const fn name(self) -> &'static str {
+    pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Native => "native",
             Self::Generic => "generic",
@@ -123,19 +123,16 @@ impl Server {
                 (xdpflow, "listening on")
             }
         };
-        let file = fs::File::create(&log).with_context(|| format!("write {}", log.display()))?;
-        let mut running = Running::start(command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file))?;
-        let start = Instant::now();
-        while !fs::read_to_string(&log).unwrap_or_default().contains(ready) {
-            if let Ok(status) = running.wait(Duration::ZERO) {
-                bail!("{watcher} ended ({status}): {}", fs::read_to_string(&log).unwrap_or_default().trim());
-            }
-            if start.elapsed() > STARTING {
-                bail!("{watcher} did not start within {} s", STARTING.as_secs());
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(Watching(Some(running)))
+        Ok(Watching(Some(start(&mut command, ready, &log)?)))
+    }
+
+    pub(super) fn network(&self) -> &Network {
+        &self.network
+    }
+
+    /// The folder whose files are served.
+    pub(super) fn root(&self) -> PathBuf {
+        self.dir.join("html")
     }
 
     fn wait_until_it_answers(&self) -> Result<()> {
@@ -156,6 +153,24 @@ impl Watching {
         running.interrupt()?;
         running.wait(STARTING).map(drop)
     }
+}
+
+/// Starts what says in its log when it is ready.
+pub(super) fn start(command: &mut Command, ready: &str, log: &Path) -> Result<Running> {
+    let said = || fs::read_to_string(log).unwrap_or_default();
+    let file = fs::File::create(log).with_context(|| format!("write {}", log.display()))?;
+    let mut running = Running::start(command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file))?;
+    let start = Instant::now();
+    while !said().contains(ready) {
+        if let Ok(status) = running.wait(Duration::ZERO) {
+            bail!("{} ended ({status}): {}", command::line(command), said().trim());
+        }
+        if start.elapsed() > STARTING {
+            bail!("{} did not start within {} s", command::line(command), STARTING.as_secs());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(running)
 }
 
 trait Start {

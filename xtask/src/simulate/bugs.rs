@@ -344,8 +344,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "segments are not counted",
         file: "connection.rs",
-        right: "self.stream_mut(direction).count_segment(segment.flags.contains(Flags::URG));",
-        wrong: "if octets(segment) > 0 { self.stream_mut(direction).count_segment(segment.flags.contains(Flags::URG)); }",
+        right: "            None => self.count_segment(direction),\n",
+        wrong: "            None => if octets(segment) > 0 { self.count_segment(direction) },\n",
     },
     Bug {
         what: "a picked-up connection continues none",
@@ -362,8 +362,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "the end of a stream that was acknowledged is not told",
         file: "stream.rs",
-        right: "if self.is_located() && end > self.next {",
-        wrong: "if self.is_located() && end > self.next + 1_000 {",
+        right: "if !self.is_located() || end <= self.next {",
+        wrong: "if !self.is_located() || end <= self.next + 1_000 {",
     },
     Bug {
         what: "data of a SYN is dropped",
@@ -478,6 +478,84 @@ const BUGS: &[Bug] = &[
         file: "../decode/fragments.rs",
         right: "expires: self.clock.now().after(self.config.timeout)",
         wrong: "expires: self.clock.now().after(u64::MAX)",
+    },
+    Bug {
+        what: "the note's ACK is ignored",
+        file: "connection.rs",
+        right: "        self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, core);\n",
+        wrong: "        self.handle_withheld(direction.reverse(), note.segments[1], None, heard, core);\n",
+    },
+    Bug {
+        what: "how far the kernel has counted is ignored",
+        file: "connection.rs",
+        right: "            stream.note_reach(reach.wrapping_sub(ahead.reach));\n",
+        wrong: "            stream.note_reach(reach.wrapping_sub(ahead.reach) & 0);\n",
+    },
+    Bug {
+        what: "nobody is asked",
+        file: "connection.rs",
+        right: "        if !self.has_flow {\n            return;",
+        wrong: "        if self.has_flow || !self.has_flow {\n            return;",
+    },
+    Bug {
+        what: "one octet behind the cut-off is delivered",
+        file: "stream/wall.rs",
+        right: "config.cutoff.unwrap_or(u64::MAX) }",
+        wrong: "config.cutoff.map_or(u64::MAX, |octets| octets + 1) }",
+    },
+    Bug {
+        what: "the kernel cuts an octet too early",
+        file: "../../../agent-common/src/flow.rs",
+        right: "begin as u64 >= orders.cutoff {",
+        wrong: "begin as u64 + len >= orders.cutoff {",
+    },
+    Bug {
+        what: "that a connection was shed is told late",
+        file: "connection.rs",
+        right: "if note.shed && !self.has_flow {",
+        wrong: "if note.shed && self.has_flow {",
+    },
+    Bug {
+        what: "the cause of what was shed is the cut-off",
+        file: "stream/wall.rs",
+        right: "{ GapCause::Shed } else { GapCause::Cutoff }",
+        wrong: "{ GapCause::Cutoff } else { GapCause::Cutoff }",
+    },
+    Bug {
+        what: "what a full ring has cost is not noted",
+        file: "connection.rs",
+        right: "        stream.note_lost(lost.wrapping_sub(ahead.lost));\n",
+        wrong: "",
+    },
+    Bug {
+        what: "several withheld ACKs have one window",
+        file: "connection.rs",
+        right: "window.saturating_mul(acks).clamp",
+        wrong: "window.saturating_mul(acks.min(1)).clamp",
+    },
+    Bug {
+        what: "bare ACKs are withheld of what no ring has heard of",
+        file: "../../../agent-common/src/flow.rs",
+        right: "let only_acknowledges = orders.acks && announced && ",
+        wrong: "let only_acknowledges = orders.acks && ",
+    },
+    Bug {
+        what: "the kernel withholds a FIN",
+        file: "../../../agent-common/src/flow.rs",
+        right: "let passes = control & (control::SYN | control::FIN | control::RST) != 0;",
+        wrong: "let passes = control & (control::SYN | control::RST) != 0;",
+    },
+    Bug {
+        what: "a record takes back what was told ahead of it",
+        file: "connection.rs",
+        right: "        self.last_seen = self.last_seen.max(core.now);\n",
+        wrong: "        self.last_seen = core.now;\n",
+    },
+    Bug {
+        what: "a SYN does not begin new accounts",
+        file: "../../../agent-common/src/flow.rs",
+        right: "            *self = Self::NONE;\n",
+        wrong: "",
     },
 ];
 

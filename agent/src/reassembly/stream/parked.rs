@@ -65,6 +65,11 @@ impl Stream {
         if extra.far_ack.take_if(|ack| parked.agrees_with(*ack, piece.window)).is_some() {
             return self.believe(&parked, cx);
         }
+        // Of two copies the first stays, as everywhere.
+        if extra.parked.iter().any(|other| (other.seq, other.end_with_fin()) == (parked.seq, parked.end_with_fin())) {
+            cx.stats.implausible += parked.octets.len() as u64;
+            return;
+        }
         extra.parked.push_back(parked);
         if extra.parked.len() > PARKED_MAX {
             self.drop_parked(cx);
@@ -126,6 +131,10 @@ impl Stream {
         if offset > self.highest().cast_signed() && parked.piece(0).len() > 0 && !self.has_fin() {
             self.flush_all(GapCause::NotCaptured, cx);
             let upto = offset.cast_unsigned().min(self.wall(cx.config));
+            let cut = self.edge().min(upto);
+            if cut > self.next {
+                self.skip_to(cut, GapCause::Snaplen, cx);
+            }
             if upto > self.next {
                 self.skip_to(upto, GapCause::NotCaptured, cx);
             }

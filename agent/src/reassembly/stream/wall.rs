@@ -45,19 +45,21 @@ impl Stream {
     /// Takes note of how far this sender has come by the accounts of the kernel, which has withheld some of it: positions are
     /// told by these from now on, since 32 bits of a sequence number no longer do.
     pub(in crate::reassembly) fn note_reach(&mut self, reach: u64) {
-        if !self.is_located() || !(self.highest() + 1..ACCOUNT_MAX).contains(&reach) {
+        let highest = self.highest();
+        if !self.is_located() || !(highest.max(1)..ACCOUNT_MAX).contains(&reach) {
             return;
         }
+        // Of what was acknowledged as far as that, none is the FIN's.
         self.extra.get_or_insert_default().reach = reach;
-        self.note_sent_up_to(self.base.advance(reach));
+        if reach > highest {
+            self.note_sent_up_to(self.base.advance(reach));
+        }
     }
 
-    /// Takes note of the segments that the kernel has counted. Whether there are more than were known.
-    pub(in crate::reassembly) fn count_up_to(&mut self, segments: u64) -> bool {
-        let more = segments.wrapping_sub(self.segments).cast_signed() > 0;
-        if more {
-            self.segments = segments;
-        }
+    /// Takes note of the segments that the kernel has counted. How many more there are than were known.
+    pub(in crate::reassembly) fn count_up_to(&mut self, segments: u64) -> i64 {
+        let more = segments.wrapping_sub(self.segments).cast_signed().max(0);
+        self.segments = self.segments.wrapping_add(more.cast_unsigned());
         more
     }
 

@@ -72,6 +72,13 @@ pub(super) fn idle(path: &Path, connections: u64, words: u64, seed: u64) -> Resu
     making.finish()
 }
 
+/// What a seed says, so many octets of it.
+pub(super) fn octets(seed: u64, len: u64) -> Vec<u8> {
+    let mut octets = Vec::new();
+    Content::random(seed, len).read(0..len, &mut octets);
+    octets
+}
+
 struct Making {
     pcap: Pcap,
     manifest: Manifest,

@@ -383,6 +383,33 @@ mod tests {
     }
 
     #[test]
+    fn what_speaks_of_something_unseen_is_told_apart() {
+        let mut flow = Flow::NONE;
+        let ack = |seq, ack| segment(control::ACK, seq, ack);
+        flow.note(&ack(100, 1), 0, 50);
+        flow.sides[0].segments = 1;
+        assert!(flow.is_ordinary(&ack(150, 7_777), 0, 0), "nobody has seen the peer");
+        assert!(!flow.is_ordinary(&ack(151, 7_777), 0, 0), "a hole before it");
+        assert!(!flow.is_ordinary(&ack(9_000, 150), 1, 0), "its first");
+        flow.note(&ack(9_000, 100), 1, 0);
+        flow.sides[1].segments = 1;
+        assert!(flow.is_ordinary(&ack(9_000, 150), 1, 0) && !flow.is_ordinary(&ack(9_000, 151), 1, 0));
+        flow.note(&segment(control::ACK | control::FIN, 150, 1), 0, 0);
+        assert!(
+            flow.is_ordinary(&ack(9_000, 151), 1, 0) && !flow.is_ordinary(&ack(9_000, 152), 1, 0),
+            "the FIN counts"
+        );
+        // A forged one does not stand in the way.
+        flow.note(&ack(9_000, 5_000), 1, 0);
+        assert_eq!(flow.sides[1].ack, 100);
+        flow.note(&ack(9_000, 151), 1, 0);
+        assert_eq!(flow.sides[1].ack, 151);
+        // Where nothing is sent, nothing comes further.
+        flow.note(&ack(400, 1), 0, 0);
+        assert_eq!(flow.sides[0].reach(), 50);
+    }
+
+    #[test]
     fn both_directions_have_one_key() {
         let there = Head { src: [1, 2], dst: [1, 2], src_port: 9, dst_port: 8, ..Head::default() };
         let back = Head { src_port: 8, dst_port: 9, ..there };

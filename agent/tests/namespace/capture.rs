@@ -125,6 +125,18 @@ impl Capture {
         !status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
     }
 
+    /// Stops it until SIGCONT; returns when none of its threads runs.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+        let threads = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        eventually("a pause", Duration::from_secs(5), || {
+            fs::read_dir(&threads).unwrap().all(|thread| {
+                let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap_or_default();
+                status.lines().any(|line| line.starts_with("State:") && line.contains('T'))
+            })
+        });
+    }
+
     /// Octets of its own that it uses: neither its files nor its rings.
     pub(crate) fn memory(&self) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();

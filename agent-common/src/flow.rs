@@ -168,16 +168,34 @@ impl Flow {
         self.sides[0].segments | self.sides[1].segments == 0
     }
 
+    /// Whether a segment of `side`, not yet [noted](Self::note), speaks of nothing but what was seen: what it acknowledges is
+    /// known, and without payload it begins where its sender has come to at most. Only then the accounts say all that it
+    /// does; a hole or a forgery is for reassembly to judge.
+    #[inline(always)]
+    pub fn is_ordinary(&self, head: &Head, side: usize, len: u64) -> bool {
+        let fin = self.state >> side & state::FIN != 0;
+        (len > 0 || self.sides[side & 1].has_reached(head.seq(), fin)) && self.knows_ack(head, side)
+    }
+
+    /// Whether what a segment of `side` acknowledges has passed here, or nothing does that could.
+    #[inline(always)]
+    fn knows_ack(&self, head: &Head, side: usize) -> bool {
+        let peer = &self.sides[side & 1 ^ 1];
+        peer.segments == 0 || peer.has_reached(head.ack(), self.state >> (side ^ 1) & state::FIN != 0)
+    }
+
     /// Accounts for a segment of `side` with `len` octets of payload, except for the counts of octets and segments, and for
     /// the time, which [`hear`](Self::hear) is for. The result is how far behind the stream's first octet it begins, or
     /// before it, and whether it acknowledges more than was acknowledged before.
     #[inline(always)]
     pub fn note(&mut self, head: &Head, side: usize, len: u64) -> (i64, bool) {
+        // Forged ones, and those of what went past us, do not stand in the way of those that follow.
+        let believable = self.knows_ack(head, side);
         let (own, control) = (&mut self.sides[side & 1], head.control());
         let begin = own.note(head, len);
         let mut bits = self.state & !state::REFUSED;
         let mut advances = false;
-        if control & control::ACK != 0 {
+        if control & control::ACK != 0 && believable {
             advances = own.acknowledge(head, bits & state::ACKED << side == 0);
             bits |= state::ACKED << side;
         }
@@ -203,9 +221,9 @@ impl Flow {
 
     /// Decides what is copied of a segment that was [noted](Self::note), with as many octets of payload and at the position
     /// that this found. What opens, ends or tears a connection always comes through, as far as its headers at least; so
-    /// does everything of a connection that no ring has heard of.
+    /// does everything of a connection that no ring has heard of, and what is not [ordinary](Self::is_ordinary).
     #[inline(always)]
-    pub fn extent(&mut self, head: &Head, side: usize, len: u64, begin: i64, orders: Orders) -> Extent {
+    pub fn extent(&mut self, head: &Head, side: usize, len: u64, begin: i64, ordinary: bool, orders: Orders) -> Extent {
         let control = head.control();
         let passes = control & (control::SYN | control::FIN | control::RST) != 0;
         let announced = self.state & state::ANNOUNCED != 0;
@@ -213,12 +231,13 @@ impl Flow {
             return if announced && !passes { Extent::Nothing(Counter::ShedFrames) } else { Extent::Headers };
         }
         if len == 0 {
-            let only_acknowledges = orders.acks && announced && !passes && control & control::URG == 0;
+            let only_acknowledges = orders.acks && ordinary && announced && !passes && control & control::URG == 0;
             return if only_acknowledges { Extent::Nothing(Counter::WithheldAcks) } else { Extent::Whole };
         }
         if orders.cutoff != u64::MAX && begin >= 0 && begin as u64 >= orders.cutoff {
             self.set(state::CUT << side);
-            return if announced && !passes { Extent::Nothing(Counter::WithheldCutoff) } else { Extent::Headers };
+            let withheld = announced && !passes && ordinary;
+            return if withheld { Extent::Nothing(Counter::WithheldCutoff) } else { Extent::Headers };
         }
         Extent::Whole
     }
@@ -243,6 +262,12 @@ impl Side {
     #[inline(always)]
     pub const fn unwrap(&self, seq: u32) -> u64 {
         self.end.wrapping_add(seq.wrapping_sub(self.end as u32) as i32 as i64 as u64)
+    }
+
+    /// Whether `seq` is not beyond what was sent, the FIN included.
+    #[inline(always)]
+    const fn has_reached(&self, seq: u32, fin: bool) -> bool {
+        (self.end as u32).wrapping_add(fin as u32).wrapping_sub(seq).cast_signed() >= 0
     }
 
     /// A jump by more than [`JUMP_MAX`] is nobody's who has a window.
@@ -338,6 +363,7 @@ mod tests {
         assert!(flow.begins(&segment(control::SYN, 1, 0)));
         assert!(!flow.begins(&segment(control::SYN | control::ACK, 1, 0)));
         flow.note(&segment(control::SYN, 1, 0), 0, 0);
+        flow.sides[0].segments = 1;
         assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));
         flow.note(&segment(control::FIN, 2, 0), 0, 0);
         assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));
@@ -354,6 +380,33 @@ mod tests {
         flow.note(&segment(control::FIN, 15, 1), 0, 0);
         assert_eq!(flow.note(&segment(control::ACK, 16, 1), 0, 0).0, 6);
         assert_eq!(flow.sides[0].reach(), 5, "the FIN is no octet");
+    }
+
+    #[test]
+    fn what_speaks_of_something_unseen_is_told_apart() {
+        let mut flow = Flow::NONE;
+        let ack = |seq, ack| segment(control::ACK, seq, ack);
+        flow.note(&ack(100, 1), 0, 50);
+        flow.sides[0].segments = 1;
+        assert!(flow.is_ordinary(&ack(150, 7_777), 0, 0), "nobody has seen the peer");
+        assert!(!flow.is_ordinary(&ack(151, 7_777), 0, 0), "a hole before it");
+        assert!(!flow.is_ordinary(&ack(9_000, 150), 1, 0), "its first");
+        flow.note(&ack(9_000, 100), 1, 0);
+        flow.sides[1].segments = 1;
+        assert!(flow.is_ordinary(&ack(9_000, 150), 1, 0) && !flow.is_ordinary(&ack(9_000, 151), 1, 0));
+        flow.note(&segment(control::ACK | control::FIN, 150, 1), 0, 0);
+        assert!(
+            flow.is_ordinary(&ack(9_000, 151), 1, 0) && !flow.is_ordinary(&ack(9_000, 152), 1, 0),
+            "the FIN counts"
+        );
+        // A forged one does not stand in the way.
+        flow.note(&ack(9_000, 5_000), 1, 0);
+        assert_eq!(flow.sides[1].ack, 100);
+        flow.note(&ack(9_000, 151), 1, 0);
+        assert_eq!(flow.sides[1].ack, 151);
+        // Where nothing is sent, nothing comes further.
+        flow.note(&ack(400, 1), 0, 0);
+        assert_eq!(flow.sides[0].reach(), 50);
     }
 
     #[test]

@@ -480,11 +480,12 @@ fn account(flow: &mut Flow, subject: &Subject, len: u64, counters: *mut Counters
         count(counters, Counter::ShedConnections);
     }
     let payload = head.payload_len(len);
+    let ordinary = flow.is_ordinary(head, side, payload);
     let (begin, advances) = flow.note(head, side, payload);
     add(&raw mut flow.sides[side].bytes, payload);
     add(&raw mut flow.sides[side].segments, 1);
     let orders = Orders { acks: WITHHOLD_ACKS.load() != 0, cutoff: CUTOFF.load(), shed: SHED_LEVEL.load() != u64::MAX };
-    (flow.extent(head, side, payload, begin, orders), advances)
+    (flow.extent(head, side, payload, begin, ordinary, orders), advances)
 }
 
 /// Puts what is known about the connection into the header of a record.

@@ -561,10 +561,11 @@ impl Connection {
         if ahead.is_open {
             return;
         }
+        let window = self.window(direction);
         let stream = self.stream_mut(direction);
         stream.note_lost(lost.wrapping_sub(ahead.lost));
         if cut || shed {
-            stream.note_reach(reach.wrapping_sub(ahead.reach));
+            stream.note_reach(reach.wrapping_sub(ahead.reach), window);
         }
     }
 
@@ -581,10 +582,9 @@ impl Connection {
         if more == 0 {
             return;
         }
-        let end = self.end.max(heard);
+        // Even where the accounts are ahead of what is being done: nobody will say it again.
+        self.end = self.end.max(heard);
         let heard = core.clock.when(heard);
-        // The accounts may be ahead of what is being done.
-        self.end = if heard > core.now { self.end } else { end };
         self.last_seen = self.last_seen.max(heard);
         let Some(Acknowledgment { number, time, window }) = ack else { return };
         // What moves nothing forward, such as a duplicate, is a word from the peer as well.

@@ -9,6 +9,8 @@ use std::{
     time::Duration,
 };
 
+use crate::sink::short::{SHORT, Short, Slab};
+
 /// A place for stream octets that follow each other, and the block before it in its chain.
 pub(super) struct Block<D: ?Sized = [u8]> {
     previous: Chain,
@@ -123,6 +125,8 @@ impl Drop for Chain {
 /// free blocks of one give way when another is wanted.
 pub(super) struct Pool {
     limit: usize,
+    /// What the writers may have of it before a shard that can wait waits.
+    in_flight: usize,
     /// Memory of the blocks that are not free, and the most that it was.
     used: AtomicUsize,
     high: AtomicUsize,
@@ -130,12 +134,15 @@ pub(super) struct Pool {
     writing: AtomicUsize,
     free: Mutex<Free>,
     returned: Condvar,
+    /// Shards that wait. To wake nobody is a system call as well.
+    waiting: AtomicUsize,
 }
 
 #[derive(Default)]
 struct Free {
-    /// Memory of all blocks there are.
+    /// Memory of all blocks there are, and of short streams.
     allocated: usize,
+    shorts: usize,
     /// The one used last is used again first: it is the one that a cache may still hold.
     by_class: [Chain; CLASSES.len()],
 }
@@ -143,13 +150,16 @@ struct Free {
 impl Pool {
     /// At least [`Pool::MIN`].
     pub(super) fn new(limit: usize) -> Self {
+        let limit = limit.max(Self::MIN);
         Self {
-            limit: limit.max(Self::MIN),
+            limit,
+            in_flight: IN_FLIGHT.min(limit / 2),
             used: AtomicUsize::new(0),
             high: AtomicUsize::new(0),
             writing: AtomicUsize::new(0),
             free: Mutex::default(),
             returned: Condvar::new(),
+            waiting: AtomicUsize::new(0),
         }
     }
 
@@ -163,6 +173,31 @@ impl Pool {
         self.high.fetch_max(used, Ordering::Relaxed);
         block.offset = offset;
         Some(block)
+    }
+
+    /// Whether one more short stream may be kept, in memory that stays what it is: so they get no more than a quarter.
+    pub(super) fn lets_grow(&self, shorts: &Slab<Short>) -> bool {
+        !shorts.is_full() || {
+            let mut free = self.lock();
+            let grows =
+                free.shorts + size_of::<Short>() <= self.limit / 4 && free.make_room(size_of::<Short>(), self.limit);
+            if grows {
+                free.shorts += size_of::<Short>();
+                self.used.fetch_add(size_of::<Short>(), Ordering::Relaxed);
+            }
+            grows
+        }
+    }
+
+    /// A short stream as the writer takes it, be the pool empty or not: what is queued is bounded by number, too.
+    pub(super) fn chain_of(&self, bytes: &[u8]) -> Chain {
+        let mut block = self.lock().take(0, usize::MAX).unwrap_or_else(|| allocate(0));
+        self.used.fetch_add(block.size(), Ordering::Relaxed);
+        block.offset = 0;
+        block.fill(bytes);
+        let mut chain = Chain::default();
+        chain.push(block);
+        chain
     }
 
     /// This much memory is now the writer's, who will give it back.
@@ -187,7 +222,7 @@ impl Pool {
             free.by_class[class_of(block.data.len())].push(block);
         }
         drop(free);
-        if self.has_room() {
+        if self.waiting.load(Ordering::Relaxed) > 0 && self.has_room() {
             self.returned.notify_all();
         }
     }
@@ -196,10 +231,19 @@ impl Pool {
     /// tell whether that shard has to be waited for.
     pub(super) fn wait(&self) {
         let free = self.lock();
+        // Seen by whoever takes the lock next to give blocks back.
+        self.waiting.fetch_add(1, Ordering::Relaxed);
         if !self.has_room() {
             let wait = self.returned.wait_timeout(free, Duration::from_millis(10));
             drop(wait.unwrap_or_else(PoisonError::into_inner));
         }
+        self.waiting.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether the writers have so much to do that whoever can wait should: memory that they have used before is several
+    /// times as fast as more of it.
+    pub(super) fn is_behind(&self) -> bool {
+        self.writing.load(Ordering::Relaxed) > self.in_flight
     }
 
     /// Whether there is so little left, and so little on its way back, that something should be handed over.
@@ -211,7 +255,7 @@ impl Pool {
     /// Whether a shard that waits should go on: not with just as much as it needs next, or it and the writer would take
     /// turns.
     fn has_room(&self) -> bool {
-        self.used() <= self.limit - self.limit / 8
+        self.used() <= self.limit - self.limit / 8 && self.writing.load(Ordering::Relaxed) <= self.in_flight / 2
     }
 
     pub(super) fn used(&self) -> usize {
@@ -233,8 +277,12 @@ impl Free {
         if let Some(block) = self.by_class.get_mut(class)?.pop() {
             return Some(block);
         }
-        let allocated = self.allocated + CLASSES.get(class)? + OVERHEAD;
-        let mut excess = allocated.saturating_sub(limit);
+        self.make_room(CLASSES.get(class)? + OVERHEAD, limit).then(|| allocate(class))
+    }
+
+    /// Adds so much to what there is, for which free blocks give way.
+    fn make_room(&mut self, size: usize, limit: usize) -> bool {
+        let mut excess = (self.allocated + size).saturating_sub(limit);
         for others in self.by_class.iter_mut().rev() {
             while excess > 0
                 && let Some(block) = others.pop()
@@ -243,13 +291,15 @@ impl Free {
                 self.allocated -= block.size();
             }
         }
-        (excess == 0).then(|| {
-            let block = allocate(class);
-            self.allocated += block.size();
-            block
-        })
+        if excess == 0 {
+            self.allocated += size;
+        }
+        excess == 0
     }
 }
+
+/// Enough for a writer to never be without work, and no more than caches may hold.
+const IN_FLIGHT: usize = 8 << 20;
 
 /// Octets in a block, by class. With what precedes them they are 64, 256, 1,024, 4,096 and 16,384 octets of memory, so
 /// that a stream of ten octets costs a cache line; the largest is a round number for the disk instead.
@@ -258,7 +308,7 @@ pub(super) const LARGEST: usize = CLASSES.len() - 1;
 
 /// The fields before the data, and the word that malloc keeps before an allocation.
 const OVERHEAD: usize = size_of::<Block<[u8; 0]>>() + 8;
-const _: () = assert!(CLASSES[0] + OVERHEAD == 64);
+const _: () = assert!(CLASSES[0] + OVERHEAD == 64 && CLASSES[0] >= SHORT);
 
 /// The class whose blocks hold `octets`, or the largest.
 pub(super) fn class_of(octets: usize) -> usize {

@@ -1,5 +1,6 @@
 use std::{
     fs, mem,
+    net::IpAddr,
     num::NonZeroU32,
     os::unix::fs::DirBuilderExt as _,
     sync::{Arc, Mutex},
@@ -8,17 +9,19 @@ use std::{
 };
 
 use anyhow::{Context as _, anyhow, ensure};
+use hashbrown::HashMap;
 use rustix::process::{Resource, getrlimit};
 
 use crate::{
     error::{Name, Reason},
     reassembly::{ConnectionId, Direction, Event, GapCause, Sink, Summary},
-    segment::Timestamp,
+    segment::{Endpoint, Timestamp},
     sink::{
         OnFull, Output, Shared, Stats,
         block::{Block, Chain, LARGEST, Pool, class_of},
         queue::{Close, Message, Queue, Write},
         record::{Identity, Kind, Loss, Record},
+        short::{SHORT, Short, Slab},
         tree::OPEN,
         writer::Writer,
     },
@@ -33,9 +36,14 @@ use crate::{
 pub struct Directory {
     /// By slot.
     connections: Vec<Option<Connection>>,
+    shorts: Slab<Short>,
+    longs: Slab<Long>,
+    /// What was lost for want of blocks, by slot.
+    losses: HashMap<u32, Box<[Loss; 2]>>,
     shared: Arc<Shared>,
-    oldest: Option<Key>,
-    newest: Option<Key>,
+    /// Connections that hold octets, in order of age.
+    oldest: Option<Slot>,
+    newest: Option<Slot>,
     now: Timestamp,
     stats: Stats,
     output: Output,
@@ -77,7 +85,10 @@ impl Directory {
         (0..output.shards).map(|shard| Self::new(output.clone(), shared.clone(), shard)).collect()
     }
 
-    fn new(output: Output, shared: Arc<Shared>, shard: u32) -> anyhow::Result<Self> {
+    fn new(mut output: Output, shared: Arc<Shared>, shard: u32) -> anyhow::Result<Self> {
+        if output.on_full == OnFull::Wait {
+            output.queue = output.queue.min(RECORDS_IN_FLIGHT);
+        }
         let may_open = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX) / 2 / u64::from(output.shards.max(1));
         let max_handles = output.max_open_files.min(may_open.try_into().unwrap_or(usize::MAX));
         let queue = Arc::new(Queue::default());
@@ -90,6 +101,9 @@ impl Directory {
         };
         Ok(Self {
             connections: Vec::new(),
+            shorts: Slab::default(),
+            longs: Slab::default(),
+            losses: HashMap::new(),
             shared,
             oldest: None,
             newest: None,
@@ -105,13 +119,12 @@ impl Directory {
     /// Writes what has been in memory for too long. `now` is capture time; to be called several times a second of it.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
-        while let Some(key) = self.oldest
-            && let Some(stream) = self.stream(key)
-            && now.since(stream.since) >= self.output.write_age
+        while let Some(slot) = self.oldest
+            && let Some(connection) = self.connection(slot.number())
+            && now.since(connection.since) >= self.output.write_age
             && self.has_room()
         {
-            self.hand_over(key);
-            self.stats.early_age += 1;
+            self.stats.early_age += self.hand_over(slot);
         }
         // Another shard may need what is held here.
         self.release();
@@ -126,8 +139,8 @@ impl Directory {
 
     /// Hands everything to the writer and waits for it, as long as it makes progress.
     pub fn finish(mut self) -> Stats {
-        while let Some(key) = self.oldest {
-            self.hand_over(key);
+        while let Some(slot) = self.oldest {
+            self.hand_over(slot);
         }
         let (written, left_behind) = self.queue.finish(self.patience());
         self.stats.merge(&written);
@@ -150,18 +163,48 @@ impl Directory {
         }
         self.now = self.now.max(summary.start);
         self.connections[slot] = Some(Connection {
-            identity: Identity::new(id, summary),
+            serial: id.serial,
+            start: summary.start,
+            ends: Ends::new(summary),
+            since: Timestamp::default(),
+            older: None,
+            newer: None,
             streams: Default::default(),
-            losses: None,
+            holds: false,
             growing: false,
         });
         self.note(Kind::Open, id, summary);
     }
 
+    /// Keeps `bytes`: the first few of a stream apart, and in blocks as soon as there are more.
+    fn append(&mut self, key: Key, offset: u64, bytes: &[u8]) {
+        let Some(connection) = self.connection(key.slot) else { return };
+        match connection.streams[key.direction as usize].get() {
+            Where::Nowhere if bytes.is_empty() => return,
+            Where::Nowhere if offset == 0 && bytes.len() <= SHORT && self.shared.pool.lets_grow(&self.shorts) => {
+                let place = Place::short(self.shorts.insert(Short::new(bytes)));
+                self.put(key, place);
+                self.hold(key.slot);
+            }
+            Where::Nowhere => self.lengthen(key),
+            Where::Short(index) => {
+                let short = self.shorts.get_mut(index);
+                if short.is_some_and(|short| u64::from(short.len) == offset && short.fill(bytes)) {
+                    return;
+                }
+                let short = self.shorts.remove(index);
+                self.lengthen(key);
+                self.append_long(key, 0, short.bytes());
+            }
+            Where::Long(_) => {}
+        }
+        self.append_long(key, offset, bytes);
+    }
+
     /// Copies `bytes` into blocks: the one time that they are copied.
-    fn append(&mut self, key: Key, mut offset: u64, mut bytes: &[u8]) {
+    fn append_long(&mut self, key: Key, mut offset: u64, mut bytes: &[u8]) {
         while !bytes.is_empty() {
-            let Some(stream) = self.stream(key) else { return };
+            let Some(stream) = self.long(key) else { return };
             if stream.stopped {
                 self.lose(key, offset, bytes.len() as u64);
                 return;
@@ -192,24 +235,20 @@ impl Directory {
 
     /// Adds an empty block to a stream.
     fn add(&mut self, key: Key, block: Box<Block>, class: usize) {
-        let now = self.now;
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.long(key) else { return };
         stream.next_class = (class + 1).min(LARGEST) as u8;
-        let first = stream.chain.is_empty();
         stream.chain.push(block);
-        if first {
-            stream.since = now;
-            self.link(key);
-        }
+        self.hold(key.slot);
     }
 
     /// A block of the stream is full: what there is goes to the writer if it is too much to hold.
     fn filled(&mut self, key: Key) {
         let limit = self.output.stream_memory;
-        let Some(stream) = self.stream(key) else { return };
+        let Some(stream) = self.long(key) else { return };
         if stream.chain.held() >= limit {
             stream.large = true;
-            self.hand_over(key);
+            self.send(key);
+            self.settle(key.slot);
             self.stats.early_size += 1;
         }
     }
@@ -232,33 +271,67 @@ impl Directory {
     /// Hands over the streams that have been in memory longest, until a quarter of the pool is free or on its way.
     fn release(&mut self) {
         while self.shared.pool.is_short()
-            && let Some(key) = self.oldest
+            && let Some(slot) = self.oldest
             && self.has_room()
         {
-            if let Some(stream) = self.stream(key) {
-                stream.large = false;
+            for direction in Direction::BOTH {
+                if let Some(stream) = self.long(Key { slot: slot.number(), direction }) {
+                    stream.large = false;
+                }
             }
-            self.hand_over(key);
-            self.stats.early_pool += 1;
+            self.stats.early_pool += self.hand_over(slot);
         }
     }
 
-    /// Sends what a stream holds to the writer.
-    fn hand_over(&mut self, key: Key) {
-        self.unlink(key);
-        let Some(Some(connection)) = self.connections.get_mut(key.slot()) else { return };
-        let stream = &mut connection.streams[key.direction() as usize];
-        if !stream.large {
-            stream.next_class = 0;
-        }
-        let chain = mem::take(&mut stream.chain);
+    /// Sends what a connection holds to the writer. Returns of how many streams that was something.
+    fn hand_over(&mut self, slot: Slot) -> u64 {
+        self.unlink(slot.number());
+        Direction::BOTH.map(|direction| u64::from(self.send(Key { slot: slot.number(), direction }))).iter().sum()
+    }
+
+    /// Sends what a stream holds to the writer, if that is something.
+    fn send(&mut self, key: Key) -> bool {
+        let chain = self.empty(key);
+        let Some(connection) = self.connection(key.slot) else { return false };
         if chain.is_empty() {
-            return;
+            return false;
         }
         connection.growing = true;
-        let write = Write { identity: connection.identity, direction: key.direction(), chain };
+        let write = Write { identity: connection.identity(), direction: key.direction, chain };
         self.shared.pool.hand_over(write.chain.held());
         self.queue.push(Message::Write(write));
+        self.keep_pace();
+        true
+    }
+
+    /// Takes what a stream holds.
+    fn empty(&mut self, key: Key) -> Chain {
+        let place = self.connection(key.slot).map_or(Where::Nowhere, |it| it.streams[key.direction as usize].get());
+        match place {
+            Where::Nowhere => Chain::default(),
+            Where::Short(index) => {
+                let short = self.shorts.remove(index);
+                self.lengthen(key);
+                self.shared.pool.chain_of(short.bytes())
+            }
+            Where::Long(_) => {
+                let Some(stream) = self.long(key) else { return Chain::default() };
+                if !stream.large {
+                    stream.next_class = 0;
+                }
+                mem::take(&mut stream.chain)
+            }
+        }
+    }
+
+    /// Waits for the writers if the source can wait and they are behind.
+    fn keep_pace(&self) {
+        if self.output.on_full == OnFull::Wait && self.shared.pool.is_behind() {
+            self.queue.wake();
+            while self.shared.pool.is_behind() && !self.queue.has_ended() {
+                self.shared.pool.wait();
+            }
+        }
     }
 
     /// Whether the queue takes one more record; waits until it does if the source can wait.
@@ -283,7 +356,7 @@ impl Directory {
     }
 
     fn stop(&mut self, key: Key) {
-        if let Some(stream) = self.stream(key) {
+        if let Some(stream) = self.long(key) {
             stream.stopped = true;
             self.stats.streams_stopped += 1;
         }
@@ -291,10 +364,8 @@ impl Directory {
 
     fn lose(&mut self, key: Key, offset: u64, len: u64) {
         self.stats.disk_slow += len;
-        if let Some(Some(connection)) = self.connections.get_mut(key.slot()) {
-            let losses = connection.losses.get_or_insert_default();
-            losses[key.direction() as usize].add(offset, len, GapCause::DiskSlow);
-        }
+        let losses = self.losses.entry(key.slot).or_default();
+        losses[key.direction as usize].add(offset, len, GapCause::DiskSlow);
     }
 
     fn note(&mut self, event: Kind, id: ConnectionId, summary: &Summary<'_>) {
@@ -302,23 +373,26 @@ impl Directory {
             self.stats.notes_lost += 1;
             return;
         }
-        let Some(Some(connection)) = self.connections.get(id.slot as usize) else { return };
-        let losses = connection.losses.as_deref().cloned().unwrap_or_default();
+        let losses = self.losses.get(&id.slot).map(|losses| *losses.clone()).unwrap_or_default();
         self.queue.push(Message::Note(Box::new(Record::new(event, id, summary, losses))));
     }
 
     fn close(&mut self, id: ConnectionId, summary: &Summary<'_>) {
-        for direction in Direction::BOTH {
-            self.unlink(Key::new(id.slot, direction));
-        }
+        self.unlink(id.slot);
+        let chains = Direction::BOTH.map(|direction| self.empty(Key { slot: id.slot, direction }));
         let Some(connection) = self.connections.get_mut(id.slot as usize).and_then(Option::take) else { return };
-        let Connection { streams, losses, growing, .. } = connection;
-        let chains = streams.map(|stream| stream.chain);
+        for place in connection.streams {
+            if let Where::Long(index) = place.get() {
+                self.longs.remove(index);
+            }
+        }
+        let losses = self.losses.remove(&id.slot);
         if self.has_room() {
             self.shared.pool.hand_over(chains.iter().map(Chain::held).sum());
             let losses = losses.map(|losses| *losses).unwrap_or_default();
             let record = Record::new(Kind::Close, id, summary, losses);
             self.queue.push(Message::Close(Box::new(Close { record, chains })));
+            self.keep_pace();
             return;
         }
         self.stats.records_lost += 1;
@@ -326,44 +400,71 @@ impl Directory {
             self.stats.disk_slow += chain.octets();
             self.shared.pool.give_back(chain);
         }
-        if growing {
+        if connection.growing {
             self.queue.push(Message::Abandon(id.serial));
         }
     }
 
-    fn stream(&mut self, key: Key) -> Option<&mut Stream> {
-        self.connections
-            .get_mut(key.slot())?
-            .as_mut()
-            .map(|connection| &mut connection.streams[key.direction() as usize])
+    fn connection(&mut self, slot: u32) -> Option<&mut Connection> {
+        self.connections.get_mut(slot as usize)?.as_mut()
     }
 
-    /// Puts a stream behind all others in order of age.
-    fn link(&mut self, key: Key) {
-        let older = self.newest.replace(key);
-        match older.and_then(|older| self.stream(older)) {
-            Some(stream) => stream.newer = Some(key),
-            None => self.oldest = Some(key),
-        }
-        if let Some(stream) = self.stream(key) {
-            stream.older = older;
-            stream.newer = None;
+    fn long(&mut self, key: Key) -> Option<&mut Long> {
+        match self.connection(key.slot)?.streams[key.direction as usize].get() {
+            Where::Long(index) => self.longs.get_mut(index),
+            Where::Nowhere | Where::Short(_) => None,
         }
     }
 
-    /// Takes a stream out of the order of age, if it is in it.
-    fn unlink(&mut self, key: Key) {
-        let Some(stream) = self.stream(key) else { return };
-        if stream.chain.is_empty() {
-            return;
+    /// From now on, this stream has blocks.
+    fn lengthen(&mut self, key: Key) {
+        let place = Place::long(self.longs.insert(Long::default()));
+        self.put(key, place);
+    }
+
+    fn put(&mut self, key: Key, place: Place) {
+        if let Some(connection) = self.connection(key.slot) {
+            connection.streams[key.direction as usize] = place;
         }
-        let (older, newer) = (stream.older.take(), stream.newer.take());
-        match older.and_then(|older| self.stream(older)) {
-            Some(stream) => stream.newer = newer,
+    }
+
+    /// A connection holds octets: it is put behind all others in order of age, unless it is in it.
+    fn hold(&mut self, slot: u32) {
+        let (now, last) = (self.now, self.newest);
+        let Some(connection) = self.connection(slot).filter(|connection| !connection.holds) else { return };
+        (connection.holds, connection.since, connection.older, connection.newer) = (true, now, last, None);
+        let this = Some(Slot::new(slot));
+        self.newest = this;
+        match last.and_then(|last| self.connection(last.number())) {
+            Some(connection) => connection.newer = this,
+            None => self.oldest = this,
+        }
+    }
+
+    /// One direction of a connection holds nothing any more: if the other does not, either, it has no age.
+    fn settle(&mut self, slot: u32) {
+        let Some(streams) = self.connection(slot).map(|connection| connection.streams) else { return };
+        let holds = streams.iter().any(|place| match place.get() {
+            Where::Nowhere => false,
+            Where::Short(_) => true,
+            Where::Long(index) => self.longs.get_mut(index).is_some_and(|stream| !stream.chain.is_empty()),
+        });
+        if !holds {
+            self.unlink(slot);
+        }
+    }
+
+    /// Takes a connection out of the order of age, if it is in it.
+    fn unlink(&mut self, slot: u32) {
+        let Some(connection) = self.connection(slot).filter(|connection| connection.holds) else { return };
+        connection.holds = false;
+        let (older, newer) = (connection.older.take(), connection.newer.take());
+        match older.and_then(|older| self.connection(older.number())) {
+            Some(connection) => connection.newer = newer,
             None => self.oldest = newer,
         }
-        match newer.and_then(|newer| self.stream(newer)) {
-            Some(stream) => stream.older = older,
+        match newer.and_then(|newer| self.connection(newer.number())) {
+            Some(connection) => connection.older = older,
             None => self.newest = older,
         }
     }
@@ -375,7 +476,7 @@ impl Sink for Directory {
             Event::Open(summary) => self.open(id, summary),
             Event::Data { direction, offset, bytes } => {
                 self.stats.handed += bytes.len() as u64;
-                self.append(Key::new(id.slot, direction), offset, bytes);
+                self.append(Key { slot: id.slot, direction }, offset, bytes);
             }
             // Nothing is written for it: the next octets say by their offset where they belong, and the record says why.
             Event::Gap { .. } => {}
@@ -383,7 +484,7 @@ impl Sink for Directory {
             Event::Late { .. } if !self.output.gaps.have_room() => {}
             Event::Late { direction, offset, bytes } => {
                 self.stats.handed += bytes.len() as u64;
-                self.append(Key::new(id.slot, direction), offset, bytes);
+                self.append(Key { slot: id.slot, direction }, offset, bytes);
             }
             Event::Update(summary) => self.note(Kind::Update, id, summary),
             Event::Close(summary) => self.close(id, summary),
@@ -409,23 +510,92 @@ impl Drop for Directory {
     }
 }
 
+/// Records that a writer may have before a shard that can wait waits.
+const RECORDS_IN_FLIGHT: usize = 2 << 20;
+
+/// What is kept of a connection. A million of them may be silent, so that it is no larger than a cache line.
 struct Connection {
-    identity: Identity,
-    streams: [Stream; 2],
-    /// What was lost for want of blocks.
-    losses: Option<Box<[Loss; 2]>>,
+    serial: u64,
+    start: Timestamp,
+    ends: Ends,
+    /// When the oldest octet came, if there is one. The connection is then in the order of age, between these two.
+    since: Timestamp,
+    older: Option<Slot>,
+    newer: Option<Slot>,
+    streams: [Place; 2],
+    holds: bool,
     /// The writer has heard of it.
     growing: bool,
 }
 
+impl Connection {
+    fn identity(&self) -> Identity {
+        let (client, server) = self.ends.get();
+        Identity { serial: self.serial, start: self.start, client, server }
+    }
+}
+
+const _: () = assert!(size_of::<Option<Connection>>() <= 64);
+
+/// Client and server.
+enum Ends {
+    V4([[u8; 4]; 2], [u16; 2]),
+    V6(Box<(Endpoint, Endpoint)>),
+}
+
+impl Ends {
+    fn new(summary: &Summary<'_>) -> Self {
+        let Summary { client, server, .. } = summary;
+        match (client.ip(), server.ip()) {
+            (IpAddr::V4(one), IpAddr::V4(other)) => {
+                Self::V4([one.octets(), other.octets()], [client.port, server.port])
+            }
+            _ => Self::V6(Box::new((*client, *server))),
+        }
+    }
+
+    fn get(&self) -> (Endpoint, Endpoint) {
+        match self {
+            Self::V4([one, other], ports) => (Endpoint::v4(*one, ports[0]), Endpoint::v4(*other, ports[1])),
+            Self::V6(ends) => **ends,
+        }
+    }
+}
+
+/// Where the octets of a stream are: an index and which slab it is of, in half the memory.
+#[derive(Clone, Copy, Default)]
+struct Place(u32);
+
+enum Where {
+    /// There have been none.
+    Nowhere,
+    Short(u32),
+    Long(u32),
+}
+
+impl Place {
+    /// There are fewer streams in memory than 2^31.
+    const fn short(index: u32) -> Self {
+        Self((index + 1) << 1)
+    }
+
+    const fn long(index: u32) -> Self {
+        Self((index + 1) << 1 | 1)
+    }
+
+    const fn get(self) -> Where {
+        match (self.0 >> 1).checked_sub(1) {
+            None => Where::Nowhere,
+            Some(index) if self.0 & 1 == 0 => Where::Short(index),
+            Some(index) => Where::Long(index),
+        }
+    }
+}
+
 /// What is in memory of one direction.
 #[derive(Default)]
-struct Stream {
+struct Long {
     chain: Chain,
-    /// When the oldest octet came, if there is one. The stream is then in the order of age, between these two.
-    since: Timestamp,
-    older: Option<Key>,
-    newer: Option<Key>,
     /// Class of the block that follows the newest.
     next_class: u8,
     /// It outgrew its memory before, and is likely to do it again.
@@ -436,22 +606,21 @@ struct Stream {
 
 /// A stream: slot of its connection, and direction.
 #[derive(Clone, Copy)]
-struct Key(NonZeroU32);
-
-impl Key {
-    /// Slots count connections in memory: there are fewer of them than 2^31.
-    const fn new(slot: u32, direction: Direction) -> Self {
-        Self(NonZeroU32::MIN.saturating_add(slot.saturating_mul(2).saturating_add(direction as u32)))
-    }
-
-    const fn slot(self) -> usize {
-        ((self.0.get() - 1) / 2) as usize
-    }
-
-    const fn direction(self) -> Direction {
-        Direction::BOTH[((self.0.get() - 1) % 2) as usize]
-    }
+struct Key {
+    slot: u32,
+    direction: Direction,
 }
 
-// A million connections are 160 MB of them.
-const _: () = assert!(size_of::<Option<Connection>>() <= 160);
+/// Slots count connections in memory: there are fewer of them than 2^32.
+#[derive(Clone, Copy)]
+struct Slot(NonZeroU32);
+
+impl Slot {
+    const fn new(slot: u32) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(slot))
+    }
+
+    const fn number(self) -> u32 {
+        self.0.get() - 1
+    }
+}

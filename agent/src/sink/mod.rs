@@ -13,6 +13,7 @@ mod index;
 mod name;
 mod queue;
 mod record;
+mod short;
 #[cfg(test)]
 mod tests;
 mod tree;

@@ -5,7 +5,7 @@ use std::{
     mem,
     sync::{
         Condvar, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -78,6 +78,8 @@ impl Message {
 #[derive(Default)]
 pub(super) struct Queue {
     state: Mutex<State>,
+    /// Memory of the messages, the one that the writer is at included.
+    size: AtomicUsize,
     /// For the writer: there are messages.
     work: Condvar,
     /// For the shard: a message is done.
@@ -89,8 +91,6 @@ pub(super) struct Queue {
 #[derive(Default)]
 struct State {
     messages: VecDeque<Message>,
-    /// Memory of the messages, the one that the writer is at included.
-    size: usize,
     /// Memory that came since the writer was last woken.
     unannounced: usize,
     /// The message that the writer is at: its size, and what is lost if it never comes back.
@@ -116,7 +116,7 @@ impl Queue {
     pub(super) fn push(&self, message: Message) {
         let mut state = self.lock();
         let size = message.size();
-        state.size += size;
+        self.size.fetch_add(size, Ordering::Relaxed);
         state.unannounced += size + message.held();
         state.messages.push_back(message);
         if state.unannounced >= WAKE {
@@ -135,7 +135,7 @@ impl Queue {
 
     /// Memory of all messages that are not done.
     pub(super) fn size(&self) -> usize {
-        self.lock().size
+        self.size.load(Ordering::Relaxed)
     }
 
     #[cfg(test)]
@@ -148,12 +148,12 @@ impl Queue {
     pub(super) fn wait_for_room(&self, limit: usize, patience: Option<Duration>) -> bool {
         let limit = limit / 2;
         self.wake();
-        let state = self.wait_until(patience, |state| {
-            let done = state.size <= limit || state.ended;
+        let _state = self.wait_until(patience, |state| {
+            let done = self.size() <= limit || state.ended;
             state.waiting = (!done).then_some(limit);
             done
         });
-        state.size <= limit
+        self.size() <= limit
     }
 
     /// Waits for the writer to do what is queued and to end; with `patience`, only while it makes progress. Returns its
@@ -215,9 +215,17 @@ impl Queue {
 
 /// The writer's side.
 impl Queue {
-    /// The next message; `None` when there will be none.
-    pub(super) fn next(&self) -> Option<Message> {
+    /// The next message; `None` when there will be none. The one before it is done, and `stats` are the numbers so far.
+    pub(super) fn next(&self, stats: &Stats) -> Option<Message> {
+        self.alive();
         let mut state = self.lock();
+        let (size, _) = mem::take(&mut state.current);
+        self.size.fetch_sub(size, Ordering::Relaxed);
+        state.stats = *stats;
+        if state.waiting.is_some_and(|limit| self.size() <= limit) {
+            state.waiting = None;
+            self.room.notify_one();
+        }
         loop {
             if let Some(message) = state.messages.pop_front() {
                 state.current = (message.size(), message.loss());
@@ -231,27 +239,19 @@ impl Queue {
         }
     }
 
-    /// The message that [`Queue::next`] gave is done.
-    pub(super) fn done(&self, stats: &Stats) {
-        self.alive();
-        let mut state = self.lock();
-        let (size, _) = mem::take(&mut state.current);
-        state.size -= size;
-        state.stats = *stats;
-        if state.waiting.is_some_and(|limit| state.size <= limit) {
-            state.waiting = None;
-            self.room.notify_one();
-        }
-    }
-
     /// A system call came back.
     pub(super) fn alive(&self) {
         self.progress.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// The writer has ended, in whatever way: nobody must wait for it any more.
-    pub(super) fn end(&self) {
-        self.lock().ended = true;
+    /// The writer has ended, in whatever way: nobody must wait for it any more. `stats` are its last numbers, if it has any.
+    pub(super) fn end(&self, stats: Option<&Stats>) {
+        let mut state = self.lock();
+        if let Some(stats) = stats {
+            state.stats = *stats;
+        }
+        state.ended = true;
+        drop(state);
         self.room.notify_one();
     }
 

@@ -57,12 +57,12 @@ impl Writer {
         struct End(Arc<Queue>);
         impl Drop for End {
             fn drop(&mut self) {
-                self.0.end();
+                self.0.end(None);
             }
         }
         let _end = End(self.queue.clone());
 
-        while let Some(message) = self.queue.next() {
+        while let Some(message) = self.queue.next(&self.stats) {
             match message {
                 Message::Note(record) => self.note(&record),
                 Message::Write(write) => self.write(write),
@@ -71,11 +71,10 @@ impl Writer {
             }
             self.stats.files_evicted = self.tree.handles.evicted();
             self.stats.names_taken = self.tree.names_taken();
-            self.queue.done(&self.stats);
         }
         let left = self.growing.values().map(Files::count);
         self.stats.files_left += left.sum::<u64>();
-        self.queue.done(&self.stats);
+        self.queue.end(Some(&self.stats));
     }
 
     fn note(&mut self, record: &Record) {

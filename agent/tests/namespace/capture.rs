@@ -79,6 +79,14 @@ impl Capture {
         Self::spawn(namespace, xdpflow(&format!("capture {args}")), dir).attached()
     }
 
+    /// `xdpflow replay` with these arguments, to its end.
+    pub(crate) fn replay(args: &str) -> Outcome {
+        let scratch = Scratch::new();
+        let mut replay = Self::spawn(&Namespace::new(), xdpflow(&format!("replay {args}")), scratch.path());
+        replay.scratch = Some(scratch);
+        replay.wait()
+    }
+
     /// Starts `command`, to which the output is added, and does not wait until it is attached.
     pub(crate) fn spawn(namespace: &Namespace, mut command: Command, dir: &Path) -> Self {
         command.arg("--json").arg("-o").arg(dir);
@@ -115,6 +123,25 @@ impl Capture {
         // A zombie has a status file as well, and says so in it.
         let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap_or_default();
         !status.lines().any(|line| line.starts_with("State:") && !line.contains('Z'))
+    }
+
+    /// Stops it until SIGCONT; returns when none of its threads runs.
+    pub(crate) fn pause(&self) {
+        self.signal(Signal::SIGSTOP);
+        let threads = PathBuf::from(format!("/proc/{}/task", self.child.id()));
+        eventually("a pause", Duration::from_secs(5), || {
+            fs::read_dir(&threads).unwrap().all(|thread| {
+                let status = fs::read_to_string(thread.unwrap().path().join("status")).unwrap_or_default();
+                status.lines().any(|line| line.starts_with("State:") && line.contains('T'))
+            })
+        });
+    }
+
+    /// Octets of its own that it uses: neither its files nor its rings.
+    pub(crate) fn memory(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.child.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
     }
 
     pub(crate) fn signal(&self, signal: Signal) {

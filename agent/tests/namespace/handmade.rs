@@ -7,6 +7,7 @@ use crate::packet::{ACK, FIN, Frame, PSH, PacketSocket, SYN};
 /// Both sides of one connection, sent out of one interface as a mirror port does.
 pub(crate) struct Handmade<'a> {
     wire: &'a PacketSocket,
+    shape: &'a dyn Fn(&[u8]) -> Vec<Vec<u8>>,
     client: End,
     server: End,
 }
@@ -23,8 +24,22 @@ struct End {
 impl<'a> Handmade<'a> {
     /// With its handshake. Sequence numbers wrap soon.
     pub(crate) fn open(wire: &'a PacketSocket) -> Self {
-        let [client, server] = [CLIENT, SERVER].map(|address| End { address, next: u32::MAX - 1_000 });
-        let mut this = Self { wire, client, server };
+        Self::between(wire, CLIENT, SERVER)
+    }
+
+    pub(crate) fn between(wire: &'a PacketSocket, client: SocketAddrV4, server: SocketAddrV4) -> Self {
+        Self::shaped(wire, client, server, &|frame| vec![frame.to_vec()])
+    }
+
+    /// With frames that `shape` makes of one.
+    pub(crate) fn shaped(
+        wire: &'a PacketSocket,
+        client: SocketAddrV4,
+        server: SocketAddrV4,
+        shape: &'a dyn Fn(&[u8]) -> Vec<Vec<u8>>,
+    ) -> Self {
+        let [client, server] = [client, server].map(|address| End { address, next: u32::MAX - 1_000 });
+        let mut this = Self { wire, shape, client, server };
         this.emit(true, SYN, &[]);
         this.emit(false, SYN | ACK, &[]);
         this.emit(true, ACK, &[]);
@@ -38,6 +53,14 @@ impl<'a> Handmade<'a> {
     /// Octets that were sent on some other wire.
     pub(crate) fn client_loses(&mut self, octets: u32) {
         self.client.next = self.client.next.wrapping_add(octets);
+    }
+
+    pub(crate) fn server_sends(&mut self, payload: &[u8]) {
+        self.emit(false, PSH | ACK, payload);
+    }
+
+    pub(crate) fn client_acknowledges(&mut self) {
+        self.emit(true, ACK, &[]);
     }
 
     pub(crate) fn server_acknowledges(&mut self) {
@@ -54,9 +77,9 @@ impl<'a> Handmade<'a> {
         let (from, to) = if by_client { (&mut self.client, &self.server) } else { (&mut self.server, &self.client) };
         let acknowledgment = if flags & ACK == 0 { 0 } else { to.next };
         let (source, destination) = (from.address, to.address);
-        let frame = Frame { source, destination, sequence: from.next, acknowledgment, flags, payload };
+        let frame = Frame { source, destination, sequence: from.next, acknowledgment, flags, window: 0xffff, payload };
         let octets = payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
         from.next = from.next.wrapping_add(octets);
-        self.wire.send(&frame.bytes());
+        (self.shape)(&frame.bytes()).iter().for_each(|frame| self.wire.send(frame));
     }
 }

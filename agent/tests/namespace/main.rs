@@ -5,6 +5,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "this is a program that reports to a person")]
 
 mod capture;
+mod chance;
 mod conversation;
 mod deadline;
 mod disk;
@@ -14,16 +15,21 @@ mod link;
 mod namespace;
 mod packet;
 mod record;
+mod recording;
 mod runner;
 
 mod attach;
 mod control;
+mod cutoff;
 mod filter;
 mod interface;
 mod lifecycle;
 mod loss;
+mod overload;
+mod select;
 mod tunnel;
 mod usage;
+mod withheld;
 
 use std::process::ExitCode;
 
@@ -51,12 +57,16 @@ fn main() -> ExitCode {
         &[
             attach::TESTS,
             control::TESTS,
+            cutoff::TESTS,
             interface::TESTS,
             filter::TESTS,
             lifecycle::TESTS,
             loss::TESTS,
+            overload::TESTS,
+            select::TESTS,
             tunnel::TESTS,
             usage::TESTS,
+            withheld::TESTS,
         ],
     )
 }

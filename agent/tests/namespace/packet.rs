@@ -23,11 +23,13 @@ pub(crate) struct Frame<'a> {
     pub sequence: u32,
     pub acknowledgment: u32,
     pub flags: u8,
+    pub window: u16,
     pub payload: &'a [u8],
 }
 
 pub(crate) const FIN: u8 = 1;
 pub(crate) const SYN: u8 = 2;
+pub(crate) const RST: u8 = 4;
 pub(crate) const PSH: u8 = 8;
 pub(crate) const ACK: u8 = 16;
 
@@ -41,7 +43,9 @@ impl Frame<'_> {
         segment.extend(self.destination.port().to_be_bytes());
         segment.extend(self.sequence.to_be_bytes());
         segment.extend(self.acknowledgment.to_be_bytes());
-        segment.extend([5 << 4, self.flags, 0xff, 0xff, 0, 0, 0, 0]);
+        segment.extend([5 << 4, self.flags]);
+        segment.extend(self.window.to_be_bytes());
+        segment.extend([0; 4]);
         segment.extend(self.payload);
         let addresses = [self.source.ip().octets(), self.destination.ip().octets()].concat();
         let len = u16::try_from(segment.len()).unwrap();
@@ -62,6 +66,21 @@ impl Frame<'_> {
 pub(crate) fn tagged(frame: &[u8], vlan: u16) -> Vec<u8> {
     let (addresses, rest) = frame.split_at(12);
     [addresses, &[0x81, 0], &vlan.to_be_bytes(), rest].concat()
+}
+
+/// The frame's IP packet in two fragments, of which the first ends `at` octets behind the IP header: a multiple of 8.
+pub(crate) fn fragmented(frame: &[u8], at: usize) -> [Vec<u8>; 2] {
+    let (headers, datagram) = frame.split_at(34);
+    let (first, rest) = datagram.split_at(at);
+    [(first, 1 << 13), (rest, at as u16 / 8)].map(|(part, flags_and_offset)| {
+        let mut frame = [headers, part].concat();
+        put(&mut frame, 16, 20 + part.len() as u16);
+        put(&mut frame, 20, flags_and_offset);
+        put(&mut frame, 24, 0);
+        let sum = checksum(&frame[14..34]);
+        put(&mut frame, 24, sum);
+        frame
+    })
 }
 
 /// Sends frames out of an interface.

@@ -34,6 +34,8 @@ pub(crate) struct Record {
     pub generation: u64,
     pub c2s: Stream,
     pub s2c: Stream,
+    /// All of it.
+    json: Value,
 }
 
 /// One direction in a record.
@@ -45,6 +47,8 @@ pub(crate) struct Stream {
     pub retransmitted: u64,
     pub out_of_order: u64,
     pub conflict: u64,
+    /// Octets that our ring had no room for.
+    pub ring_full: u64,
     pub file: Option<PathBuf>,
     /// Those listed and, where there is room behind them, the trailing one.
     pub gaps: Vec<Gap>,
@@ -114,6 +118,44 @@ impl Output {
         assert!(stray.is_empty(), "files without a record, or records without their file: {stray:?}");
     }
 
+    /// Both have the same records, in everything but what names the run, and the same octets in their files. What `other`
+    /// need not say alike are the fields `except`.
+    pub(crate) fn assert_alike(&self, other: &Self, except: &[&str]) {
+        assert_eq!((self.torn, other.torn), (0, 0));
+        let [ours, theirs] = [self, other].map(|output| {
+            let mut records = BTreeMap::<_, Vec<_>>::new();
+            for record in &output.closed {
+                let (client, server) = (record.client, record.server);
+                records.entry((client.min(server), client.max(server))).or_default().push(record);
+            }
+            records.values_mut().for_each(|records| records.sort_by_key(|record| record.time("start")));
+            records
+        });
+        let mut different = Vec::new();
+        for ends in ours.keys().chain(theirs.keys()).collect::<BTreeSet<_>>() {
+            let [mine, yours] = [&ours, &theirs].map(|records| {
+                records.get(ends).into_iter().flatten().map(|record| record.lasting(except)).collect::<Vec<_>>()
+            });
+            if mine != yours {
+                let lines = |records: &[Value]| records.iter().map(|record| format!("\n{record}")).collect::<String>();
+                different.push(format!("{}\nand{}\n", lines(&mine), lines(&yours)));
+            }
+        }
+        let count = different.len();
+        different.truncate(8);
+        assert!(different.is_empty(), "{count} of {} differ:\n{}", ours.len(), different.join("\n"));
+        let [ours, theirs] = [ours, theirs].map(|records| records.into_values().flatten());
+        for (ours, theirs) in ours.zip(theirs) {
+            for field in ["start", "end"] {
+                let apart = (ours.time(field) - theirs.time(field)).rem_euclid(DAY);
+                assert!(apart.min(DAY - apart) < SAME_TIME, "{field}: {}\n{}", ours.json, theirs.json);
+            }
+            for (mine, yours) in [(&ours.c2s, &theirs.c2s), (&ours.s2c, &theirs.s2c)] {
+                assert_same(&self.content(mine), &other.content(yours), ours);
+            }
+        }
+    }
+
     /// `stream` is what was `sent`, without gaps.
     pub(crate) fn assert_stream(&self, record: &Record, stream: &Stream, sent: &[u8]) {
         assert!(stream.missing.is_empty() && stream.gaps.is_empty(), "gaps: {record:#?}");
@@ -157,7 +199,29 @@ impl Record {
             generation: number_at(line, "/filter"),
             c2s: Stream::parse(line.pointer("/c2s").unwrap()),
             s2c: Stream::parse(line.pointer("/s2c").unwrap()),
+            json: line.clone(),
         }
+    }
+
+    /// Everything but what names the run and says when exactly.
+    fn lasting(&self, except: &[&str]) -> Value {
+        let mut json = self.json.clone();
+        let fields = json.as_object_mut().unwrap();
+        fields.retain(|name, _| {
+            !["run", "id", "start", "end"].contains(&name.as_str()) && !except.contains(&name.as_str())
+        });
+        fields["continues"] = (!fields["continues"].is_null()).into();
+        for side in ["c2s", "s2c"] {
+            fields[side]["file"] = (!fields[side]["file"].is_null()).into();
+        }
+        json
+    }
+
+    /// Nanoseconds since midnight.
+    fn time(&self, field: &str) -> i64 {
+        let time = &text_at(&self.json, &format!("/{field}"))["2026-01-01T".len()..];
+        let number = |at: std::ops::Range<usize>| time[at].parse::<i64>().unwrap();
+        ((number(0..2) * 60 + number(3..5)) * 60 + number(6..8)) * 1_000_000_000 + number(9..18)
     }
 }
 
@@ -189,6 +253,7 @@ impl Stream {
             retransmitted: number_at(json, "/retransmitted"),
             out_of_order: number_at(json, "/out_of_order"),
             conflict: number_at(json, "/conflict"),
+            ring_full: json["ring_full"].as_u64().unwrap_or_default(),
             file: json.pointer("/file").and_then(Value::as_str).map(PathBuf::from),
             gaps,
             missing,
@@ -209,6 +274,10 @@ impl Gap {
         self.offset + self.len
     }
 }
+
+const DAY: i64 = 86_400 * 1_000_000_000;
+/// Of two programs that look at one frame, nanoseconds.
+const SAME_TIME: i64 = 100_000_000;
 
 /// Gaps that a record lists one by one.
 const GAPS_LISTED: usize = 256;

@@ -122,7 +122,8 @@ fn send(pair: &Pair, wrap: impl Fn(&[u8], u16) -> Vec<Vec<u8>>) -> Vec<Conversat
                 let (from, to) = if by_client { (0, 1) } else { (1, 0) };
                 let (source, destination) = if by_client { (client, server) } else { (server, client) };
                 let acknowledgment = if flags & ACK == 0 { 0 } else { next[to] };
-                let frame = Frame { source, destination, sequence: next[from], acknowledgment, flags, payload };
+                let frame =
+                    Frame { source, destination, sequence: next[from], acknowledgment, flags, window: 0xffff, payload };
                 next[from] += payload.len() as u32 + u32::from(flags & (SYN | FIN) != 0);
                 number += 1;
                 wrap(&frame.bytes(), number).iter().for_each(|frame| wire.send(frame));

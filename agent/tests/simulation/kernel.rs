@@ -182,11 +182,12 @@ impl Accounts {
             flow.set(state::SHED);
         }
         let len = packet.len as u64;
+        let ordinary = flow.is_ordinary(&head, side, len);
         let (begin, advances) = flow.note(&head, side, len);
         flow.hear(side, advances, now);
         flow.sides[side].bytes += len;
         flow.sides[side].segments += 1;
-        let wanted = match flow.extent(&head, side, len, begin, self.orders) {
+        let wanted = match flow.extent(&head, side, len, begin, ordinary, self.orders) {
             Extent::Whole => Taken::Whole,
             Extent::Headers => Taken::Headers,
             Extent::Nothing(counter) => Taken::Withheld(counter),

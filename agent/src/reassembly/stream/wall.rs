@@ -43,8 +43,9 @@ impl Stream {
     }
 
     /// Takes note of how far this sender has come by the accounts of the kernel, which has withheld some of it: positions are
-    /// told by these from now on, since 32 bits of a sequence number no longer do.
-    pub(in crate::reassembly) fn note_reach(&mut self, reach: u64) {
+    /// told by these from now on, since 32 bits of a sequence number no longer do. Also when they say what an acknowledgment has
+    /// said, whose last octet may have been the FIN.
+    pub(in crate::reassembly) fn note_reach(&mut self, reach: u64, window: i64) {
         let highest = self.highest();
         if !self.is_located() || !(highest.max(1)..ACCOUNT_MAX).contains(&reach) {
             return;
@@ -53,6 +54,13 @@ impl Stream {
         self.extra.get_or_insert_default().reach = reach;
         if reach > highest {
             self.note_sent_up_to(self.base.advance(reach));
+        }
+        // An acknowledgment that was far from what was known may be near now.
+        if let Some(ack) = self.extra.as_ref().and_then(|extra| extra.far_ack)
+            && let Some(offset) =
+                self.offset_of(ack, window.saturating_add(1)).and_then(|offset| u64::try_from(offset).ok())
+        {
+            self.acked = self.acked.max(offset);
         }
     }
 

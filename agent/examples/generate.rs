@@ -4,7 +4,6 @@
 //!
 //! The other end of a veth pair takes such frames when it has an XDP program or GRO.
 #![expect(clippy::print_stdout, reason = "who started it reads what was sent")]
-#![expect(clippy::disallowed_methods, reason = "frames are sent in real time")]
 
 use std::{env, time::Duration};
 

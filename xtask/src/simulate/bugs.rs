@@ -488,8 +488,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "how far the kernel has counted is ignored",
         file: "connection.rs",
-        right: "            stream.note_reach(reach.wrapping_sub(ahead.reach));\n",
-        wrong: "            stream.note_reach(reach.wrapping_sub(ahead.reach) & 0);\n",
+        right: "            stream.note_reach(reach.wrapping_sub(ahead.reach), window);\n",
+        wrong: "            stream.note_reach(reach.wrapping_sub(ahead.reach) & 0, window);\n",
     },
     Bug {
         what: "nobody is asked",
@@ -536,8 +536,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "bare ACKs are withheld of what no ring has heard of",
         file: "../../../agent-common/src/flow.rs",
-        right: "let only_acknowledges = orders.acks && announced && ",
-        wrong: "let only_acknowledges = orders.acks && ",
+        right: "let only_acknowledges = orders.acks && ordinary && announced && ",
+        wrong: "let only_acknowledges = orders.acks && ordinary && ",
     },
     Bug {
         what: "the kernel withholds a FIN",

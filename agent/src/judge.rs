@@ -2,7 +2,7 @@
 
 use agent_common::head::{Client, HEADER_WORDS, Head, TCP_WORD};
 
-use crate::{decode::Decoded, filter::Filter, generations::Filters, roles::Roles, segment::Flags};
+use crate::{decode::Decoded, filter::Filter, generations::Filters, reassembly::Flows, roles::Roles, segment::Flags};
 
 /// Says of segments whether the user wants them, as the kernel half does.
 #[derive(Debug)]
@@ -26,16 +26,17 @@ impl Judge {
         &self.filters
     }
 
-    /// Judges by the filter that let the frame through. Who opened which connection is known whatever filter it is.
+    /// Judges by the filter that let the frame through. Who opened which connection is known whatever filter it is, and
+    /// else asked of `flows`: the kernel lets fragments of a connection through whose handshake it has refused.
     #[inline]
-    pub fn accepts(&mut self, decoded: &Decoded<'_>) -> bool {
+    pub fn accepts(&mut self, decoded: &Decoded<'_>, flows: &mut dyn Flows) -> bool {
         let mut head = decoded.segment.head();
         let graph = &self.filters.of(decoded.segment.origin.generation).graph;
         let (asks_client, asks_headers) = (graph.asks_client != 0, graph.asks_headers != 0);
         if asks_headers {
             put_headers(decoded, &mut head);
         }
-        let client = if asks_client { self.client(decoded, &head) } else { Client::Unknown };
+        let client = if asks_client { self.client(decoded, &head, flows) } else { Client::Unknown };
         self.filters.last().accepts(&head, client)
     }
 
@@ -45,7 +46,7 @@ impl Judge {
     }
 
     /// Which end opened the connection: RFC 9293 section 3.5, and whoever remembers it.
-    fn client(&mut self, decoded: &Decoded<'_>, head: &Head) -> Client {
+    fn client(&mut self, decoded: &Decoded<'_>, head: &Head, flows: &mut dyn Flows) -> Client {
         if let Some(note) = decoded.segment.flow
             && note.client != Client::Unknown
         {
@@ -57,7 +58,10 @@ impl Judge {
             (true, true) => Client::Destination,
             _ => Client::Unknown,
         };
-        self.roles.client(head, said)
+        match self.roles.client(head, said) {
+            Client::Unknown => flows.client(decoded.segment.src, decoded.segment.dst),
+            client => client,
+        }
     }
 }
 

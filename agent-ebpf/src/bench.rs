@@ -2,6 +2,8 @@
 #![no_std]
 #![no_main]
 
+mod runtime;
+
 use aya_ebpf::{
     Global,
     bindings::{
@@ -177,13 +179,3 @@ const ADDRESSES: usize = 26;
 
 /// Behind an Ethernet header and twenty octets of IPv4.
 const PORTS: usize = 34;
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

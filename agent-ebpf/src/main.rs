@@ -6,6 +6,7 @@
 #![feature(asm_experimental_arch)]
 
 mod packet;
+mod runtime;
 
 use core::arch::asm;
 
@@ -143,12 +144,6 @@ fn xdpflow_tx(context: TcContext) -> i32 {
 fn xdpflow_tx_ip(context: TcContext) -> i32 {
     tap(&context, TX_IP);
     NEXT
-}
-
-/// Does nothing: what the cost of the others is measured against.
-#[xdp(frags)]
-fn xdpflow_pass(_context: XdpContext) -> u32 {
-    XDP_PASS
 }
 
 /// `TC_ACT_UNSPEC` and `TCX_NEXT`: as if we were not there.
@@ -458,7 +453,11 @@ fn capture<P: Packet>(
             }
             if let Some(flow) = flow {
                 // SAFETY: as before.
-                unsafe { (*flow).set(state::ANNOUNCED) };
+                let flow = unsafe { &mut *flow };
+                if SHED_LEVEL.load() != u64::MAX && flow.state & (state::SHED | state::ANNOUNCED) == state::SHED {
+                    count(counters, Counter::ShedAnnounced);
+                }
+                flow.set(state::ANNOUNCED);
             }
         }
         Err(Refusal::RingFull) => {
@@ -676,13 +675,3 @@ fn add(to: *mut u64, value: u64) {
     // SAFETY: adds to the u64 behind the pointer.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) value, options(nostack)) };
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -116,7 +116,7 @@ impl Program {
             }
             Self::Gopacket | Self::GopacketOnly => setup::gopacket("bench.go", &gopacket())?,
             Self::Xdpflow | Self::Xdpflow2 | Self::Digest | Self::Digest2 => {
-                command::run(command::cargo().args(["build", "--release", "--quiet", "--package", "agent", "--bins"]))?;
+                command::build_agent(&["--bins"])?;
             }
             Self::Floor | Self::Read => {}
         }

@@ -8,8 +8,8 @@ use super::{
     content::Content,
     manifest::Manifest,
     pcap::{ACK, FIN, MSS, PSH, Pcap, SYN, Segment},
-    random::Random,
 };
+use crate::random::Random;
 
 /// Client and server, what they say, and the segments in which they say it.
 pub(super) struct Conversation {

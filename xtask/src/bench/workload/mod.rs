@@ -4,7 +4,6 @@ mod content;
 mod conversation;
 mod manifest;
 mod pcap;
-mod random;
 
 use std::{net::SocketAddrV4, path::Path};
 
@@ -15,9 +14,11 @@ use self::{
     content::Content,
     conversation::Conversation,
     pcap::{ACK, PSH, Pcap, SYN, Segment},
-    random::Random,
 };
-use crate::interrupt;
+use crate::{
+    interrupt,
+    random::{self, Random},
+};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(super) enum Workload {
@@ -95,12 +96,7 @@ impl Making {
 
     fn short(&mut self, connections: u64) -> Result<()> {
         let ports = ports(connections);
-        let mut number = 0;
-        self.interleave(50, |random, used| {
-            if number == connections {
-                return None;
-            }
-            number += 1;
+        self.interleave(50, connections, |number, random, used| {
             let ends = [free_port(number, ports, used), SERVER];
             let len = random.scaled(1 << 10, 256 << 10);
             let request = Content::text(format!(
@@ -110,52 +106,46 @@ impl Making {
                 "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n"
             ));
             (response.seed, response.len) = (random.next(), response.len + len);
-            Some(Conversation::new(ends, isns(number, random)).exchange(request, response))
+            Conversation::new(ends, isns(number, random)).exchange(request, response)
         })
     }
 
     fn bulk(&mut self, octets: u64) -> Result<()> {
-        let mut number = 0;
-        self.interleave(8, |random, _| {
-            if number == 8 {
-                return None;
-            }
-            number += 1;
+        self.interleave(8, 8, |number, random, _| {
             let client = SocketAddrV4::new([10, 1, 0, 2].into(), 40_000 + number as u16);
             let request = Content::text(format!("GET /octets/{octets} HTTP/1.1\r\nHost: 10.1.0.1\r\n\r\n"));
             let response = Content::random(random.next(), octets);
-            Some(Conversation::new([client, SERVER], isns(number, random)).exchange(request, response))
+            Conversation::new([client, SERVER], isns(number, random)).exchange(request, response)
         })
     }
 
     fn hostile(&mut self, connections: u64) -> Result<()> {
         let ports = ports(connections);
-        let mut number = 0;
-        self.interleave(50, |random, used| {
-            if number == connections {
-                return None;
-            }
-            number += 1;
+        self.interleave(50, connections, |number, random, used| {
             let ends = [free_port(number, ports, used), SERVER];
             let contents = [0, 1].map(|_| Content::random(random.next(), random.scaled(1 << 10, 128 << 10)));
-            Some(Conversation::new(ends, isns(number, random)).quarrel(contents, random))
+            Conversation::new(ends, isns(number, random)).quarrel(contents, random)
         })
     }
 
-    /// Has `at_once` conversations go on at a time, in bursts of up to eight frames.
+    /// Has `count` conversations, of which `at_once` go on at a time, in bursts of up to eight frames. Each is made of its
+    /// number, from 1 on, and of those that go on.
     fn interleave(
         &mut self,
         at_once: usize,
-        mut next: impl FnMut(&mut Random, &[Conversation]) -> Option<Conversation>,
+        count: u64,
+        mut make: impl FnMut(u64, &mut Random, &[Conversation]) -> Conversation,
     ) -> Result<()> {
         let Self { pcap, manifest, random } = self;
+        let mut numbers = 1..=count;
         let mut active = Vec::new();
         let mut octets = Vec::new();
         loop {
             interrupt::check()?;
             while active.len() < at_once
-                && let Some(conversation) = next(random, &active)
+                && let Some(number) = numbers.next()
             {
+                let conversation = make(number, random, &active);
                 active.push(conversation);
             }
             if active.is_empty() {

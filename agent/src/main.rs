@@ -153,7 +153,7 @@ fn explain(args: &cli::filter::Explain) -> anyhow::Result<ExitCode> {
 fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let started = clock::now();
     let settings = &args.settings;
-    let filter = settings.filter(&[]).unwrap_or_else(|error| misused("replay", &error));
+    let filter = settings.filter().unwrap_or_else(|error| misused("replay", &error));
     let config = settings.reassembly(args.shards, agent::reassembly::Config::default().hash_key);
     let voice = Voice::start(stderr()).context("start the thread that speaks")?;
     let complain = voice.teller(NAME);

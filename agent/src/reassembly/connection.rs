@@ -221,10 +221,10 @@ impl Connection {
         let serial = self.serial;
         let syn = segment.flags.contains(Flags::SYN);
 
-        match segment.flow {
+        let segments = match segment.flow {
             Some(note) => self.handle_note(note, segment, direction, core),
             None => self.count_segment(direction),
-        }
+        };
         if segment.flags.contains(Flags::URG) {
             self.stream_mut(direction).count_urgent();
         }
@@ -233,7 +233,7 @@ impl Connection {
             return Outcome::Open;
         }
         if segment.flags.contains(Flags::RST) {
-            self.handle_reset(segment, direction, core);
+            self.handle_reset(segment, direction, segments, core);
             return Outcome::Open;
         }
         let shaking_hands = self.stream(direction.reverse()).isn().is_some();
@@ -255,7 +255,7 @@ impl Connection {
             return Outcome::Open;
         }
         if segment.flags.contains(Flags::ACK) {
-            self.handle_ack(segment, direction, core);
+            self.handle_ack(segment, direction, segments, core);
         }
         let piece = self.piece(segment, direction, twin);
         if !piece.octets.is_empty() || piece.cut > 0 || piece.fin {
@@ -288,6 +288,8 @@ impl Connection {
             self.handle_reach(direction, side.reach, side.lost, side.cut, shed);
         }
         for (direction, side) in Direction::BOTH.into_iter().zip(&sides) {
+            // Also of accounts that have begun anew, and are behind ours.
+            self.hear(side.last_seen, core);
             self.handle_withheld(direction, side.segments, side.ack, side.last_seen, core);
         }
     }
@@ -429,13 +431,14 @@ impl Connection {
         self.extra.as_ref()?.reset
     }
 
-    /// Counts a segment of which the kernel says nothing: one that it saw as something else.
-    fn count_segment(&mut self, direction: Direction) {
+    /// Counts a segment of which the kernel says nothing: one that it saw as something else. It stands for itself alone.
+    fn count_segment(&mut self, direction: Direction) -> i64 {
         self.stream_mut(direction).count_segment();
         if self.has_flow {
             let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
             ahead.segments = ahead.segments.wrapping_sub(1);
         }
+        1
     }
 
     fn stream(&self, direction: Direction) -> &Stream {
@@ -474,7 +477,13 @@ impl Connection {
         }
     }
 
-    fn handle_reset<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
+    fn handle_reset<S: Sink>(
+        &mut self,
+        segment: &Segment<'_>,
+        direction: Direction,
+        segments: i64,
+        core: &mut Core<'_, S>,
+    ) {
         core.stats.rst_payload += segment.payload.len() as u64;
         if self.reset().is_some() {
             return;
@@ -484,7 +493,7 @@ impl Connection {
             return;
         }
         if segment.flags.contains(Flags::ACK) {
-            self.handle_ack(segment, direction, core);
+            self.handle_ack(segment, direction, segments, core);
         }
         let acked = self.streams.each_ref().map(Stream::acked);
         self.extra.get_or_insert_default().reset = Some(Reset { since: core.now, acked });
@@ -494,25 +503,27 @@ impl Connection {
         }
     }
 
-    /// What the kernel says of the connection with a segment of `direction`, before that is handled.
+    /// What the kernel says of the connection with a segment of `direction`, before that is handled. How many of them it
+    /// stands for, with those that were withheld, or refused by a full ring.
     fn handle_note<S: Sink>(
         &mut self,
         note: &FlowNote,
         segment: &Segment<'_>,
         direction: Direction,
         core: &mut Core<'_, S>,
-    ) {
+    ) -> i64 {
         // Connections are shed when they begin. What is said later is about another one, on the same endpoints.
         if note.shed && !self.has_flow {
             self.streams.iter_mut().for_each(Stream::shed);
         }
         self.keep_accounts(note, segment, direction);
         self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
-        self.count_up_to(direction, note.segments[0]);
+        let segments = self.count_up_to(direction, note.segments[0]).max(1);
         self.stream_mut(direction).note_record();
         // Some time before the segment, and so not after the hole that this may open.
         let heard = Timestamp(segment.timestamp.0.saturating_sub(1));
         self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, core);
+        segments
     }
 
     /// Finds out how far the kernel's accounts are ahead of ours, if they began before the connection or in its middle.
@@ -582,28 +593,41 @@ impl Connection {
         if more == 0 {
             return;
         }
-        // Even where the accounts are ahead of what is being done: nobody will say it again.
-        self.end = self.end.max(heard);
-        let heard = core.clock.when(heard);
-        self.last_seen = self.last_seen.max(heard);
+        let heard = self.hear(heard, core);
         let Some(Acknowledgment { number, time, window }) = ack else { return };
         // What moves nothing forward, such as a duplicate, is a word from the peer as well.
         self.stream_mut(direction.reverse()).note_ack_time(heard);
-        // Of so many each may have acknowledged a window more than the one before it.
         self.acknowledge(number, direction, core.clock.when(time), more, core);
         self.stream_mut(direction).note_window(window, false);
     }
 
-    fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
+    /// Takes note of the last word from either side. When that was on the core's clock. Even where the accounts are ahead of
+    /// what is being done: nobody will say it again.
+    fn hear<S>(&mut self, heard: Timestamp, core: &Core<'_, S>) -> Timestamp {
+        self.end = self.end.max(heard);
+        let heard = core.clock.when(heard);
+        self.last_seen = self.last_seen.max(heard);
+        heard
+    }
+
+    /// Takes the ACK of a segment, the last of so many.
+    fn handle_ack<S: Sink>(
+        &mut self,
+        segment: &Segment<'_>,
+        direction: Direction,
+        segments: i64,
+        core: &mut Core<'_, S>,
+    ) {
         let (serial, reverse) = (self.serial, direction.reverse());
         if segment.flags.contains(Flags::SYN) {
             let cx = &mut core.stream(serial, reverse);
             self.stream_mut(reverse).handle_syn_ack(segment.ack, cx);
         }
-        self.acknowledge(segment.ack, direction, core.now, 1, core);
+        self.acknowledge(segment.ack, direction, core.now, segments, core);
     }
 
-    /// Takes an ACK number of `direction`, which came at `at`, the last of so many.
+    /// Takes an ACK number of `direction`, which came at `at`, the last of so many. Each may have acknowledged a window more
+    /// than the one before it.
     fn acknowledge<S: Sink>(
         &mut self,
         ack: SeqNum,

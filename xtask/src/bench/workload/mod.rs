@@ -53,10 +53,9 @@ impl Workload {
     /// Writes the capture; at a scale of 1 in the size that the targets are about.
     pub(super) fn make(self, path: &Path, scale: f64, seed: u64) -> Result<Made> {
         let scaled = |count: u64| ((count as f64 * scale) as u64).max(1);
-        let random = Random::new(seed);
-        let mut making = Making { pcap: Pcap::create(path)?, manifest: Manifest::default(), random };
+        let mut making = Making::new(path, seed)?;
         match self {
-            Self::Short => making.short(scaled(24_000))?,
+            Self::Short => making.short(scaled(24_000), 0)?,
             Self::Bulk => making.bulk(scaled(64 << 20))?,
             Self::Idle => making.idle(scaled(1_000_000), 2)?,
             Self::Hostile => making.hostile(scaled(4_000))?,
@@ -67,9 +66,15 @@ impl Workload {
 
 /// [`Workload::Idle`] of so many connections, with so many words on each.
 pub(super) fn idle(path: &Path, connections: u64, words: u64, seed: u64) -> Result<Made> {
-    let random = Random::new(seed);
-    let mut making = Making { pcap: Pcap::create(path)?, manifest: Manifest::default(), random };
+    let mut making = Making::new(path, seed)?;
     making.idle(connections, words)?;
+    making.finish()
+}
+
+/// [`Workload::Short`] of so many connections, of which a capture misses so many of a million segments of full size.
+pub(super) fn lossy(path: &Path, connections: u64, loss: u64, seed: u64) -> Result<Made> {
+    let mut making = Making::new(path, seed)?;
+    making.short(connections, loss)?;
     making.finish()
 }
 
@@ -87,6 +92,10 @@ struct Making {
 }
 
 impl Making {
+    fn new(path: &Path, seed: u64) -> Result<Self> {
+        Ok(Self { pcap: Pcap::create(path)?, manifest: Manifest::default(), random: Random::new(seed) })
+    }
+
     fn finish(self) -> Result<Made> {
         let Self { pcap, manifest, .. } = self;
         let frames = pcap.frames;
@@ -94,7 +103,7 @@ impl Making {
         Ok(Made { manifest, frames })
     }
 
-    fn short(&mut self, connections: u64) -> Result<()> {
+    fn short(&mut self, connections: u64, loss: u64) -> Result<()> {
         let ports = ports(connections);
         self.interleave(50, connections, |number, random, used| {
             let ends = [free_port(number, ports, used), SERVER];
@@ -106,7 +115,7 @@ impl Making {
                 "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n"
             ));
             (response.seed, response.len) = (random.next(), response.len + len);
-            Conversation::new(ends, isns(number, random)).exchange(request, response)
+            Conversation::new(ends, isns(number, random)).losing(loss).exchange(request, response)
         })
     }
 

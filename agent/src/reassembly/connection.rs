@@ -93,6 +93,7 @@ pub(super) struct Core<'a, S> {
     pub(super) clock: &'a SteadyClock,
     pub(super) now: Timestamp,
     pub(super) slot: u32,
+    pub(super) flows: &'a mut dyn Flows,
     pub(super) sink: &'a mut S,
 }
 
@@ -221,10 +222,10 @@ impl Connection {
         let serial = self.serial;
         let syn = segment.flags.contains(Flags::SYN);
 
-        match segment.flow {
+        let segments = match segment.flow {
             Some(note) => self.handle_note(note, segment, direction, core),
             None => self.count_segment(direction),
-        }
+        };
         if segment.flags.contains(Flags::URG) {
             self.stream_mut(direction).count_urgent();
         }
@@ -233,7 +234,7 @@ impl Connection {
             return Outcome::Open;
         }
         if segment.flags.contains(Flags::RST) {
-            self.handle_reset(segment, direction, core);
+            self.handle_reset(segment, direction, segments, core);
             return Outcome::Open;
         }
         let shaking_hands = self.stream(direction.reverse()).isn().is_some();
@@ -255,7 +256,7 @@ impl Connection {
             return Outcome::Open;
         }
         if segment.flags.contains(Flags::ACK) {
-            self.handle_ack(segment, direction, core);
+            self.handle_ack(segment, direction, segments, core);
         }
         let piece = self.piece(segment, direction, twin);
         if !piece.octets.is_empty() || piece.cut > 0 || piece.fin {
@@ -278,16 +279,22 @@ impl Connection {
     }
 
     /// Takes note of what the kernel has withheld, before something is decided that no segment brings.
-    pub(super) fn ask<S: Sink>(&mut self, flows: &mut dyn Flows, core: &mut Core<'_, S>) {
+    pub(super) fn ask<S: Sink>(&mut self, core: &mut Core<'_, S>) {
+        self.ask_before(Timestamp(u64::MAX), core);
+    }
+
+    /// The same, unless a side has gone on after `until`: the accounts may be ahead of what is being done.
+    fn ask_before<S: Sink>(&mut self, until: Timestamp, core: &mut Core<'_, S>) {
         if !self.has_flow {
             return;
         }
         let (client, server) = self.endpoints();
-        let Some(FlowState { sides, shed }) = flows.flow(client, server) else { return };
-        for (direction, side) in Direction::BOTH.into_iter().zip(&sides) {
+        let Some(FlowState { sides, shed }) = core.flows.flow(client, server) else { return };
+        let sides = Direction::BOTH.into_iter().zip(&sides).filter(|(_, side)| side.last_seen <= until);
+        for (direction, side) in sides.clone() {
             self.handle_reach(direction, side.reach, side.lost, side.cut, shed);
         }
-        for (direction, side) in Direction::BOTH.into_iter().zip(&sides) {
+        for (direction, side) in sides {
             self.handle_withheld(direction, side.segments, side.ack, side.last_seen, core);
         }
     }
@@ -429,13 +436,14 @@ impl Connection {
         self.extra.as_ref()?.reset
     }
 
-    /// Counts a segment of which the kernel says nothing: one that it saw as something else.
-    fn count_segment(&mut self, direction: Direction) {
+    /// Counts a segment of which the kernel says nothing: one that it saw as something else. How many more that makes: one.
+    fn count_segment(&mut self, direction: Direction) -> i64 {
         self.stream_mut(direction).count_segment();
         if self.has_flow {
             let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
             ahead.segments = ahead.segments.wrapping_sub(1);
         }
+        1
     }
 
     fn stream(&self, direction: Direction) -> &Stream {
@@ -474,7 +482,13 @@ impl Connection {
         }
     }
 
-    fn handle_reset<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
+    fn handle_reset<S: Sink>(
+        &mut self,
+        segment: &Segment<'_>,
+        direction: Direction,
+        segments: i64,
+        core: &mut Core<'_, S>,
+    ) {
         core.stats.rst_payload += segment.payload.len() as u64;
         if self.reset().is_some() {
             return;
@@ -483,8 +497,11 @@ impl Connection {
             core.stats.rst_implausible += 1;
             return;
         }
+        // What its sender acknowledged before, and how far its peer has come, no record says. What comes after it may prove
+        // that it was ignored.
+        self.ask_before(segment.timestamp, core);
         if segment.flags.contains(Flags::ACK) {
-            self.handle_ack(segment, direction, core);
+            self.handle_ack(segment, direction, segments, core);
         }
         let acked = self.streams.each_ref().map(Stream::acked);
         self.extra.get_or_insert_default().reset = Some(Reset { since: core.now, acked });
@@ -494,25 +511,27 @@ impl Connection {
         }
     }
 
-    /// What the kernel says of the connection with a segment of `direction`, before that is handled.
+    /// What the kernel says of the connection with a segment of `direction`, before that is handled. How many segments of this
+    /// side that makes more, it included.
     fn handle_note<S: Sink>(
         &mut self,
         note: &FlowNote,
         segment: &Segment<'_>,
         direction: Direction,
         core: &mut Core<'_, S>,
-    ) {
+    ) -> i64 {
         // Connections are shed when they begin. What is said later is about another one, on the same endpoints.
         if note.shed && !self.has_flow {
             self.streams.iter_mut().for_each(Stream::shed);
         }
         self.keep_accounts(note, segment, direction);
         self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
-        self.count_up_to(direction, note.segments[0]);
+        let segments = self.count_up_to(direction, note.segments[0]);
         self.stream_mut(direction).note_record();
         // Some time before the segment, and so not after the hole that this may open.
         let heard = Timestamp(segment.timestamp.0.saturating_sub(1));
         self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, core);
+        segments
     }
 
     /// Finds out how far the kernel's accounts are ahead of ours, if they began before the connection or in its middle.
@@ -594,13 +613,20 @@ impl Connection {
         self.stream_mut(direction).note_window(window, false);
     }
 
-    fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
+    /// Takes the ACK number of a segment, the last of so many.
+    fn handle_ack<S: Sink>(
+        &mut self,
+        segment: &Segment<'_>,
+        direction: Direction,
+        segments: i64,
+        core: &mut Core<'_, S>,
+    ) {
         let (serial, reverse) = (self.serial, direction.reverse());
         if segment.flags.contains(Flags::SYN) {
             let cx = &mut core.stream(serial, reverse);
             self.stream_mut(reverse).handle_syn_ack(segment.ack, cx);
         }
-        self.acknowledge(segment.ack, direction, core.now, 1, core);
+        self.acknowledge(segment.ack, direction, core.now, segments, core);
     }
 
     /// Takes an ACK number of `direction`, which came at `at`, the last of so many.

@@ -164,6 +164,10 @@ impl Ledger {
         if copied.extent == Taken::Lost {
             // What its flags would have done is lost, and the acknowledgment is not.
             let packet = &mut record.packet;
+            if packet.rst {
+                // Nobody's octets.
+                packet.kind = Kind::Guessed;
+            }
             (packet.syn, packet.fin, packet.rst) = (false, false, false);
         }
         self.apply(&record, copied);

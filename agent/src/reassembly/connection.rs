@@ -296,6 +296,8 @@ impl Connection {
             self.handle_reach(direction, side.reach, side.lost, side.cut, shed);
         }
         for (direction, side) in sides {
+            // Also of accounts that have begun anew, and are behind ours.
+            self.hear(side.last_seen, core);
             self.handle_withheld(direction, side.segments, side.ack, side.last_seen, core);
         }
     }
@@ -437,7 +439,7 @@ impl Connection {
         self.extra.as_ref()?.reset
     }
 
-    /// Counts a segment of which the kernel says nothing: one that it saw as something else. How many more that makes: one.
+    /// Counts a segment of which the kernel says nothing: one that it saw as something else. It stands for itself alone.
     fn count_segment(&mut self, direction: Direction) -> i64 {
         self.stream_mut(direction).count_segment();
         if self.has_flow {
@@ -512,8 +514,8 @@ impl Connection {
         }
     }
 
-    /// What the kernel says of the connection with a segment of `direction`, before that is handled. How many segments of this
-    /// side that makes more, it included.
+    /// What the kernel says of the connection with a segment of `direction`, before that is handled. How many of them it
+    /// stands for, with those that were withheld, or refused by a full ring.
     fn handle_note<S: Sink>(
         &mut self,
         note: &FlowNote,
@@ -527,7 +529,7 @@ impl Connection {
         }
         self.keep_accounts(note, segment, direction);
         self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
-        let segments = self.count_up_to(direction, note.segments[0]);
+        let segments = self.count_up_to(direction, note.segments[0]).max(1);
         self.stream_mut(direction).note_record();
         // Some time before the segment, and so not after the hole that this may open.
         let heard = Timestamp(segment.timestamp.0.saturating_sub(1));
@@ -604,19 +606,24 @@ impl Connection {
         if more == 0 {
             return;
         }
-        // Even where the accounts are ahead of what is being done: nobody will say it again.
-        self.end = self.end.max(heard);
-        let heard = core.clock.when(heard);
-        self.last_seen = self.last_seen.max(heard);
+        let heard = self.hear(heard, core);
         let Some(Acknowledgment { number, time, window }) = ack else { return };
         // What moves nothing forward, such as a duplicate, is a word from the peer as well.
         self.stream_mut(direction.reverse()).note_ack_time(heard);
-        // Of so many each may have acknowledged a window more than the one before it.
         self.acknowledge(number, direction, core.clock.when(time), more, core);
         self.stream_mut(direction).note_window(window, false);
     }
 
-    /// Takes the ACK number of a segment, the last of so many.
+    /// Takes note of the last word from either side. When that was on the core's clock. Even where the accounts are ahead of
+    /// what is being done: nobody will say it again.
+    fn hear<S>(&mut self, heard: Timestamp, core: &Core<'_, S>) -> Timestamp {
+        self.end = self.end.max(heard);
+        let heard = core.clock.when(heard);
+        self.last_seen = self.last_seen.max(heard);
+        heard
+    }
+
+    /// Takes the ACK of a segment, the last of so many.
     fn handle_ack<S: Sink>(
         &mut self,
         segment: &Segment<'_>,
@@ -635,8 +642,8 @@ impl Connection {
         }
     }
 
-    /// Takes an ACK number of `direction`, which came at `at`, the last of so many. What it makes due is done with a segment or
-    /// by a timer.
+    /// Takes an ACK number of `direction`, which came at `at`, the last of so many. Each may have acknowledged a window more
+    /// than the one before it. What it makes due is done with a segment or by a timer.
     fn acknowledge<S: Sink>(
         &mut self,
         ack: SeqNum,
@@ -719,8 +726,7 @@ impl Connection {
         if self.streams.iter().any(Stream::has_fin) {
             config.fin_timeout
         } else if self.started == Started::Handshake && self.streams.iter().all(Stream::is_opening) {
-            // What has come since may have been withheld, and is asked for then.
-            config.handshake_timeout.min(config.idle_timeout)
+            config.handshake_timeout
         } else {
             config.idle_timeout
         }

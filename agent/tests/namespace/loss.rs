@@ -101,6 +101,9 @@ fn ring_full() {
     let outcome = capture.stop();
     outcome.assert_success();
     assert!(outcome.count("/source/kernel/ring_full") > 0);
+    assert_eq!(outcome.count("/source/kernel/ring_size"), 256 << 10);
+    let level = outcome.count("/source/kernel/ring_level_max");
+    assert!((128 << 10..=256 << 10).contains(&level), "{level}");
     let record = outcome.output.record(said.client, said.server);
     assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
     for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {

@@ -164,17 +164,7 @@ impl Ledger {
     pub(crate) fn note_withheld(&mut self, record: &Record, copied: &Copied) {
         self.record += 1;
         self.now = self.now.max(record.time);
-        let mut record = *record;
-        if copied.extent == Taken::Lost {
-            // What its flags would have done is lost, and the acknowledgment is not.
-            let packet = &mut record.packet;
-            if packet.rst {
-                // Nobody's octets.
-                packet.kind = Kind::Guessed;
-            }
-            (packet.syn, packet.fin, packet.rst) = (false, false, false);
-        }
-        self.apply(&record, copied);
+        self.apply(record, copied);
     }
 
     /// Takes note of a fragment that begins a segment; the stream has come to `edge`.
@@ -229,14 +219,15 @@ impl Ledger {
 
         let reach = |side: &SideLedger| side.highest + if known { side.window.unwrap_or(0).max(1) } else { 16 << 20 };
         if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
-            let plausible = ack <= reach(peer) && !packet.rst;
+            // Of what is lost to the ring the acknowledgment is not, and what its flags would have done is.
+            let (syn, rst) = (packet.syn && handed, packet.rst && handed);
+            let plausible = ack <= reach(peer) && !rst;
             let (reach, believable) = peer.acks.last().map_or((0, 0), |last| (last.reach, last.believable));
             let believable = if plausible { believable.max(ack) } else { believable };
             let reach = reach.max(ack);
-            let of_rst = packet.rst;
-            peer.acks.push(Ack { record: index, time: now, position: ack, reach, believable, of_rst, handed });
+            peer.acks.push(Ack { record: index, time: now, position: ack, reach, believable, of_rst: rst, handed });
             peer.starts.push(ack);
-            if packet.syn {
+            if syn {
                 peer.answered.get_or_insert((index, ack));
             }
             if plausible {

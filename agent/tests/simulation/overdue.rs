@@ -19,8 +19,8 @@ impl Checker<'_> {
         let mut open = std::mem::take(&mut self.open);
         for (slot, open) in &mut open {
             let idle = now.saturating_sub(self.last_seen(open).max(open.opened_at));
-            // What has not come out of the ring counts as heard.
-            let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead);
+            // What has not come out of the ring counts as heard, and between two ticks nobody looks.
+            let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead + self.scenario.tap.tick.unwrap_or(0));
             if idle > self.most_timeout(open) + TICK + ahead && !self.ledger.talks[open.talk].spoilt {
                 wrong = Some(format!("slot {slot} has been idle for {idle} ns"));
             }

@@ -224,12 +224,13 @@ impl Checker<'_> {
         stream
             .gaps
             .iter()
-            .find_map(|gap| self.judge_gap(open, ledger, gap, base).map(|why| format!("{:?}: {why}", gap.gap)))
+            .find_map(|gap| self.judge_gap(open, side, gap, base).map(|why| format!("{:?}: {why}", gap.gap)))
             .or_else(|| self.judge_captured(open, ledger, stream, base))
             .or_else(|| self.judge_tail(open, ended, ledger, stream, base, trailing))
     }
 
-    fn judge_gap(&self, open: &Open, ledger: &SideLedger, declared: &Declared, base: Position) -> Option<String> {
+    fn judge_gap(&self, open: &Open, side: Side, declared: &Declared, base: Position) -> Option<String> {
+        let ledger = self.ledger.side(open.talk, side);
         let start = base + Position::from(declared.gap.offset);
         let end = start + Position::from(declared.gap.len);
         let cause = declared.gap.cause;
@@ -254,6 +255,7 @@ impl Checker<'_> {
             GapCause::NotCaptured if at_wall && ledger.sent_end[1] > end => true,
             GapCause::NotCaptured => {
                 far || acked.is_some_and(|at| closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
+                    || closing && self.is_acked_ahead(open, side, declared, end)
             }
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.may_be_full(ledger, start, until),
@@ -282,7 +284,7 @@ impl Checker<'_> {
             _ if surely > 0 && !far && !(at_wall && surely < end - start) => {
                 return Some(format!("{cut} octets of it were cut off by the snaplen"));
             }
-            GapCause::RingFull => declared.refused > 0,
+            GapCause::RingFull => declared.refused > 0 || closing && ledger.lost[0] > 0,
             GapCause::Fragment => {
                 let causes = [GapCause::NotCaptured, GapCause::Timeout, GapCause::Limit, GapCause::Close];
                 perhaps && causes.into_iter().any(waited)
@@ -410,7 +412,8 @@ impl Checker<'_> {
                     cut > 0 || base > 0 && ledger.withheld || ledger.ambiguous.within(start, end).next().is_some()
                 }
                 _ if surely == Position::from(gap.len) => false,
-                GapCause::RingFull => self.ledger.refused > 0,
+                // Its count comes with records, and what it has cost a stream is also told when asked for.
+                GapCause::RingFull => self.ledger.refused > 0 || ledger.lost[0] > 0,
                 GapCause::Fragment => perhaps,
                 _ if surely_fragmented => false,
                 GapCause::NotCaptured => true,
@@ -418,7 +421,7 @@ impl Checker<'_> {
                 GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
             };
             let legal = legal && (!shed || gap.cause == GapCause::Shed);
-            let legal = legal && (stream.edge < self.wall() || gap.cause == GapCause::Cutoff || shed);
+            let legal = legal && (stream.edge < self.wall() || matches!(gap.cause, GapCause::Cutoff | GapCause::Shed));
             if Position::from(gap.offset) != stream.edge || !legal {
                 return Some(format!("{gap:?} trails it, {cut} octets of it cut off by the snaplen"));
             }
@@ -478,6 +481,14 @@ impl Checker<'_> {
             return false;
         }
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
+    }
+
+    /// Whether the kernel may have told of an acknowledgment that had not come out of the ring when a gap was declared.
+    fn is_acked_ahead(&self, open: &Open, side: Side, declared: &Declared, end: Position) -> bool {
+        let until = declared.time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
+        let ahead = self.capture.records.iter().skip(declared.record).take_while(|record| record.time <= until);
+        let of_peer = ahead.filter(|record| (record.packet.conversation, 1 - record.packet.from) == (open.talk, side));
+        of_peer.filter_map(|record| record.packet.ack).any(|ack| ack > end)
     }
 
     /// Between the time that something happened and a gap. Timers may run while the ledger's clock stands still.

@@ -138,6 +138,8 @@ pub(crate) struct Ack {
     pub(crate) reach: Position,
     pub(crate) believable: Position,
     pub(crate) of_rst: bool,
+    /// It came with a record that the reassembler gets.
+    pub(crate) handed: bool,
 }
 
 impl Ledger {
@@ -221,7 +223,7 @@ impl Ledger {
             let (reach, believable) = peer.acks.last().map_or((0, 0), |last| (last.reach, last.believable));
             let believable = if plausible { believable.max(ack) } else { believable };
             let reach = reach.max(ack);
-            peer.acks.push(Ack { record: index, time: now, position: ack, reach, believable, of_rst: rst });
+            peer.acks.push(Ack { record: index, time: now, position: ack, reach, believable, of_rst: rst, handed });
             peer.starts.push(ack);
             if syn {
                 peer.answered.get_or_insert((index, ack));

@@ -24,14 +24,15 @@ pub(crate) struct Args {
     /// The seed to begin with
     #[arg(long, value_name = "N", conflicts_with_all = ["seed", "bugs"])]
     first: Option<u64>,
-    /// Plant known bugs in a copy of the reassembler, one at a time: the simulation must find each
-    #[arg(long)]
-    bugs: bool,
+    /// Plant known bugs in a copy of the reassembler, one at a time: the simulation must find each. PART picks those whose
+    /// names contain it
+    #[arg(long, value_name = "PART", num_args = 0..=1, default_missing_value = "")]
+    bugs: Option<String>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if args.bugs {
-        return bugs::run();
+    if let Some(part) = &args.bugs {
+        return bugs::run(part);
     }
     let mut test = command::cargo();
     test.args(["test", "--release", "--quiet", "--package", "agent", "--test", "simulation"]);

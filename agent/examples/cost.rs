@@ -84,6 +84,7 @@ impl Case {
         let (mut kernel, mut rings) = Kernel::load(&options)?;
         let mut rig = Rig::new(&rotation)?;
         let empty = rig.run("pass", frame, LONG)?;
+        kernel.set_number(1, 0)?;
         rig.call(kernel.loaded("xdpflow_xdp")?)?;
         if withholds {
             rig.round(&syn()?, rotation.frames)?;

@@ -2,7 +2,7 @@
 
 use agent_common::head::{Client, HEADER_WORDS, Head, TCP_WORD};
 
-use crate::{decode::Decoded, filter::Filter, generations::Filters, roles::Roles, segment::Flags};
+use crate::{decode::Decoded, filter::Filter, generations::Filters, roles::Roles};
 
 /// Says of segments whether the user wants them, as the kernel half does.
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl Judge {
         let mut head = decoded.segment.head();
         let graph = &self.filters.of(decoded.segment.origin.generation).graph;
         let (asks_client, asks_headers) = (graph.asks_client != 0, graph.asks_headers != 0);
-        if asks_headers {
+        if asks_headers || asks_client {
             put_headers(decoded, &mut head);
         }
         let client = if asks_client { self.client(decoded, &head) } else { Client::Unknown };
@@ -44,20 +44,12 @@ impl Judge {
         self.roles.forgotten()
     }
 
-    /// Which end opened the connection: RFC 9293 section 3.5, and whoever remembers it.
+    /// Which end opened the connection, as far as anyone remembers.
     fn client(&mut self, decoded: &Decoded<'_>, head: &Head) -> Client {
-        if let Some(note) = decoded.segment.flow
-            && note.client != Client::Unknown
-        {
-            return note.client;
+        match decoded.segment.flow {
+            Some(note) if note.client != Client::Unknown => note.client,
+            _ => self.roles.client(head, head.client()),
         }
-        let flags = decoded.segment.flags;
-        let said = match (flags.contains(Flags::SYN), flags.contains(Flags::ACK)) {
-            (true, false) => Client::Source,
-            (true, true) => Client::Destination,
-            _ => Client::Unknown,
-        };
-        self.roles.client(head, said)
     }
 }
 

@@ -93,6 +93,7 @@ pub(super) struct Core<'a, S> {
     pub(super) clock: &'a SteadyClock,
     pub(super) now: Timestamp,
     pub(super) slot: u32,
+    pub(super) flows: &'a mut dyn Flows,
     pub(super) sink: &'a mut S,
 }
 
@@ -278,16 +279,22 @@ impl Connection {
     }
 
     /// Takes note of what the kernel has withheld, before something is decided that no segment brings.
-    pub(super) fn ask<S: Sink>(&mut self, flows: &mut dyn Flows, core: &mut Core<'_, S>) {
+    pub(super) fn ask<S: Sink>(&mut self, core: &mut Core<'_, S>) {
+        self.ask_before(Timestamp(u64::MAX), core);
+    }
+
+    /// The same, unless a side has gone on after `until`: the accounts may be ahead of what is being done.
+    fn ask_before<S: Sink>(&mut self, until: Timestamp, core: &mut Core<'_, S>) {
         if !self.has_flow {
             return;
         }
         let (client, server) = self.endpoints();
-        let Some(FlowState { sides, shed }) = flows.flow(client, server) else { return };
-        for (direction, side) in Direction::BOTH.into_iter().zip(&sides) {
+        let Some(FlowState { sides, shed }) = core.flows.flow(client, server) else { return };
+        let sides = Direction::BOTH.into_iter().zip(&sides).filter(|(_, side)| side.last_seen <= until);
+        for (direction, side) in sides.clone() {
             self.handle_reach(direction, side.reach, side.lost, side.cut, shed);
         }
-        for (direction, side) in Direction::BOTH.into_iter().zip(&sides) {
+        for (direction, side) in sides {
             // Also of accounts that have begun anew, and are behind ours.
             self.hear(side.last_seen, core);
             self.handle_withheld(direction, side.segments, side.ack, side.last_seen, core);
@@ -492,6 +499,9 @@ impl Connection {
             core.stats.rst_implausible += 1;
             return;
         }
+        // What its sender acknowledged before, and how far its peer has come, no record says. What comes after it may prove
+        // that it was ignored.
+        self.ask_before(segment.timestamp, core);
         if segment.flags.contains(Flags::ACK) {
             self.handle_ack(segment, direction, segments, core);
         }

@@ -1,5 +1,6 @@
 //! Octets that are missing, and what is said about them.
 
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("loss::acknowledged_hole", acknowledged_hole),
     Test::new("loss::planted", planted),
     Test::new("loss::full_disk", full_disk),
+    Test::new("loss::limited_files", limited_files),
     Test::new("loss::ring_full", ring_full).alone(),
     Test::new("loss::stalled_disk", stalled_disk).alone(),
 ];
@@ -99,6 +101,9 @@ fn ring_full() {
     let outcome = capture.stop();
     outcome.assert_success();
     assert!(outcome.count("/source/kernel/ring_full") > 0);
+    assert_eq!(outcome.count("/source/kernel/ring_size"), 256 << 10);
+    let level = outcome.count("/source/kernel/ring_level_max");
+    assert!((128 << 10..=256 << 10).contains(&level), "{level}");
     let record = outcome.output.record(said.client, said.server);
     assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
     for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {
@@ -129,6 +134,28 @@ fn full_disk() {
         outcome.output.assert_explained(record, &record.s2c, &said.s2c);
     }
     pair.assert_untouched();
+}
+
+/// A file may not grow as large as its stream: the stream stops there, and nothing else does.
+fn limited_files() {
+    const MOST: u64 = 1 << 20;
+    let pair = Pair::new();
+    let scratch = Scratch::new();
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--fsize={MOST}")).arg(env!("CARGO_BIN_EXE_xdpflow")).args(["capture", "-i", "s0"]);
+    let capture = Capture::spawn(&pair.server, command, scratch.path()).attached();
+    let server = pair.serve(server_v4(0));
+    let said = talk(&pair.client, &server, &[(100, 2 << 20), (100, 1000)]);
+    let outcome = capture.stop();
+    outcome.assert_success();
+    for said in &said {
+        let record = outcome.output.record(said.client, said.server);
+        outcome.output.assert_explained(record, &record.c2s, &said.c2s);
+        outcome.output.assert_explained(record, &record.s2c, &said.s2c);
+        let stopped = said.s2c.len() as u64 > MOST;
+        assert_eq!(record.s2c.causes(), if stopped { vec!["write-error"] } else { vec![] }, "{record:#?}");
+    }
+    assert_eq!(outcome.count("/sink/write_error"), (2 << 20) - MOST);
 }
 
 /// Five seconds in which every write blocks, at full rate. The ring never notices; streams that were hurt say so.

@@ -162,7 +162,12 @@ impl Ledger {
     pub(crate) fn note_withheld(&mut self, record: &Record, copied: &Copied) {
         self.record += 1;
         self.now = self.now.max(record.time);
-        self.apply(record, copied);
+        let mut record = *record;
+        if copied.extent == Taken::Lost && record.packet.rst {
+            // Nobody's octets.
+            record.packet.kind = Kind::Guessed;
+        }
+        self.apply(&record, copied);
     }
 
     /// Takes note of a fragment that begins a segment; the stream has come to `edge`.

@@ -111,7 +111,7 @@ impl Extra {
     /// Moves every position that is known, because offset 0 turns out to be elsewhere.
     fn rebase(&mut self, distance: i64) {
         self.assembler.rebase(distance);
-        let edges = [&mut self.matured, &mut self.cut_until, &mut self.held_end, &mut self.beyond, &mut self.reach]
+        let edges = [&mut self.matured, &mut self.cut_until, &mut self.held.end, &mut self.beyond, &mut self.reach]
             .into_iter()
             .filter(|edge| **edge > 0);
         let acks = self.acks.iter_mut().map(|(upto, _)| upto);

@@ -24,15 +24,15 @@ pub(crate) struct Args {
     /// The seed to begin with
     #[arg(long, value_name = "N", conflicts_with_all = ["seed", "bugs"])]
     first: Option<u64>,
-    /// Plant known bugs in a copy of the reassembler, one at a time: the simulation must find each. PART picks those whose
-    /// names contain it
-    #[arg(long, value_name = "PART", num_args = 0..=1, default_missing_value = "")]
-    bugs: Option<String>,
+    /// Plant known bugs in a copy of the reassembler, one at a time: the simulation must find each. With PARTs, those that
+    /// have one of these in their names
+    #[arg(long, value_name = "PART", num_args = 0..)]
+    bugs: Option<Vec<String>>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if let Some(part) = &args.bugs {
-        return bugs::run(part);
+    if let Some(parts) = &args.bugs {
+        return bugs::run(parts);
     }
     let mut test = command::cargo();
     test.args(["test", "--release", "--quiet", "--package", "agent", "--test", "simulation"]);

@@ -7,11 +7,12 @@ use anyhow::{Context, Result, bail};
 
 use crate::{command, interrupt};
 
-/// Plants those whose names contain `part`.
-pub(crate) fn run(part: &str) -> Result<()> {
-    let bugs: Vec<_> = BUGS.iter().filter(|bug| bug.what.contains(part)).collect();
+/// Plants those that have one of `parts` in their names, or all.
+pub(crate) fn run(parts: &[String]) -> Result<()> {
+    let is_meant = |bug: &&Bug| parts.is_empty() || parts.iter().any(|part| bug.what.contains(part));
+    let bugs: Vec<_> = BUGS.iter().filter(is_meant).collect();
     if bugs.is_empty() {
-        bail!("no planted bug has \"{part}\" in its name");
+        bail!("no planted bug has that in its name");
     }
     let copy = command::target().join("simulate");
     let missed: Vec<_> = copy_sources(&copy)

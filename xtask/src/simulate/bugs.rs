@@ -78,6 +78,7 @@ fn simulate(copy: &Path) -> Result<bool> {
 }
 
 fn copy_sources(to: &Path) -> Result<()> {
+    fs::create_dir_all(to).with_context(|| format!("create {}", to.display()))?;
     for name in ["Cargo.toml", "Cargo.lock", "agent", "agent-common", "agent-ebpf", "xtask"] {
         copy(&command::root().join(name), &to.join(name))?;
     }

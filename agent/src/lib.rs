@@ -25,3 +25,4 @@ pub mod shard;
 pub mod signals;
 pub mod sink;
 mod steady;
+pub mod voice;

@@ -11,9 +11,8 @@ use agent_common::{
 };
 use anyhow::Context as _;
 
-use super::{End, Expression, Filter, Layer, Test};
+use super::{CONTROL_BITS, End, Expression, Filter, Layer, Test};
 use crate::{
-    cli::value::CONTROL_BITS,
     decode::{self, Decoder, Reject},
     judge::Judge,
     pcap::Merge,

@@ -59,6 +59,7 @@ macro_rules! lend {
             clock: &$self.clock,
             now: $self.now,
             slot: $slot,
+            flows: &mut *$self.flows,
             sink: &mut *$sink,
         }
     };
@@ -128,7 +129,7 @@ impl Reassembler {
             self.now = due;
             let Some(connection) = self.table.get_mut(slot) else { continue };
             let mut core = lend!(self, slot, sink);
-            connection.ask(&mut *self.flows, &mut core);
+            connection.ask(&mut core);
             match connection.handle_timeout(&mut core) {
                 Outcome::Closed(ended) => self.close(slot, ended, sink),
                 Outcome::Open | Outcome::Reused { .. } => {
@@ -257,7 +258,7 @@ impl Reassembler {
         let mut core = lend!(self, slot, sink);
         // Others end with a segment, or were asked for when their time had come.
         if matches!(ended, Ended::Evicted | Ended::Finish) {
-            connection.ask(&mut *self.flows, &mut core);
+            connection.ask(&mut core);
         }
         let pending = connection.take_pending(ended, core.stats);
         let ended = connection.close(ended, &mut core);

@@ -71,7 +71,11 @@ fn of_a_segment_that_matches_every_fragment_matches() {
                 assert_eq!(decoder.decode(&frame(fragment)).unwrap_err(), Reject::Fragment);
             }
             let whole = decoder.decode(&frame(last)).unwrap();
-            assert_eq!(Judge::new(filter.clone()).accepts(&whole, &mut NoFlows), expected, "seed {seed}: {ask}\n{packet:?}");
+            assert_eq!(
+                Judge::new(filter.clone()).accepts(&whole, &mut NoFlows),
+                expected,
+                "seed {seed}: {ask}\n{packet:?}"
+            );
         }
     }
     assert!(census.iter().all(|count| *count > 500), "{census:?}");

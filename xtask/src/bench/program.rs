@@ -114,9 +114,9 @@ impl Program {
                 let name = self.name();
                 command::find(name).with_context(|| format!("{name} is not installed"))?;
             }
-            Self::Gopacket | Self::GopacketOnly => setup::gopacket("xtask/bench/streams.go", &gopacket())?,
+            Self::Gopacket | Self::GopacketOnly => setup::gopacket("bench.go", &gopacket())?,
             Self::Xdpflow | Self::Xdpflow2 | Self::Digest | Self::Digest2 => {
-                command::run(command::cargo().args(["build", "--release", "--quiet", "--package", "agent", "--bins"]))?;
+                command::build_agent(&["--bins"])?;
             }
             Self::Floor | Self::Read => {}
         }

@@ -62,7 +62,7 @@ impl Program {
                 Ok(format!("tshark {}", number.unwrap_or(&line).trim_end_matches('.')))
             }
             Self::Gopacket => {
-                setup::gopacket(GOPACKET, &gopacket())?;
+                setup::gopacket("conformance.go", &gopacket())?;
                 let version =
                     command::output(Command::new("dpkg-query").args(["-Wf", "${Version}", setup::GO_PACKAGES[0]]))?;
                 Ok(format!("gopacket {version}"))
@@ -186,9 +186,6 @@ fn gopacket() -> PathBuf {
 fn first_line(text: &[u8]) -> String {
     String::from_utf8_lossy(text).lines().next().unwrap_or_default().trim().to_owned()
 }
-
-/// Our program on gopacket's library, which has none that writes streams.
-const GOPACKET: &str = "xtask/conformance/streams.go";
 
 /// No capture takes a program as long, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);

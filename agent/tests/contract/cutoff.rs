@@ -146,6 +146,16 @@ fn row_27_a_hole_right_before_the_cutoff_is_the_rings() {
 }
 
 #[test]
+fn row_27_a_hole_right_before_the_cutoff_is_still_the_rings_when_another_was_given_up() {
+    // The ring's count comes with a segment that a kernel withholds.
+    let mut trace = established(12).copied();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001).refused(1));
+    trace.send(C.data(1020, "xyz").ack(5001).refused(2)).send(S.ack(5001, 1007).refused(2)).wait_until(2_000);
+    trace.expect(&["handshake open c2s=abc[3 ring-full]ghi s2c="]).finish();
+    trace.expect(&["handshake finish c2s=abc[3 ring-full]ghi[3 ring-full]{10 cutoff} s2c="]);
+}
+
+#[test]
 fn row_27_a_reset_behind_the_cutoff() {
     let mut trace = established(2);
     trace.send(C.data(1001, "abcd").ack(5001)).send(C.data(1005, "efgh").ack(5001)).send(C.rst(1009).at(10));

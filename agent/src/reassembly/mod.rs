@@ -22,8 +22,7 @@ use connection::{Connection, Core, Outcome};
 pub use event::{
     ConnectionId, Direction, Ended, Event, GAPS_KEPT, GAPS_LISTED, Gap, GapCause, Sink, Started, StreamSummary, Summary,
 };
-use flow::NoFlows;
-pub use flow::{FlowSide, FlowState, Flows};
+pub use flow::{FlowSide, FlowState, Flows, NoFlows};
 use flusher::Flusher;
 use linger::{Entry, Kind, Linger};
 pub use stats::Stats;
@@ -86,6 +85,11 @@ impl Reassembler {
     /// With somebody to ask what was withheld.
     pub fn with_flows(self, flows: Box<dyn Flows + Send>) -> Self {
         Self { flows, ..self }
+    }
+
+    /// Who is asked what was withheld.
+    pub fn flows(&mut self) -> &mut dyn Flows {
+        &mut *self.flows
     }
 
     /// Takes one segment. Its timestamp is also the time, so what is due by then is done first.

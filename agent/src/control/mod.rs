@@ -28,7 +28,7 @@ pub const REQUEST_MAX: usize = 64 << 10;
 pub const CLIENTS_MAX: usize = 8;
 
 /// How long a client may take to ask, an answer to be found, and the client to read it: each for itself.
-pub const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
+pub const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 1_500 } else { 10_000 });
 
 /// What a client wants.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

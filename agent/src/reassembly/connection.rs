@@ -609,14 +609,17 @@ impl Connection {
         core: &mut Core<'_, S>,
     ) {
         let more = self.count_up_to(direction, segments);
-        if more == 0 {
+        // A later record of this side has counted them all, and need not acknowledge as much. Accounts that are older than the
+        // connection may speak of another one.
+        let is_news = |ack: Acknowledgment| self.stream(direction.reverse()).is_ahead(ack.number);
+        if more == 0 && !(ack.is_some_and(is_news) && self.ahead(direction).segments == 0) {
             return;
         }
         let heard = self.hear(heard, core);
         let Some(Acknowledgment { number, time, window }) = ack else { return };
         // What moves nothing forward, such as a duplicate, is a word from the peer as well.
         self.stream_mut(direction.reverse()).note_ack_time(heard);
-        self.acknowledge(number, direction, core.clock.when(time), more, core);
+        self.acknowledge(number, direction, core.clock.when(time), more.max(1), core);
         self.stream_mut(direction).note_window(window, false);
     }
 

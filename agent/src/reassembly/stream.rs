@@ -531,10 +531,12 @@ impl Stream {
                 None => break,
             }
         }
+        let edge = self.edge();
         if self.behind_hole(cx.config).is_none()
             && let Some(extra) = &mut self.extra
         {
-            extra.ring_full = false;
+            // What was captured behind the cut-off may still stand behind a hole.
+            extra.ring_full &= extra.beyond > edge;
         }
     }
 

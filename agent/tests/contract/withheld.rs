@@ -92,6 +92,14 @@ fn row_27_so_may_each_that_a_full_ring_has_refused() {
 }
 
 #[test]
+fn row_27_an_ack_that_a_full_ring_has_refused_is_known_when_what_it_overtook_says_less() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001));
+    trace.lose(S.data(5002, "y").ack(1010)).send(S.data(5001, "x").ack(1004));
+    trace.wait_until(2_000).expect(&["handshake open c2s=abc[3 not-captured]ghi s2c=x"]);
+}
+
+#[test]
 fn row_13_an_ack_that_is_ahead_of_the_end_of_a_pickup() {
     let mut trace = Trace::live(Orders { acks: true, ..Orders::default() }, Config::default());
     trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).lose(S.ack(5001, 1010).at(150));

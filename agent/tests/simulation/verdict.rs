@@ -341,7 +341,8 @@ impl Checker<'_> {
         let since = opened.record.max(before);
         let later = |ack: &&Ack| ack.record > since && ack.record <= declared.record && !ack.of_rst;
         let denied = ledger.acks.iter().filter(later).any(|ack| ack.position <= start);
-        self.elapsed(declared, opened.time) >= self.config.gap_timeout && (!denied || !ledger.all_plausible())
+        let doubtful = !ledger.all_plausible() || self.ledger.talks[open.talk].spoilt;
+        self.elapsed(declared, opened.time) >= self.config.gap_timeout && (!denied || doubtful)
     }
 
     /// Every octet that was captured in time is in the output.

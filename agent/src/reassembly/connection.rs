@@ -529,7 +529,13 @@ impl Connection {
         }
         self.keep_accounts(note, segment, direction);
         self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
-        let segments = self.count_up_to(direction, note.segments[0]).max(1);
+        let segments = if segment.flags.contains(Flags::ACK) {
+            self.count_up_to(direction, note.segments[0]).max(1)
+        } else {
+            // What those before it have acknowledged it does not say.
+            self.stream_mut(direction).count_segment();
+            1
+        };
         self.stream_mut(direction).note_record();
         // Some time before the segment, and so not after the hole that this may open.
         let heard = Timestamp(segment.timestamp.0.saturating_sub(1));

@@ -138,7 +138,7 @@ pub(crate) struct Ack {
     pub(crate) reach: Position,
     pub(crate) believable: Position,
     pub(crate) of_rst: bool,
-    /// It came with a record that the reassembler gets.
+    /// The reassembler got it. Otherwise it is heard when the kernel is asked, or when its sender says it again.
     pub(crate) handed: bool,
 }
 
@@ -162,12 +162,7 @@ impl Ledger {
     pub(crate) fn note_withheld(&mut self, record: &Record, copied: &Copied) {
         self.record += 1;
         self.now = self.now.max(record.time);
-        let mut record = *record;
-        if copied.extent == Taken::Lost && record.packet.rst {
-            // Nobody's octets.
-            record.packet.kind = Kind::Guessed;
-        }
-        self.apply(&record, copied);
+        self.apply(record, copied);
     }
 
     /// Takes note of a fragment that begins a segment; the stream has come to `edge`.

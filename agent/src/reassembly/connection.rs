@@ -54,7 +54,8 @@ struct Extra {
 struct Ahead {
     segments: u64,
     reach: u64,
-    lost: u64,
+    /// Not known yet where the accounts are older than the connection: it takes a segment of this side as well.
+    lost: Option<u64>,
     /// Of the octets that is not known yet: it takes a segment of this side.
     is_open: bool,
 }
@@ -540,19 +541,21 @@ impl Connection {
     fn keep_accounts(&mut self, note: &FlowNote, segment: &Segment<'_>, direction: Direction) {
         let sides = [direction, direction.reverse()];
         let known = sides.map(|side| self.stream(side).segments());
-        let here = [known[0].wrapping_add(1), known[1]];
         let counted = note.segments[0].wrapping_add(note.segments[1]);
         let ahead = sides.map(|side| self.ahead(side).segments).iter().fold(0_u64, |a, b| a.wrapping_add(*b));
         let behind = known[0].wrapping_add(known[1]).wrapping_add(ahead).wrapping_sub(counted).cast_signed();
-        let begins = if self.has_flow { counted <= 1 || behind > DISORDER_MAX } else { note.segments != here };
-        self.has_flow = true;
-        if begins {
+        let anew = self.has_flow && (counted <= 1 || behind > DISORDER_MAX);
+        // What they count that is not of the connection: all before this segment, or, where they began in its middle, nothing.
+        let before = if anew { [0; 2] } else { [note.segments[0].wrapping_sub(1), note.segments[1]] };
+        if anew || !self.has_flow && before != known {
             for (place, side) in sides.into_iter().enumerate() {
-                let segments = note.segments[place].wrapping_sub(here[place]);
+                let segments = before[place].wrapping_sub(known[place]);
+                let lost = anew.then(|| 0_u64.wrapping_sub(self.stream(side).lost()));
                 self.extra.get_or_insert_default().ahead[side as usize] =
-                    Ahead { segments, is_open: true, ..Ahead::default() };
+                    Ahead { segments, reach: 0, lost, is_open: true };
             }
         }
+        self.has_flow = true;
         // The SYN of another connection on the same endpoints says nothing of where this one is, nor does any RST.
         let is_elsewhere = segment.flags.contains(Flags::RST)
             || segment.flags.contains(Flags::SYN)
@@ -562,7 +565,7 @@ impl Connection {
             let position = stream.position_of(segment.seq).wrapping_add(octets(segment));
             let (reach, lost) = (note.reach.wrapping_sub(position), note.lost.wrapping_sub(stream.lost()));
             let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
-            *ahead = Ahead { reach, lost, is_open: false, ..*ahead };
+            *ahead = Ahead { reach, lost: ahead.lost.or(Some(lost)), is_open: false, ..*ahead };
         }
     }
 
@@ -584,7 +587,7 @@ impl Connection {
         }
         let window = self.window(direction);
         let stream = self.stream_mut(direction);
-        stream.note_lost(lost.wrapping_sub(ahead.lost));
+        stream.note_lost(lost.wrapping_sub(ahead.lost.unwrap_or(0)));
         if cut || shed {
             stream.note_reach(reach.wrapping_sub(ahead.reach), window);
         }
@@ -637,10 +640,13 @@ impl Connection {
             self.stream_mut(reverse).handle_syn_ack(segment.ack, cx);
         }
         self.acknowledge(segment.ack, direction, core.now, segments, core);
+        if self.reset().is_none() {
+            self.stream_mut(reverse).flush_due(&mut core.stream(serial, reverse));
+        }
     }
 
     /// Takes an ACK number of `direction`, which came at `at`, the last of so many. Each may have acknowledged a window more
-    /// than the one before it.
+    /// than the one before it. What it makes due is done with a segment or by a timer.
     fn acknowledge<S: Sink>(
         &mut self,
         ack: SeqNum,
@@ -656,7 +662,7 @@ impl Connection {
         let cx = &mut core.stream(serial, reverse);
         let acked = &mut self.streams[reverse as usize];
         acked.handle_ack(ack, window, at, cx);
-        let Some(reset) = reset else { return acked.flush_due(cx) };
+        let Some(reset) = reset else { return };
         if !acked.held_was_acked(reset.acked[reverse as usize]) {
             return;
         }

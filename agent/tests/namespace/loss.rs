@@ -64,8 +64,7 @@ fn acknowledged_hole() {
     talk.close();
     let outcome = capture.stop();
     outcome.assert_success();
-    let record = outcome.output.record(CLIENT.into(), SERVER.into());
-    assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+    let record = outcome.output.finished(CLIENT.into(), SERVER.into());
     assert_eq!(record.c2s.gaps, [Gap::new(100, 1_000, "not-captured")]);
     outcome.output.assert_explained(record, &record.c2s, &sent);
 }
@@ -104,8 +103,7 @@ fn ring_full() {
     assert_eq!(outcome.count("/source/kernel/ring_size"), 256 << 10);
     let level = outcome.count("/source/kernel/ring_level_max");
     assert!((128 << 10..=256 << 10).contains(&level), "{level}");
-    let record = outcome.output.record(said.client, said.server);
-    assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+    let record = outcome.output.finished(said.client, said.server);
     for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {
         let explained = |cause: &&str| ["ring-full", "not-captured"].contains(cause);
         assert!(stream.missing_total() > 1 << 20 && stream.causes().iter().all(explained), "{record:#?}");
@@ -182,8 +180,7 @@ fn stalled_disk() {
 
     let mut hurt = 0;
     for said in &said {
-        let record = outcome.output.record(said.client, said.server);
-        assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+        let record = outcome.output.finished(said.client, said.server);
         for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {
             assert!(stream.causes().iter().all(|cause| *cause == "disk-slow"), "{record:#?}");
             outcome.output.assert_explained(record, stream, sent);
@@ -192,7 +189,6 @@ fn stalled_disk() {
     }
     assert!(hurt > 0, "the stall was felt: {} connections", said.len());
     let record = outcome.output.record(after[0].client, after[0].server);
-    outcome.output.assert_stream(record, &record.c2s, &after[0].c2s);
-    outcome.output.assert_stream(record, &record.s2c, &after[0].s2c);
+    outcome.output.assert_said(record, &after[0]);
     pair.assert_untouched();
 }

@@ -49,15 +49,12 @@ fn sheds_connections() {
     assert!(outcome.count("/source/kernel/shed_frames") > shed.len() as u64);
     assert_eq!(outcome.output.closed.len(), whole.len() + shed.len());
     for said in &whole {
-        let record = outcome.output.record(said.client, said.server);
-        assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
-        outcome.output.assert_stream(record, &record.c2s, &said.c2s);
-        outcome.output.assert_stream(record, &record.s2c, &said.s2c);
+        let record = outcome.output.finished(said.client, said.server);
+        outcome.output.assert_said(record, said);
     }
     let mut missing = 0;
     for said in &shed {
-        let record = outcome.output.record(said.client, said.server);
-        assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+        let record = outcome.output.finished(said.client, said.server);
         for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {
             assert_eq!((stream.bytes, &stream.file), (0, &None), "{record:#?}");
             assert_eq!(stream.missing.get("shed").copied().unwrap_or(0), sent.len() as u64, "{record:#?}");
@@ -98,8 +95,7 @@ fn full_ring() {
     assert_eq!(outcome.count("/source/kernel/shed_connections"), (unseen.len() + late.len()) as u64);
     let mut lost = 0;
     for said in &early {
-        let record = outcome.output.record(said.client, said.server);
-        assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+        let record = outcome.output.finished(said.client, said.server);
         for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {
             outcome.output.assert_explained(record, stream, sent);
             let explained = |cause: &&str| ["ring-full", "not-captured"].contains(cause);
@@ -130,8 +126,7 @@ fn full_ring() {
     assert_eq!(outcome.count("/reassembly/ring_full"), lost);
     for said in &after {
         let record = outcome.output.record(said.client, said.server);
-        outcome.output.assert_stream(record, &record.c2s, &said.c2s);
-        outcome.output.assert_stream(record, &record.s2c, &said.s2c);
+        outcome.output.assert_said(record, said);
     }
 }
 
@@ -167,7 +162,7 @@ fn flow_table() {
     let clients: BTreeSet<_> = outcome.output.closed.iter().map(|record| record.client).collect();
     assert_eq!(clients, (0..CONNECTIONS).map(|n| client(n).into()).collect());
     for record in &outcome.output.closed {
-        assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+        record.assert_finished();
         outcome.output.assert_stream(record, &record.c2s, &up);
         outcome.output.assert_stream(record, &record.s2c, &down);
         // Acknowledgments that were counted in accounts which the kernel forgot are lost.

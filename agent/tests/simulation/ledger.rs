@@ -84,6 +84,8 @@ pub(crate) struct SideLedger {
     pub(crate) records: Vec<SideRecord>,
     /// Octets of keep-alives: while nothing says that they lie before RCV.NXT, they may be taken for data (row 16).
     pub(crate) ambiguous: Spans,
+    /// Of those that the kernel has withheld it says no more than that they were sent.
+    pub(crate) withheld_probes: Spans,
     /// Where the stream may have been picked up: every number that anybody has named.
     pub(crate) starts: Vec<Position>,
     /// Behind the last octet captured, before the current record and with it.
@@ -248,6 +250,9 @@ impl Ledger {
         }
         sender.withheld |= copied.extent == Taken::Headers || !handed && packet.len > 0;
         if !handed {
+            if packet.kind == Kind::KeepAlive {
+                sender.withheld_probes.add(packet.position(), packet.position() + packet.len, index);
+            }
             if plausible {
                 sender.highest = sender.highest.max(packet.position() + packet.stream_octets());
             }
@@ -381,6 +386,13 @@ impl SideLedger {
         spans.fold((0, 0), |(all, surely), (from, to, record)| {
             (all + to - from, if record < rst { surely + to - from } else { surely })
         })
+    }
+
+    /// Whether an octet at `position` may be a keep-alive's, which nobody can know.
+    pub(crate) fn may_be_probed(&self, position: Position) -> bool {
+        [&self.ambiguous, &self.withheld_probes]
+            .into_iter()
+            .any(|probes| probes.within(position, position + 1).next().is_some())
     }
 
     pub(crate) fn window_is_closed(&self) -> bool {

@@ -99,7 +99,8 @@ impl Checker<'_> {
         // Of what is ahead of the ring only the kernel knows.
         let asked_late = self.is_ahead() || talk.spoilt || ended == Ended::Evicted;
         let least = if asked_late { talk.told_stamp } else { talk.last_stamp };
-        let ends = (least..=talk.last_stamp).contains(&told.1);
+        let most = talk.last_stamp + self.scenario.kernel.map_or(0, |plan| plan.ahead);
+        let ends = (least..=most).contains(&told.1);
         if self.is_alone(open) && !(told.0 == open.start && ends) {
             return Some(format!("from and to {told:?}, not {:?}", (open.start, talk.last_stamp)));
         }
@@ -210,7 +211,10 @@ impl Checker<'_> {
         // Of a connection that is reused, ACKs may have been taken that belong to the next one.
         let behind = trailing.filter(|_| ended != Ended::Reused).map_or(0, |gap| Position::from(gap.len));
         // A keep-alive at the FIN's number may have been taken for an octet.
-        let probes = ledger.ambiguous.within(sent, sent + 1).count() as Position;
+        let probes = Position::from(ledger.may_be_probed(sent));
+        // Behind a cut-off the kernel may have believed what somebody else has sent.
+        let spoilt = self.ledger.talks[open.talk].spoilt;
+        let behind = if spoilt { behind.min(sent.saturating_sub(base + stream.edge)) } else { behind };
         if stream.edge + behind > 0 && base + stream.edge + behind > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
@@ -453,7 +457,7 @@ impl Checker<'_> {
         let told = if matches!(ended, Ended::Fin | Ended::Rst) { told } else { sent };
         let [least, most] = fin.map_or_else(|| [told, sent].map(|end| end.max(acked)), |fin| [fin; 2]);
         // A keep-alive at the FIN's number may have been taken for an octet.
-        let most = most + Position::from(ledger.ambiguous.within(most, most + 1).next().is_some());
+        let most = most + Position::from(ledger.may_be_probed(most));
         let most = if self.is_ahead() { Position::MAX } else { most };
         (!(least..=most).contains(&reach)).then(|| format!("ends at {reach}, and {least} to {most} octets were sent"))
     }

@@ -88,12 +88,10 @@ impl Checker<'_> {
             // Not every ACK is remembered, but the highest is.
             Some(last) if last.believable > edge => {
                 let highest = ledger.acks.partition_point(|ack| ack.believable < last.believable);
-                let (first, later) = (ledger.acks[highest].time, &ledger.acks[highest..]);
-                // If it was withheld, and the next word of its sender is not, that is what tells of it.
-                let told = later.iter().find(|ack| ack.handed).map_or(first, |ack| ack.time);
-                let highest = told.min(first + self.config.gap_hold);
-                // Asked for before what is in the ring, it may not be believed, and is asked for again a hold later.
-                let again = if self.is_ahead() { self.config.gap_hold } else { 0 };
+                let (highest, handed) = (ledger.acks[highest].time, ledger.acks[highest].handed);
+                // Asked for before what is in the ring, it may not be believed, and is asked for again a hold later. If its
+                // sender says it again before anybody asks, it counts from then.
+                let again = if handed && !self.is_ahead() { 0 } else { self.config.gap_hold };
                 overdue(highest, self.config.gap_hold + again)
                     .then(|| format!("{edge}..{behind} was acknowledged {} ns ago", now - highest))
             }

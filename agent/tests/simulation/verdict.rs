@@ -246,7 +246,8 @@ impl Checker<'_> {
         let (cut, surely) = ledger.cut_within(start, end, known, rst);
         let closing = declared.step == self.steps || open_after_rst(self, open, until);
         let acked = ledger.acked(end, until);
-        let far = !ledger.all_plausible();
+        let spoilt = self.ledger.talks[open.talk].spoilt;
+        let far = !ledger.all_plausible() || spoilt && ledger.is_unheard(until);
         let elapsed = |since: u64| self.elapsed(declared, since);
         let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, until);
         let at_wall = closing && Position::from(declared.gap.offset + declared.gap.len) == self.wall();
@@ -262,8 +263,7 @@ impl Checker<'_> {
             GapCause::Close => {
                 let believable = |ack: &Ack| ack.believable >= end;
                 // While a stream is picked up, an ACK far ahead of the one before it is not believed.
-                let doubtful = open.since > 0 && self.scenario.long;
-                let doubtful = doubtful || self.ledger.talks[open.talk].spoilt;
+                let doubtful = spoilt || open.since > 0 && self.scenario.long;
                 closing && (doubtful || !ledger.acks.iter().rfind(|ack| ack.record <= until).is_some_and(believable))
             }
             _ => false,
@@ -467,7 +467,8 @@ impl Checker<'_> {
         let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
         let resumed = ledger.resumed.is_some_and(|first| record >= first) && !self.small_limits();
         let given_up = self.may_give_up_syn(open) && ledger.syn.or(ledger.syn_ack) == Some(record);
-        record < rst && !given_up && (resumed || ledger.implausible.is_none_or(|first| first > record))
+        let unheard = self.ledger.talks[open.talk].spoilt && ledger.is_unheard(record);
+        record < rst && !given_up && !unheard && (resumed || ledger.implausible.is_none_or(|first| first > record))
     }
 
     /// Row 13: the start is the lowest number seen within the hold.

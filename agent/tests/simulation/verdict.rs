@@ -261,10 +261,11 @@ impl Checker<'_> {
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.may_be_full(ledger, start, until),
             GapCause::Close => {
-                let believable = |ack: &Ack| ack.believable >= end;
+                // Of what is ahead of an RST nobody asks.
+                let told = |ack: &Ack| ack.believable >= end && (ack.handed || !self.is_ahead());
                 // While a stream is picked up, an ACK far ahead of the one before it is not believed.
                 let doubtful = spoilt || open.since > 0 && self.scenario.long;
-                closing && (doubtful || !ledger.acks.iter().rfind(|ack| ack.record <= until).is_some_and(believable))
+                closing && (doubtful || !ledger.acks.iter().rev().filter(|ack| ack.record <= until).any(told))
             }
             _ => false,
         };

@@ -5,6 +5,7 @@ pub mod cli;
 pub mod clock;
 pub mod control;
 pub mod decode;
+mod ends;
 pub mod error;
 pub mod filter;
 mod flows;

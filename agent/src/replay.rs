@@ -98,14 +98,20 @@ fn run_shard(
     const STRIDE: u64 = 4_096;
     let mut frames = 0_u64;
     while !stop.load(Ordering::Relaxed)
-        && let Some(frame) = merge.next()
+        && let Some(reader) = merge.reader()
     {
-        frames += 1;
-        shard.handle_frame(&frame);
-        if let Some(progress) = progress
-            && frames.is_multiple_of(STRIDE)
-        {
-            progress.store(merge.position(), Ordering::Relaxed);
+        let ahead = reader.ahead();
+        let count = ahead.len();
+        shard.expect(ahead);
+        for _ in 0..count {
+            let Some(frame) = merge.next() else { break };
+            frames += 1;
+            shard.handle_frame(&frame);
+            if let Some(progress) = progress
+                && frames.is_multiple_of(STRIDE)
+            {
+                progress.store(merge.position(), Ordering::Relaxed);
+            }
         }
     }
     (shard.finish(), frames, merge.into_errors())

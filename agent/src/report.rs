@@ -173,6 +173,7 @@ impl Report {
                 let named = Counter::ALL.iter().map(|&counter| (counter.name(), counters[counter as usize]));
                 let mut named: std::collections::BTreeMap<_, _> = named.collect();
                 named.insert("flows_evicted", self.flows_evicted(&counters));
+                named.insert("shed_unheard", shed_unheard(&counters));
                 named.insert("ring_level_max", self.ring_level_max);
                 named.insert("ring_size", self.ring_size.into());
                 serde_json::json!({ "kernel": named })
@@ -241,6 +242,7 @@ impl Display for Report {
                 line(f, count(Counter::WithheldCutoff), "frames behind the cut-off, counted and not copied")?;
                 line(f, count(Counter::ShedFrames), "frames of connections shed, counted and not copied")?;
                 line(f, count(Counter::ShedConnections), "connections shed: a ring was too full when they began")?;
+                line(f, shed_unheard(&counters), "of them without a record: no frame of them found room in a ring")?;
                 line(f, self.flows_evicted(&counters), "connections that the kernel forgot: its flow table was full")?;
                 line(f, count(Counter::Malformed), "frames too short for their headers, not matched")?;
                 line(f, count(Counter::Cut), "frames cut by the snaplen")?;
@@ -315,6 +317,11 @@ impl Display for Report {
         }
         Ok(())
     }
+}
+
+/// Connections that were shed and of which no record tells.
+fn shed_unheard(counters: &[u64; Counter::ALL.len()]) -> u64 {
+    counters[Counter::ShedConnections as usize].saturating_sub(counters[Counter::ShedAnnounced as usize])
 }
 
 /// A line that is there only when there is something to say.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use agent_common::tunnel::Tunnels;
 use anyhow::{Context as _, anyhow, ensure};
-use clap::{ArgMatches, Args, CommandFactory as _, Parser};
+use clap::{ArgMatches, Args, CommandFactory as _, FromArgMatches as _, Parser};
 
 use super::filter::FilterArgs;
 use crate::{
@@ -69,7 +69,7 @@ const FIXED: &str = "is fixed when a capture starts: what was captured before wo
 
 /// The words of a filter by themselves.
 #[derive(Debug, Parser)]
-#[command(no_binary_name = true, disable_help_flag = true, disable_version_flag = true)]
+#[command(no_binary_name = true)]
 struct Line {
     /// Expression as tcpdump takes it, in one argument or several
     #[arg(value_name = "EXPR")]
@@ -131,7 +131,10 @@ pub fn words(matches: &ArgMatches) -> anyhow::Result<Words> {
 ///
 /// When they do not say what a filter is, in one line.
 pub fn parse(words: &Words) -> anyhow::Result<Parsed> {
-    let line = Line::try_parse_from(&words.words).map_err(|error| {
+    // Words that are sent ask for no help. As an attribute this would hold for `filter set` as well.
+    let parser = Line::command().disable_help_flag(true);
+    let line = parser.try_get_matches_from(&words.words).and_then(|matches| Line::from_arg_matches(&matches));
+    let line = line.map_err(|error| {
         let text = error.to_string();
         let text = text.split("\n\n").next().unwrap_or_default();
         let words: Vec<_> = text.trim_start_matches("error: ").split_whitespace().collect();
@@ -172,6 +175,17 @@ mod tests {
             assert_eq!(words.join(" "), expected, "{line}");
             let words = Words { words, directory: "/".into() };
             parse(&words).unwrap();
+        }
+    }
+
+    #[test]
+    fn every_command_explains_itself() {
+        for line in ["capture", "replay", "filter", "filter set", "filter show", "filter explain", "interfaces"] {
+            for flag in ["-h", "--help"] {
+                let line = format!("xdpflow {line} {flag}");
+                let said = Cli::command().try_get_matches_from(line.split(' ')).unwrap_err();
+                assert_eq!(said.kind(), clap::error::ErrorKind::DisplayHelp, "{line}");
+            }
         }
     }
 

@@ -190,6 +190,18 @@ impl Decoder {
     }
 }
 
+/// Between which ends the segment in a frame is, and where it was seen, if all that takes is a look at its headers.
+#[inline]
+pub fn ends(frame: &Frame<'_>) -> Option<(Endpoint, Endpoint, Origin)> {
+    let mut packet = Packet::default();
+    let (layer, rest, vlan) = link::strip(Layer::first(frame.link_type)?, Rest::of(frame), frame.origin.vlan).ok()?;
+    let (Layer::Tcp, rest) = ip::header(layer, rest, &mut packet).ok()? else { return None };
+    let [s0, s1, d0, d1] = rest.array(0).ok()?;
+    let (src, dst) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+    let (src, dst) = (Endpoint { address: packet.src, port: src }, Endpoint { address: packet.dst, port: dst });
+    Some((src, dst, Origin { vlan, ..frame.origin }))
+}
+
 #[inline(always)]
 fn finish<'a>(
     config: Config,

@@ -16,6 +16,7 @@ use crate::{
     decode::{self, Decoder, Reject},
     judge::Judge,
     pcap::Merge,
+    reassembly::NoFlows,
     segment::Endpoint,
 };
 
@@ -108,7 +109,7 @@ impl Explain<'_> {
             }
             let said = match decoder.decode(&frame) {
                 Ok(decoded) => {
-                    let matches = judge.accepts(&decoded);
+                    let matches = judge.accepts(&decoded, &mut NoFlows);
                     segments += 1;
                     matching += u64::from(matches);
                     if self.verbose {

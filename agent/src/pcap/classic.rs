@@ -60,39 +60,60 @@ impl Classic {
         Ok(Some(Self { order, link_type, unit, header_len, swapped }))
     }
 
-    #[inline]
-    pub(super) fn next(&mut self, input: &mut Input) -> Result<Option<Record>, Cause> {
+    pub(super) fn next(&self, input: &mut Input) -> Result<Option<Record>, Cause> {
         if input.is_at_end()? {
             return Ok(None);
         }
         let offset = input.offset();
-        let header = input.require(self.header_len, WHAT)?;
-        let Some([seconds, fraction, caplen, len]) = header
-            .first_chunk::<16>()
-            .map(|words| bytemuck::cast::<_, [[u8; 4]; 4]>(*words).map(|w| self.order.u32(w)))
-        else {
-            return Ok(None);
-        };
+        let Some(header) = self.header(input.require(self.header_len, WHAT)?) else { return Ok(None) };
+        if header.caplen > CAPLEN_MAX {
+            return Err(Cause::TooLong { what: WHAT, offset, claims: u64::from(header.caplen) });
+        }
+        input.require(self.header_len + header.caplen as usize, WHAT)?;
+        Ok(Some(self.record(&header, input)))
+    }
+
+    /// The next record, if it is whole and all of it has been read.
+    #[inline]
+    pub(super) fn next_in_memory(&self, input: &mut Input) -> Option<Record> {
+        let available = input.available();
+        let header = self.header(available)?;
+        let is_whole = header.caplen <= CAPLEN_MAX && self.header_len + header.caplen as usize <= available.len();
+        is_whole.then(|| self.record(&header, input))
+    }
+
+    #[inline]
+    fn header(&self, octets: &[u8]) -> Option<Header> {
+        let words: [[u8; 4]; 4] = bytemuck::cast(*octets.first_chunk::<16>()?);
+        let [seconds, fraction, caplen, len] = words.map(|word| self.order.u32(word));
         let (caplen, len) = match self.swapped {
             Swapped::Yes => (len, caplen),
             Swapped::IfCaplenIsMore if caplen > len => (len, caplen),
             Swapped::No | Swapped::IfCaplenIsMore => (caplen, len),
         };
-        if caplen > CAPLEN_MAX {
-            return Err(Cause::TooLong { what: WHAT, offset, claims: u64::from(caplen) });
-        }
-        let record_len = self.header_len + caplen as usize;
-        input.require(record_len, WHAT)?;
-        let mut bytes = input.consume(record_len);
+        Some(Header { seconds, fraction, caplen, len })
+    }
+
+    #[inline]
+    fn record(&self, header: &Header, input: &mut Input) -> Record {
+        let Header { seconds, fraction, caplen, len } = *header;
+        let mut bytes = input.consume(self.header_len + caplen as usize);
         bytes.start += self.header_len;
-        Ok(Some(Record {
+        Record {
             timestamp: Timestamp(u64::from(seconds) * 1_000_000_000 + u64::from(fraction) * self.unit),
             len,
             bytes,
             link_type: self.link_type,
             interface: 0,
-        }))
+        }
     }
+}
+
+struct Header {
+    seconds: u32,
+    fraction: u32,
+    caplen: u32,
+    len: u32,
 }
 
 const WHAT: &str = "record";

@@ -97,6 +97,12 @@ impl Merge {
         Some(Frame { origin: Origin { interface, ..frame.origin }, ..frame })
     }
 
+    /// The capture whose turn it is. Frames of others may come between those that are ahead in it.
+    pub fn reader(&mut self) -> Option<&Reader> {
+        self.current = self.advance();
+        self.sources.get(self.current?)?.reader.as_ref()
+    }
+
     /// Octets that were read so far of all files, compressed as they may be.
     pub fn position(&self) -> u64 {
         let open = self.sources.iter().filter_map(|source| source.reader.as_ref());

@@ -10,6 +10,7 @@ mod ng;
 mod tests;
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io::Read,
     ops::Range,
@@ -32,8 +33,8 @@ pub struct Reader {
     size: Option<u64>,
     input: Input,
     format: Format,
-    /// Found and not given out yet.
-    next: Option<Record>,
+    /// Found and not given out yet, all of them in the input's buffer.
+    found: VecDeque<Record>,
     ended: bool,
 }
 
@@ -52,7 +53,7 @@ impl Reader {
         let path = path.into();
         let mut input = Input::new(Box::new(read));
         match Format::detect(&mut input) {
-            Ok(format) => Ok(Self { path, size: None, input, format, next: None, ended: false }),
+            Ok(format) => Ok(Self { path, size: None, input, format, found: VecDeque::new(), ended: false }),
             Err(cause) => Err(Error { path, cause }),
         }
     }
@@ -63,23 +64,33 @@ impl Reader {
     #[inline]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
         self.peek()?;
-        Ok(self.next.take().map(|record| Frame {
-            timestamp: record.timestamp,
-            len: record.len,
-            bytes: self.input.bytes(record.bytes),
-            link_type: record.link_type,
-            origin: Origin { interface: record.interface, ..Origin::default() },
-            flow: None,
-        }))
+        Ok(self.found.pop_front().map(|record| self.frame(&record)))
     }
 
     /// The time of the next frame.
     #[inline]
     pub fn peek(&mut self) -> Result<Option<Timestamp>, Error> {
-        if self.next.is_none() {
-            self.next = self.find()?;
+        if self.found.is_empty() {
+            self.look_ahead()?;
         }
-        Ok(self.next.as_ref().map(|record| record.timestamp))
+        Ok(self.found.front().map(|record| record.timestamp))
+    }
+
+    /// The frames that come next, as far as [`peek`](Self::peek) has found them.
+    pub fn ahead(&self) -> impl ExactSizeIterator<Item = Frame<'_>> {
+        self.found.iter().map(|record| self.frame(record))
+    }
+
+    #[inline]
+    fn frame(&self, record: &Record) -> Frame<'_> {
+        Frame {
+            timestamp: record.timestamp,
+            len: record.len,
+            bytes: self.input.bytes(record.bytes.clone()),
+            link_type: record.link_type,
+            origin: Origin { interface: record.interface, ..Origin::default() },
+            flow: None,
+        }
     }
 
     /// Octets of the file that were read so far.
@@ -90,6 +101,20 @@ impl Reader {
     /// Octets of the file when it was opened, if it is one.
     pub fn size(&self) -> Option<u64> {
         self.size
+    }
+
+    /// Finds the next frame, and some of those that lie behind it in memory.
+    fn look_ahead(&mut self) -> Result<(), Error> {
+        let Some(first) = self.find()? else { return Ok(()) };
+        self.found.push_back(first);
+        if let Format::Classic(classic) = &self.format {
+            while self.found.len() < AHEAD
+                && let Some(record) = classic.next_in_memory(&mut self.input)
+            {
+                self.found.push_back(record);
+            }
+        }
+        Ok(())
     }
 
     #[inline]
@@ -114,6 +139,9 @@ impl Reader {
 
 /// Most octets of one frame. The kernel makes frames of half of that (BIG TCP); whatever claims more is damage.
 pub const CAPLEN_MAX: u32 = 1 << 20;
+
+/// Frames that are found at once: what is known of their connections fits into the first-level cache.
+const AHEAD: usize = 32;
 
 enum Format {
     Classic(Classic),

@@ -1,6 +1,6 @@
 //! A pair of endpoints, both directions.
 
-use agent_common::head::Address;
+use std::hint::black_box;
 
 use super::{
     config::Config,
@@ -11,14 +11,16 @@ use super::{
     strict::{Refusal, Strict},
 };
 use crate::{
+    ends::Ends,
     segment::{Acknowledgment, Endpoint, Flags, FlowNote, Origin, OwnedSegment, Segment, SeqNum, Timestamp},
     steady::SteadyClock,
 };
 
+// In this order, for [`Connection::expect`].
+#[repr(C)]
 pub(super) struct Connection {
     pub(super) serial: u64,
-    /// Of client and server, here and in `ports`: an [`Endpoint`] each would cost twelve octets more.
-    addresses: [Address; 2],
+    ends: Ends,
     /// First and last segment, on the clock of the frames.
     start: Timestamp,
     end: Timestamp,
@@ -28,7 +30,6 @@ pub(super) struct Connection {
     /// What few connections need.
     extra: Option<Box<Extra>>,
     streams: [Stream; 2],
-    ports: [u16; 2],
     /// Where the first segment was seen.
     interface: u16,
     vlan: Option<u16>,
@@ -156,14 +157,13 @@ impl Connection {
         let started = if first.flags.contains(Flags::SYN) { Started::Handshake } else { Started::Midstream };
         Self {
             serial,
-            addresses: [client.address, server.address],
+            ends: Ends::new(client, server),
             start: first.timestamp,
             end: first.timestamp,
             last_seen: now,
             updated: now,
             extra: continues.map(|serial| Box::new(Extra { continues: Some(serial), ..Extra::default() })),
             streams: Direction::BOTH.map(|_| Stream::new(first.origin.refused)),
-            ports: [client.port, server.port],
             interface: first.origin.interface,
             vlan: first.origin.vlan,
             generation: first.origin.generation,
@@ -172,10 +172,14 @@ impl Connection {
         }
     }
 
+    /// Touches every cache line of it.
+    pub(super) fn expect(&self) {
+        let [c2s, s2c] = &self.streams;
+        black_box((self.serial, c2s.segments(), s2c.segments(), self.has_flow));
+    }
+
     pub(super) fn endpoints(&self) -> (Endpoint, Endpoint) {
-        let [client, server] = self.addresses;
-        let [client_port, server_port] = self.ports;
-        (Endpoint { address: client, port: client_port }, Endpoint { address: server, port: server_port })
+        self.ends.get()
     }
 
     /// Where the first segment was seen.
@@ -185,7 +189,8 @@ impl Connection {
     }
 
     pub(super) fn is_between(&self, a: Endpoint, b: Endpoint) -> bool {
-        self.endpoints() == (a, b) || self.endpoints() == (b, a)
+        let ends = self.endpoints();
+        ends == (a, b) || ends == (b, a)
     }
 
     /// ISNs of client and server, as far as known.
@@ -529,7 +534,13 @@ impl Connection {
         }
         self.keep_accounts(note, segment, direction);
         self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
-        let segments = self.count_up_to(direction, note.segments[0]).max(1);
+        let segments = if segment.flags.contains(Flags::ACK) {
+            self.count_up_to(direction, note.segments[0]).max(1)
+        } else {
+            // What those before it have acknowledged it does not say.
+            self.stream_mut(direction).count_segment();
+            1
+        };
         self.stream_mut(direction).note_record();
         // Some time before the segment, and so not after the hole that this may open.
         let heard = Timestamp(segment.timestamp.0.saturating_sub(1));

@@ -1,5 +1,7 @@
 //! Deadlines of connections.
 
+use std::hint::black_box;
+
 use crate::segment::Timestamp;
 
 /// A hierarchical timing wheel of connection slots. Each slot is in it at most once, in a list that runs through
@@ -17,7 +19,9 @@ pub(super) struct Flusher {
 
 #[derive(Clone, Copy)]
 struct Node {
-    tick: u64,
+    /// Modulo 2^32: none lies further ahead than that of what has elapsed.
+    tick: u32,
+    /// [`NONE`] at the head of a list, [`UNSCHEDULED`] in none.
     previous: u32,
     next: u32,
 }
@@ -33,18 +37,25 @@ impl Flusher {
     pub(super) fn schedule(&mut self, slot: u32, deadline: Timestamp) {
         let at = slot as usize;
         if at >= self.nodes.len() {
-            self.nodes.resize(at + 1, Node { tick: UNSCHEDULED, previous: NONE, next: NONE });
+            self.nodes.resize(at + 1, Node { tick: 0, previous: UNSCHEDULED, next: NONE });
         }
-        let tick = tick_after(deadline).max(self.elapsed + 1);
-        if tick < self.nodes[at].tick {
+        let tick = tick_after(deadline).clamp(self.elapsed + 1, self.elapsed + TICKS_AHEAD_MAX);
+        let node = self.nodes[at];
+        if node.previous == UNSCHEDULED || tick < self.tick_of(node) {
             self.remove(slot);
             self.insert(slot, tick);
         }
     }
 
+    /// Has what is known of `slot` on its way from memory.
+    pub(super) fn expect(&self, slot: u32) {
+        black_box(self.nodes.get(slot as usize).map(|node| node.tick));
+    }
+
     pub(super) fn remove(&mut self, slot: u32) {
-        let Some(&Node { tick, previous, next }) = self.nodes.get(slot as usize) else { return };
-        if tick == UNSCHEDULED {
+        let Some(&node) = self.nodes.get(slot as usize) else { return };
+        let Node { previous, next, .. } = node;
+        if previous == UNSCHEDULED {
             return;
         }
         if let Some(node) = self.nodes.get_mut(next as usize) {
@@ -55,14 +66,14 @@ impl Flusher {
         } else if self.due == slot {
             self.due = next;
         } else {
-            let (level, list) = place(tick, self.elapsed);
+            let (level, list) = place(self.tick_of(node), self.elapsed);
             let level = &mut self.levels[level];
             level.heads[list] = next;
             if next == NONE {
                 level.occupied &= !(1 << list);
             }
         }
-        self.nodes[slot as usize].tick = UNSCHEDULED;
+        self.nodes[slot as usize].previous = UNSCHEDULED;
     }
 
     /// The next moment at which [`pop`](Self::pop) may have something, or has to sort its lists.
@@ -98,7 +109,8 @@ impl Flusher {
     fn sort(&mut self, head: u32) {
         let mut slot = head;
         while slot != NONE {
-            let Node { tick, next, .. } = self.nodes[slot as usize];
+            let node = self.nodes[slot as usize];
+            let (tick, next) = (self.tick_of(node), node.next);
             if tick <= self.elapsed {
                 let second = std::mem::replace(&mut self.due, slot);
                 self.link(slot, tick, second);
@@ -119,10 +131,15 @@ impl Flusher {
 
     /// Makes `slot` the head of a list that went on with `second`.
     fn link(&mut self, slot: u32, tick: u64, second: u32) {
-        self.nodes[slot as usize] = Node { tick, previous: NONE, next: second };
+        self.nodes[slot as usize] = Node { tick: tick as u32, previous: NONE, next: second };
         if let Some(node) = self.nodes.get_mut(second as usize) {
             node.previous = slot;
         }
+    }
+
+    /// The tick of a node that is in a list, which has not elapsed, or has just now.
+    fn tick_of(&self, node: Node) -> u64 {
+        self.elapsed + u64::from(node.tick.wrapping_sub(self.elapsed as u32))
     }
 
     /// The occupied list that comes next, and the tick at which its span begins. A finer level always comes before a
@@ -165,8 +182,10 @@ const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
 /// 64 bits of nanoseconds are 40 bits of ticks: seven digits of six bits.
 const LEVELS: usize = 7;
+/// Two years and a quarter: what is due later comes up then, and is scheduled again.
+const TICKS_AHEAD_MAX: u64 = u32::MAX as u64;
 const NONE: u32 = u32::MAX;
-const UNSCHEDULED: u64 = u64::MAX;
+const UNSCHEDULED: u32 = u32::MAX - 1;
 
 #[cfg(test)]
 mod tests {
@@ -197,6 +216,16 @@ mod tests {
         flusher.schedule(0, Timestamp(10 * TICK));
         assert_eq!(pop_all(&mut flusher, 10 * TICK), [0]);
         assert_eq!(pop_all(&mut flusher, u64::MAX), [0_u32; 0]);
+    }
+
+    #[test]
+    fn what_is_far_ahead_comes_up_early() {
+        let mut flusher = Flusher::default();
+        flusher.schedule(0, Timestamp(7 * TICK));
+        flusher.schedule(1, Timestamp(u64::MAX));
+        assert_eq!(pop_all(&mut flusher, 7 * TICK), [0]);
+        assert_eq!(pop_all(&mut flusher, TICKS_AHEAD_MAX * TICK - 1), [0_u32; 0]);
+        assert_eq!(flusher.pop(Timestamp(u64::MAX)), Some((1, Timestamp(TICKS_AHEAD_MAX * TICK))));
     }
 
     /// Against a list of deadlines that is searched from end to end.

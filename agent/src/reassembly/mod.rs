@@ -22,8 +22,7 @@ use connection::{Connection, Core, Outcome};
 pub use event::{
     ConnectionId, Direction, Ended, Event, GAPS_KEPT, GAPS_LISTED, Gap, GapCause, Sink, Started, StreamSummary, Summary,
 };
-use flow::NoFlows;
-pub use flow::{FlowSide, FlowState, Flows};
+pub use flow::{FlowSide, FlowState, Flows, NoFlows};
 use flusher::Flusher;
 use linger::{Entry, Kind, Linger};
 pub use stats::Stats;
@@ -31,7 +30,7 @@ use table::Table;
 use twins::Twins;
 
 use crate::{
-    segment::{Endpoint, Flags, Segment, SeqNum, Timestamp},
+    segment::{Endpoint, Flags, Origin, Segment, SeqNum, Timestamp},
     steady::SteadyClock,
 };
 
@@ -88,6 +87,37 @@ impl Reassembler {
         Self { flows, ..self }
     }
 
+    /// Who is asked what was withheld.
+    pub fn flows(&mut self) -> &mut dyn Flows {
+        &mut *self.flows
+    }
+
+    /// Has what is known of connections on its way from memory; `each` is told of their slots. Of a million connections every
+    /// place is far away, and each pass here asks for many of them before it needs one.
+    pub fn expect(&self, mut ends: impl Iterator<Item = (Endpoint, Endpoint, Origin)>, mut each: impl FnMut(u32)) {
+        const AT_ONCE: usize = 32;
+        let mut hashes = [0; AT_ONCE];
+        let mut slots = [None; AT_ONCE];
+        loop {
+            let mut count = 0;
+            for (hash, (src, dst, origin)) in hashes.iter_mut().zip(&mut ends) {
+                *hash = self.table.fingerprint(src, dst, &origin);
+                count += 1;
+            }
+            for (slot, &hash) in slots.iter_mut().zip(&hashes).take(count) {
+                *slot = self.table.guess(hash);
+            }
+            for &slot in slots.iter().take(count).flatten() {
+                self.table.get(slot).map(Connection::expect);
+                self.flusher.expect(slot);
+                each(slot);
+            }
+            if count < AT_ONCE {
+                return;
+            }
+        }
+    }
+
     /// Takes one segment. Its timestamp is also the time, so what is due by then is done first.
     pub fn handle_segment(&mut self, segment: &Segment<'_>, sink: &mut impl Sink) {
         self.handle_timeout(segment.timestamp, sink);
@@ -142,6 +172,8 @@ impl Reassembler {
 
     /// Delivers what is queued and closes every connection, in the order they were opened.
     pub fn finish(&mut self, sink: &mut impl Sink) {
+        // Nothing comes due any more, and the order takes memory as well.
+        self.flusher = Flusher::default();
         for slot in self.table.in_order() {
             self.close(slot, Ended::Finish, sink);
         }
@@ -193,7 +225,7 @@ impl Reassembler {
 
     /// Whether a segment of unknown endpoints opens a connection, and if so, which one it continues.
     fn judge_unknown(&mut self, segment: &Segment<'_>) -> Option<Option<u64>> {
-        let fingerprint = self.table.fingerprint(segment);
+        let fingerprint = self.table.fingerprint(segment.src, segment.dst, &segment.origin);
         let payload = segment.payload.len() as u64;
         let syn = segment.flags.contains(Flags::SYN);
         if let Some(Entry { kind: Kind::Over(isns), .. }) = self.over.get(fingerprint, self.now) {

@@ -10,7 +10,6 @@ use crate::segment::{Endpoint, Origin, Segment, Timestamp};
 pub(super) struct Table {
     index: HashTable<u32>,
     slots: Slots,
-    vacant: Vec<u32>,
     hasher: Hasher,
     /// Longest idle connections at one moment, the longest last: see [`longest_idle`](Self::longest_idle).
     idle: Vec<(Timestamp, u32)>,
@@ -18,13 +17,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(config: &Config) -> Self {
-        Self {
-            index: HashTable::new(),
-            slots: Slots::default(),
-            vacant: Vec::new(),
-            hasher: Hasher::new(config),
-            idle: Vec::new(),
-        }
+        Self { index: HashTable::new(), slots: Slots::default(), hasher: Hasher::new(config), idle: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -42,20 +35,22 @@ impl Table {
         self.index.find(self.hasher.hash(src, dst, place), is_it).copied()
     }
 
+    /// The slot that a connection with this hash most likely has, without a look at the connection.
+    pub(super) fn guess(&self, hash: u64) -> Option<u32> {
+        self.index.find(hash, |_| true).copied()
+    }
+
     pub(super) fn get(&self, slot: u32) -> Option<&Connection> {
         self.slots.get(slot)
     }
 
     pub(super) fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
-        self.slots.place(slot)?.as_mut()
+        self.slots.get_mut(slot)
     }
 
     pub(super) fn insert(&mut self, connection: Connection) -> u32 {
         let hash = self.hasher.hash_of(&connection);
-        let slot = self.vacant.pop().unwrap_or_else(|| self.slots.grow());
-        if let Some(place) = self.slots.place(slot) {
-            *place = Some(connection);
-        }
+        let slot = self.slots.insert(connection);
         let (slots, hasher) = (&self.slots, &self.hasher);
         self.index.insert_unique(hash, slot, |&slot| slots.get(slot).map_or(0, |known| hasher.hash_of(known)));
         slot
@@ -66,8 +61,7 @@ impl Table {
         if let Ok(entry) = self.index.find_entry(hash, |&found| found == slot) {
             entry.remove();
         }
-        self.vacant.push(slot);
-        self.slots.place(slot)?.take()
+        self.slots.remove(slot)
     }
 
     /// The connection that has been idle longest. Keeping all of them in order would cost every segment two cache
@@ -99,8 +93,8 @@ impl Table {
     }
 
     /// Keyed hash of all that tells a connection from others, the same for both directions.
-    pub(super) fn fingerprint(&self, segment: &Segment<'_>) -> u64 {
-        self.hasher.hash(segment.src, segment.dst, self.hasher.place(&segment.origin))
+    pub(super) fn fingerprint(&self, src: Endpoint, dst: Endpoint, origin: &Origin) -> u64 {
+        self.hasher.hash(src, dst, self.hasher.place(origin))
     }
 
     pub(super) fn fingerprint_of(&self, connection: &Connection) -> u64 {
@@ -153,42 +147,82 @@ impl Hasher {
 /// Connections in pages, so that growing neither moves them nor needs room for all of them twice.
 #[derive(Default)]
 struct Slots {
-    pages: Vec<Box<[Option<Connection>]>>,
+    pages: Vec<Box<[Place]>>,
     len: u32,
+    /// The vacant slot that is used next. The others follow in the slots themselves: what closes a million connections needs
+    /// no memory for it.
+    vacant: Option<u32>,
+}
+
+enum Place {
+    Open(Connection),
+    Vacant { next: Option<u32> },
 }
 
 impl Slots {
-    /// A new slot, vacant.
-    fn grow(&mut self) -> u32 {
+    fn insert(&mut self, connection: Connection) -> u32 {
+        if let Some(slot) = self.vacant
+            && let Some(place) = self.place(slot)
+            && let Place::Vacant { next } = *place
+        {
+            *place = Place::Open(connection);
+            self.vacant = next;
+            return slot;
+        }
         let slot = self.len;
         self.len += 1;
         if slot as usize / PAGE == self.pages.len() {
-            self.pages.push(std::iter::repeat_with(|| None).take(PAGE).collect());
+            self.pages.push(std::iter::repeat_with(|| Place::Vacant { next: None }).take(PAGE).collect());
+        }
+        if let Some(place) = self.place(slot) {
+            *place = Place::Open(connection);
         }
         slot
     }
 
-    #[inline]
-    fn get(&self, slot: u32) -> Option<&Connection> {
-        self.pages.get(slot as usize / PAGE)?.get(slot as usize % PAGE)?.as_ref()
+    fn remove(&mut self, slot: u32) -> Option<Connection> {
+        let next = self.vacant;
+        let place = self.place(slot).filter(|place| matches!(place, Place::Open(_)))?;
+        let Place::Open(connection) = std::mem::replace(place, Place::Vacant { next }) else { return None };
+        self.vacant = Some(slot);
+        Some(connection)
     }
 
     #[inline]
-    fn place(&mut self, slot: u32) -> Option<&mut Option<Connection>> {
+    fn get(&self, slot: u32) -> Option<&Connection> {
+        match self.pages.get(slot as usize / PAGE)?.get(slot as usize % PAGE)? {
+            Place::Open(connection) => Some(connection),
+            Place::Vacant { .. } => None,
+        }
+    }
+
+    #[inline]
+    fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
+        match self.place(slot)? {
+            Place::Open(connection) => Some(connection),
+            Place::Vacant { .. } => None,
+        }
+    }
+
+    #[inline]
+    fn place(&mut self, slot: u32) -> Option<&mut Place> {
         self.pages.get_mut(slot as usize / PAGE)?.get_mut(slot as usize % PAGE)
     }
 
     fn iter(&self) -> impl Iterator<Item = (u32, &Connection)> {
         let all = self.pages.iter().flatten();
-        (0..).zip(all).filter_map(|(slot, connection)| Some((slot, connection.as_ref()?)))
+        (0..).zip(all).filter_map(|(slot, place)| match place {
+            Place::Open(connection) => Some((slot, connection)),
+            Place::Vacant { .. } => None,
+        })
     }
 }
 
-/// Connections in a page of [`Slots`]: 56 KiB.
+/// Connections in a page of [`Slots`]: 52 KiB.
 const PAGE: usize = 256;
 
 // The README says what a connection costs.
-const _: () = assert!(size_of::<Option<Connection>>() <= 224);
+const _: () = assert!(size_of::<Place>() <= 208);
 
 #[cfg(test)]
 mod tests {

@@ -23,6 +23,14 @@ impl Destination {
         })
     }
 
+    /// Has what is known of a connection on its way from memory: an event of this slot will come.
+    pub fn expect(&self, slot: u32) {
+        match self {
+            Self::Files(directory) => directory.expect(slot),
+            Self::Digest(digest) => digest.expect(slot),
+        }
+    }
+
     /// As [`Directory::tick`].
     pub fn tick(&mut self, now: Timestamp) {
         if let Self::Files(directory) = self {

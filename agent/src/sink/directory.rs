@@ -1,6 +1,7 @@
 use std::{
-    fs, mem,
-    net::IpAddr,
+    fs,
+    hint::black_box,
+    mem,
     num::NonZeroU32,
     os::unix::fs::DirBuilderExt as _,
     sync::{Arc, Mutex},
@@ -13,9 +14,10 @@ use hashbrown::HashMap;
 use rustix::process::{Resource, getrlimit};
 
 use crate::{
+    ends::Ends,
     error::{Name, Reason},
     reassembly::{ConnectionId, Direction, Event, GapCause, Sink, Summary},
-    segment::{Endpoint, Timestamp},
+    segment::Timestamp,
     sink::{
         OnFull, Output, Shared, Stats,
         block::{Block, Chain, LARGEST, Pool, class_of},
@@ -116,12 +118,25 @@ impl Directory {
         })
     }
 
+    /// As [`Destination::expect`](super::Destination::expect).
+    pub fn expect(&self, slot: u32) {
+        let Some(Some(connection)) = self.connections.get(slot as usize) else { return };
+        for place in connection.streams {
+            black_box(match place.get() {
+                Where::Nowhere => false,
+                Where::Short(index) => self.shorts.get(index).is_some(),
+                Where::Long(index) => self.longs.get(index).is_some(),
+            });
+        }
+    }
+
     /// Writes what has been in memory for too long. `now` is capture time; to be called several times a second of it.
     pub fn tick(&mut self, now: Timestamp) {
         self.now = self.now.max(now);
+        let now = ticks(self.now);
         while let Some(slot) = self.oldest
             && let Some(connection) = self.connection(slot.number())
-            && now.since(connection.since) >= self.output.write_age
+            && u64::from(now.wrapping_sub(connection.since)) >= self.output.write_age >> TICK_BITS
             && self.has_room()
         {
             self.stats.early_age += self.hand_over(slot);
@@ -165,8 +180,8 @@ impl Directory {
         self.connections[slot] = Some(Connection {
             serial: id.serial,
             start: summary.start,
-            ends: Ends::new(summary),
-            since: Timestamp::default(),
+            ends: Ends::new(summary.client, summary.server),
+            since: 0,
             older: None,
             newer: None,
             streams: Default::default(),
@@ -189,7 +204,7 @@ impl Directory {
             Where::Nowhere => self.lengthen(key),
             Where::Short(index) => {
                 let short = self.shorts.get_mut(index);
-                if short.is_some_and(|short| u64::from(short.len) == offset && short.fill(bytes)) {
+                if short.is_some_and(|short| short.bytes().len() as u64 == offset && short.fill(bytes)) {
                     return;
                 }
                 let short = self.shorts.remove(index);
@@ -430,7 +445,7 @@ impl Directory {
 
     /// A connection holds octets: it is put behind all others in order of age, unless it is in it.
     fn hold(&mut self, slot: u32) {
-        let (now, last) = (self.now, self.newest);
+        let (now, last) = (ticks(self.now), self.newest);
         let Some(connection) = self.connection(slot).filter(|connection| !connection.holds) else { return };
         (connection.holds, connection.since, connection.older, connection.newer) = (true, now, last, None);
         let this = Some(Slot::new(slot));
@@ -447,7 +462,7 @@ impl Directory {
         let holds = streams.iter().any(|place| match place.get() {
             Where::Nowhere => false,
             Where::Short(_) => true,
-            Where::Long(index) => self.longs.get_mut(index).is_some_and(|stream| !stream.chain.is_empty()),
+            Where::Long(index) => self.longs.get(index).is_some_and(|stream| !stream.chain.is_empty()),
         });
         if !holds {
             self.unlink(slot);
@@ -513,13 +528,14 @@ impl Drop for Directory {
 /// Records that a writer may have before a shard that can wait waits.
 const RECORDS_IN_FLIGHT: usize = 2 << 20;
 
-/// What is kept of a connection. A million of them may be silent, so that it is no larger than a cache line.
+/// What is kept of a connection. A million of them may be silent.
 struct Connection {
     serial: u64,
     start: Timestamp,
     ends: Ends,
-    /// When the oldest octet came, if there is one. The connection is then in the order of age, between these two.
-    since: Timestamp,
+    /// When the oldest octet came, if there is one, in [`ticks`]. The connection is then in the order of age, between these
+    /// two.
+    since: u32,
     older: Option<Slot>,
     newer: Option<Slot>,
     streams: [Place; 2],
@@ -535,32 +551,14 @@ impl Connection {
     }
 }
 
-const _: () = assert!(size_of::<Option<Connection>>() <= 64);
+const _: () = assert!(size_of::<Option<Connection>>() <= 56);
 
-/// Client and server.
-enum Ends {
-    V4([[u8; 4]; 2], [u16; 2]),
-    V6(Box<(Endpoint, Endpoint)>),
+/// Capture time in units of 2^24 ns (16.8 ms), modulo 2^32, which is more than two years: octets never wait for that long.
+fn ticks(time: Timestamp) -> u32 {
+    (time.0 >> TICK_BITS) as u32
 }
 
-impl Ends {
-    fn new(summary: &Summary<'_>) -> Self {
-        let Summary { client, server, .. } = summary;
-        match (client.ip(), server.ip()) {
-            (IpAddr::V4(one), IpAddr::V4(other)) => {
-                Self::V4([one.octets(), other.octets()], [client.port, server.port])
-            }
-            _ => Self::V6(Box::new((*client, *server))),
-        }
-    }
-
-    fn get(&self) -> (Endpoint, Endpoint) {
-        match self {
-            Self::V4([one, other], ports) => (Endpoint::v4(*one, ports[0]), Endpoint::v4(*other, ports[1])),
-            Self::V6(ends) => **ends,
-        }
-    }
-}
+const TICK_BITS: u32 = 24;
 
 /// Where the octets of a stream are: an index and which slab it is of, in half the memory.
 #[derive(Clone, Copy, Default)]

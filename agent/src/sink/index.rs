@@ -9,12 +9,12 @@ use std::{
 use rustix::io::Errno;
 
 use crate::{
-    segment::Timestamp,
-    sink::{Output, name},
+    clock::Wall,
+    sink::{Output, name, record::Kind},
 };
 
-/// The index of the day that the last line was for. All sinks of a run share it, and what other runs append to the same
-/// file the kernel serialises, so a line is written by one call or not at all.
+/// The index of the day that the last lines were for. All sinks of a run share it, and what other runs append to the same
+/// file the kernel serialises, so lines are written by one call or, from one of them on, not at all.
 #[derive(Default)]
 pub(super) struct Index {
     day: u64,
@@ -23,13 +23,55 @@ pub(super) struct Index {
     torn: bool,
 }
 
+/// Lines of one day that are not in its index yet.
+#[derive(Default)]
+pub(super) struct Lines {
+    pub(super) text: String,
+    /// Days since 1970.
+    day: u64,
+    /// Where each of them ends, and what it tells of.
+    ends: Vec<(usize, Kind)>,
+}
+
+impl Lines {
+    pub(super) fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Whether a line of that time may be added, which is that of the connection's last segment.
+    pub(super) fn take(&self, time: Wall) -> bool {
+        self.is_empty() || self.text.len() < LINES && self.day == time.0 / DAY
+    }
+
+    /// What was appended to the text is a line.
+    pub(super) fn end(&mut self, kind: Kind, time: Wall) {
+        self.day = time.0 / DAY;
+        self.ends.push((self.text.len(), kind));
+    }
+
+    /// Whether each of them is in the first `written` octets, and what it tells of.
+    pub(super) fn kinds(&self, written: usize) -> impl Iterator<Item = (Kind, bool)> {
+        self.ends.iter().map(move |&(end, kind)| (kind, end <= written))
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.text.clear();
+        self.ends.clear();
+    }
+}
+
 impl Index {
-    /// Appends `line` to the index of the day of `event`, which is the time of the connection's last segment.
-    pub(super) fn append(&mut self, output: &Output, event: Timestamp, line: &str) -> io::Result<()> {
-        let wall = output.clock.wall(event);
-        let day = wall.0 / DAY;
-        if day != self.day {
-            *self = Self { day, ..Self::default() };
+    /// Appends lines to the index of their day, by one call. Returns how many octets of them are there, and why that is not
+    /// all.
+    pub(super) fn append(&mut self, output: &Output, lines: &Lines) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        let result = self.write(output, lines, &mut written);
+        (written, result)
+    }
+
+    fn write(&mut self, output: &Output, lines: &Lines, written: &mut usize) -> io::Result<()> {
+        if lines.day != self.day {
+            *self = Self { day: lines.day, ..Self::default() };
         }
         // Somebody may have removed it: then there is a new one, or an error.
         if matches!(&self.file, Some(file) if file.metadata()?.nlink() == 0) {
@@ -38,17 +80,17 @@ impl Index {
         let file = match &mut self.file {
             Some(file) => file,
             none => {
-                let (file, torn) = open(output, &name::day(wall))?;
+                let (file, torn) = open(output, &name::day(Wall(lines.day * DAY)))?;
                 self.torn = torn;
                 none.insert(file)
             }
         };
         let ended;
         let bytes = if self.torn {
-            ended = format!("\n{line}");
+            ended = format!("\n{}", lines.text);
             ended.as_bytes()
         } else {
-            line.as_bytes()
+            lines.text.as_bytes()
         };
         let result = loop {
             match file.write(bytes) {
@@ -56,17 +98,23 @@ impl Index {
                 result => break result,
             }
         };
-        if matches!(result, Ok(len) if len == bytes.len()) {
-            self.torn = false;
-            return Ok(());
+        if let Ok(len) = result {
+            *written = len.saturating_sub(usize::from(self.torn));
+            if len == bytes.len() {
+                self.torn = false;
+                return Ok(());
+            }
         }
-        // Perhaps the file system went and came back. If not, what was written of the line is seen again.
+        // Perhaps the file system went and came back. If not, what was written of a line is seen again.
         self.file = None;
         Err(result.err().unwrap_or_else(|| Errno::NOSPC.into()))
     }
 }
 
 const DAY: u64 = 86_400_000_000_000;
+
+/// Octets of lines that are not written yet, and one line more.
+const LINES: usize = 64 << 10;
 
 /// Opens the index of a day, and tells whether its last line has no end.
 fn open(output: &Output, day: &str) -> io::Result<(File, bool)> {

@@ -16,6 +16,7 @@ mod record;
 mod short;
 #[cfg(test)]
 mod tests;
+mod text;
 mod tree;
 mod writer;
 

@@ -1,11 +1,7 @@
 //! What files and folders are called. Names are made of times, addresses and the run's name, so nothing that was on the
 //! wire can lead a path anywhere.
 
-use std::{
-    collections::BTreeMap,
-    fmt::{Arguments, Write},
-    net::IpAddr,
-};
+use std::{collections::BTreeMap, net::IpAddr};
 
 use hashbrown::HashMap;
 
@@ -13,7 +9,7 @@ use crate::{
     clock::{Clock, Wall},
     reassembly::Direction,
     segment::Endpoint,
-    sink::{Names, record::Identity},
+    sink::{Names, record::Identity, text},
 };
 
 /// Gives every stream a path that nothing else has, without looking at the disk.
@@ -48,33 +44,32 @@ impl Namer {
         0
     }
 
-    /// Name of one direction, without a folder.
-    pub(super) fn name(&self, identity: &Identity, number: u32, direction: Direction) -> String {
+    /// Appends the name of one direction.
+    pub(super) fn name(&self, path: &mut String, identity: &Identity, number: u32, direction: Direction) {
         let (src, dst) = identity.ends(direction);
         match self.names {
             Names::Time => {
                 let at = self.clock.wall(identity.start).civil();
-                format!(
-                    "{:02}{:02}{:02}.{:09}-{}.{}-{}.{}",
-                    at.hour,
-                    at.minute,
-                    at.second,
-                    at.nanosecond,
-                    src.ip(),
-                    src.port,
-                    dst.ip(),
-                    dst.port
-                )
+                for value in [at.hour, at.minute, at.second] {
+                    text::digits::<2>(path, value);
+                }
+                path.push('.');
+                text::digits::<9>(path, at.nanosecond);
+                for end in [src, dst] {
+                    path.push('-');
+                    text::ip(path, end.ip());
+                    path.push('.');
+                    text::number(path, end.port);
+                }
             }
             Names::Tcpflow => {
-                let mut name = String::with_capacity(48);
-                tcpflow(&mut name, src);
-                name.push('-');
-                tcpflow(&mut name, dst);
+                tcpflow(path, src);
+                path.push('-');
+                tcpflow(path, dst);
                 if number > 0 {
-                    push(&mut name, format_args!("c{number}"));
+                    path.push('c');
+                    text::number(path, number);
                 }
-                name
             }
         }
     }
@@ -93,10 +88,14 @@ impl Namer {
             self.minutes.pop_first();
         }
         let at = wall.civil();
-        let mut path = day(wall);
-        push(&mut path, format_args!("/{:02}{:02}", at.hour, at.minute));
+        let mut path = String::with_capacity(PATH);
+        push_day(&mut path, wall);
+        path.push('/');
+        text::digits::<2>(&mut path, at.hour);
+        text::digits::<2>(&mut path, at.minute);
         if folder > 0 {
-            push(&mut path, format_args!(".{folder}"));
+            path.push('.');
+            text::number(&mut path, folder);
         }
         path.push('/');
         path
@@ -105,11 +104,24 @@ impl Namer {
 
 /// Folder of a day.
 pub(super) fn day(wall: Wall) -> String {
+    let mut path = String::new();
+    push_day(&mut path, wall);
+    path
+}
+
+fn push_day(path: &mut String, wall: Wall) {
     let at = wall.civil();
-    format!("{:04}-{:02}-{:02}", at.year, at.month, at.day)
+    text::digits::<4>(path, at.year);
+    for value in [at.month, at.day] {
+        path.push('-');
+        text::digits::<2>(path, value);
+    }
 }
 
 const MINUTE: u64 = 60_000_000_000;
+
+/// Octets of most paths.
+const PATH: usize = 80;
 
 /// Entries of one sink in one folder.
 const FOLDER_MAX: u32 = 20_000;
@@ -125,17 +137,13 @@ fn tcpflow(name: &mut String, end: Endpoint) {
     match end.ip() {
         IpAddr::V4(ip) => {
             for octet in ip.octets() {
-                push(name, format_args!("{octet:03}."));
+                text::digits::<3>(name, octet.into());
+                name.push('.');
             }
         }
-        IpAddr::V6(ip) => push(name, format_args!("{ip}.")),
+        IpAddr::V6(ip) => text::format(name, format_args!("{ip}.")),
     }
-    push(name, format_args!("{:05}", end.port));
-}
-
-fn push(name: &mut String, arguments: Arguments<'_>) {
-    // A String takes everything.
-    let _ = name.write_fmt(arguments);
+    text::digits::<5>(name, end.port.into());
 }
 
 #[cfg(test)]
@@ -154,7 +162,9 @@ mod tests {
         let v4 = identity(Endpoint::v4([10, 9, 0, 1], 51_244), Endpoint::v4([10, 9, 0, 2], 80));
         let v6 = identity(V6, Endpoint { port: 65_535, ..V6 });
         let check = |names, identity: &Identity, number, direction, expected: &str| {
-            assert_eq!(Namer::new(names, Clock::replay()).name(identity, number, direction), expected);
+            let mut name = String::new();
+            Namer::new(names, Clock::replay()).name(&mut name, identity, number, direction);
+            assert_eq!(name, expected);
         };
         use Direction::{ClientToServer, ServerToClient};
         check(Names::Time, &v4, 0, ClientToServer, "073005.123456789-10.9.0.1.51244-10.9.0.2.80");

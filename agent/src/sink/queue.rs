@@ -217,15 +217,8 @@ impl Queue {
 impl Queue {
     /// The next message; `None` when there will be none. The one before it is done, and `stats` are the numbers so far.
     pub(super) fn next(&self, stats: &Stats) -> Option<Message> {
-        self.alive();
         let mut state = self.lock();
-        let (size, _) = mem::take(&mut state.current);
-        self.size.fetch_sub(size, Ordering::Relaxed);
-        state.stats = *stats;
-        if state.waiting.is_some_and(|limit| self.size() <= limit) {
-            state.waiting = None;
-            self.room.notify_one();
-        }
+        self.finish_current(&mut state, stats);
         loop {
             if let Some(message) = state.messages.pop_front() {
                 state.current = (message.size(), message.loss());
@@ -236,6 +229,34 @@ impl Queue {
             }
             state.idle = true;
             state = self.work.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+
+    /// The next message, if there is one and it is `wanted`. Otherwise the one before it is not done yet: the writer has
+    /// something left to do, or `unwritten` is lost.
+    pub(super) fn next_if(
+        &self,
+        stats: &Stats,
+        unwritten: &Stats,
+        wanted: impl FnOnce(&Message) -> bool,
+    ) -> Option<Message> {
+        let mut state = self.lock();
+        let message = state.messages.pop_front_if(|message| wanted(message))?;
+        self.finish_current(&mut state, stats);
+        let mut loss = message.loss();
+        loss.merge(unwritten);
+        state.current = (message.size(), loss);
+        Some(message)
+    }
+
+    fn finish_current(&self, state: &mut State, stats: &Stats) {
+        self.alive();
+        let (size, _) = mem::take(&mut state.current);
+        self.size.fetch_sub(size, Ordering::Relaxed);
+        state.stats = *stats;
+        if state.waiting.is_some_and(|limit| self.size() <= limit) {
+            state.waiting = None;
+            self.room.notify_one();
         }
     }
 

@@ -1,9 +1,6 @@
 //! Records: one line of JSON about one connection.
 
-use std::{
-    fmt::{self, Arguments, Display, Write},
-    iter,
-};
+use std::iter;
 
 use crate::{
     clock::Clock,
@@ -11,6 +8,7 @@ use crate::{
         ConnectionId, Direction, Ended, GAPS_LISTED, Gap, GapCause, Started, StreamSummary as CoreStream, Summary,
     },
     segment::{Endpoint, Origin, Timestamp},
+    sink::text,
 };
 
 /// What names a connection and its files.
@@ -127,37 +125,52 @@ impl Record {
             Kind::Update => "update",
             Kind::Close => "close",
         };
-        print(
-            out,
-            format_args!(r#"{{"v":1,"event":"{event}","run":"{}","id":"{}""#, run.name, run.id(identity.serial)),
-        );
-        for (name, end) in [("client", identity.client), ("server", identity.server)] {
-            print(out, format_args!(r#","{name}":{{"ip":"{}","port":{}}}"#, end.ip(), end.port));
+        for text in [r#"{"v":1,"event":""#, event, r#"","run":""#, run.name, r#"","id":""#] {
+            out.push_str(text);
         }
-        let (start, end) = (run.clock.wall(identity.start), run.clock.wall(*end));
-        print(out, format_args!(r#","start":"{start}","end":"{end}","started":"{}","ended":"#, started.name()));
+        run.id(out, identity.serial);
+        for (name, end) in [(r#"","client":{"ip":""#, identity.client), (r#"},"server":{"ip":""#, identity.server)] {
+            out.push_str(name);
+            text::ip(out, end.ip());
+            out.push_str(r#"","port":"#);
+            text::number(out, end.port);
+        }
+        out.push_str(r#"},"start":""#);
+        text::time(out, run.clock.wall(identity.start));
+        out.push_str(r#"","end":""#);
+        text::time(out, run.clock.wall(*end));
+        for text in [r#"","started":""#, started.name(), r#"","ended":"#] {
+            out.push_str(text);
+        }
         match ended {
-            Some(ended) => print(out, format_args!(r#""{}""#, ended.name())),
+            Some(ended) => ["\"", ended.name(), "\""].into_iter().for_each(|text| out.push_str(text)),
             None => out.push_str("null"),
         }
-        for ((name, stream), file) in ["c2s", "s2c"].into_iter().zip(streams).zip(files) {
-            print(out, format_args!(r#","{name}":"#));
+        for ((name, stream), file) in [r#","c2s":"#, r#","s2c":"#].into_iter().zip(streams).zip(files) {
+            out.push_str(name);
             stream.print(out, file);
         }
+        out.push_str(r#","vlan":"#);
         match origin.vlan {
-            Some(vlan) => print(out, format_args!(r#","vlan":{vlan}"#)),
-            None => out.push_str(r#","vlan":null"#),
+            Some(vlan) => text::number(out, vlan),
+            None => out.push_str("null"),
         }
+        out.push_str(r#","interface":"#);
         match run.interfaces.get(origin.interface as usize) {
-            Some(name) => print(out, format_args!(r#","interface":{}"#, serde_json::Value::from(name.as_str()))),
-            None => out.push_str(r#","interface":null"#),
+            Some(name) => text::format(out, format_args!("{}", serde_json::Value::from(name.as_str()))),
+            None => out.push_str("null"),
         }
-        print(out, format_args!(r#","filter":{}"#, origin.generation));
+        field(out, r#","filter":"#, origin.generation.into());
+        out.push_str(r#","continues":"#);
         match continues {
-            Some(serial) => print(out, format_args!(r#","continues":"{}"}}"#, run.id(*serial))),
-            None => out.push_str(r#","continues":null}"#),
+            Some(serial) => {
+                out.push('"');
+                run.id(out, *serial);
+                out.push('"');
+            }
+            None => out.push_str("null"),
         }
-        out.push('\n');
+        out.push_str("}\n");
     }
 }
 
@@ -172,14 +185,10 @@ pub(super) struct Run<'a> {
 impl Run<'_> {
     /// Unique within the run. Shard and serial rather than something made of time and endpoints, because these need
     /// not be unique (a clock of milliseconds, endpoints used twice) and because `continues` is a serial.
-    pub(super) fn id(&self, serial: u64) -> impl Display {
-        struct Id(u32, u64);
-        impl Display for Id {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                write!(f, "{}-{}", self.0, self.1)
-            }
-        }
-        Id(self.shard, serial)
+    pub(super) fn id(&self, out: &mut String, serial: u64) {
+        text::number(out, self.shard);
+        out.push('-');
+        text::number(out, serial);
     }
 }
 
@@ -251,17 +260,20 @@ impl StreamRecord {
 
     fn print(&self, out: &mut String, file: FileRecord<'_>) {
         let bytes = self.delivered - self.losses(file).map(|loss| loss.octets).sum::<u64>().min(self.delivered);
-        let Self { segments, retransmitted, out_of_order, conflict, late, urgent, .. } = self;
-        print(out, format_args!(r#"{{"bytes":{bytes},"segments":{segments},"retransmitted":{retransmitted}"#));
-        print(out, format_args!(r#","out_of_order":{out_of_order},"conflict":{conflict},"late":{late}"#));
-        print(out, format_args!(r#","urgent":{urgent}"#));
+        field(out, r#"{"bytes":"#, bytes);
+        field(out, r#","segments":"#, self.segments);
+        field(out, r#","retransmitted":"#, self.retransmitted);
+        field(out, r#","out_of_order":"#, self.out_of_order);
+        field(out, r#","conflict":"#, self.conflict);
+        field(out, r#","late":"#, self.late);
+        field(out, r#","urgent":"#, self.urgent);
         if self.ring_full > 0 {
-            print(out, format_args!(r#","ring_full":{}"#, self.ring_full));
+            field(out, r#","ring_full":"#, self.ring_full);
         }
         out.push_str(r#","file":"#);
         match file.path {
             // Paths below the directory are made of digits and addresses: nothing in them needs escaping.
-            Some(path) => print(out, format_args!(r#""{path}""#)),
+            Some(path) => ["\"", path, "\""].into_iter().for_each(|text| out.push_str(text)),
             None => out.push_str("null"),
         }
         out.push_str(r#","gaps":["#);
@@ -275,7 +287,8 @@ impl StreamRecord {
         comma = "";
         for (cause, octets) in GapCause::ALL.into_iter().zip(self.gap_totals(file)) {
             if octets > 0 {
-                print(out, format_args!(r#"{comma}"{}":{octets}"#, cause.name()));
+                [comma, "\"", cause.name()].into_iter().for_each(|text| out.push_str(text));
+                field(out, r#"":"#, octets);
                 comma = ",";
             }
         }
@@ -292,16 +305,18 @@ impl StreamRecord {
 const STRETCHES_LISTED: usize = 256;
 
 fn print_gap(out: &mut String, Gap { offset, len, cause, late }: Gap) {
-    print(out, format_args!(r#"{{"offset":{offset},"len":{len},"cause":"{}""#, cause.name()));
+    field(out, r#"{"offset":"#, offset);
+    field(out, r#","len":"#, len);
+    [r#","cause":""#, cause.name(), "\""].into_iter().for_each(|text| out.push_str(text));
     if late > 0 {
-        print(out, format_args!(r#","late":{late}"#));
+        field(out, r#","late":"#, late);
     }
     out.push('}');
 }
 
-fn print(out: &mut String, arguments: Arguments<'_>) {
-    // A String takes everything.
-    let _ = out.write_fmt(arguments);
+fn field(out: &mut String, name: &str, value: u64) {
+    out.push_str(name);
+    text::number(out, value);
 }
 
 #[cfg(test)]

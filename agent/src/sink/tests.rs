@@ -547,7 +547,8 @@ fn more_long_streams_than_files_may_be_open() {
         }
     }
     let files = || fs::read_dir("/proc/self/fd").unwrap().flatten().filter_map(|fd| fs::read_link(fd.path()).ok());
-    let growing = files().filter(|file| file.starts_with(dir.join("open"))).count();
+    let folder = dir.join("open");
+    let growing = files().filter(|file| file.starts_with(&folder) && *file != folder).count();
     assert!(growing <= 17, "{growing} files open");
     for slot in 0..5_000 {
         feed.close(slot);
@@ -581,9 +582,10 @@ fn a_folder_that_cannot_be_made_is_a_write_error() {
     assert_eq!((stats.files, stats.files_left), (0, 1));
     let reports = reports.lock().unwrap();
     assert_eq!(reports.len(), 3, "{reports:#?}");
-    assert!(reports[0].starts_with("append a record to connections.jsonl: not a directory ("), "{reports:#?}");
-    assert!(reports[1].starts_with("write a new file: not a directory ("), "{reports:#?}");
-    assert!(reports[2].starts_with("move a file out of open/: not a directory ("), "{reports:#?}");
+    // Records wait for one another, so which failure is met first is open.
+    for what in ["append a record to connections.jsonl", "write a new file", "move a file out of open/"] {
+        assert!(reports.iter().any(|it| it.starts_with(&format!("{what}: not a directory ("))), "{reports:#?}");
+    }
 }
 
 #[test]

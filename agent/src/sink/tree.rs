@@ -3,12 +3,12 @@
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, ErrorKind},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
 use rustix::{
-    fs::{CWD, RenameFlags, renameat_with},
+    fs::{AtFlags, CWD, Mode, OFlags, RenameFlags, linkat, openat, renameat_with},
     io::Errno,
 };
 
@@ -33,6 +33,9 @@ pub(super) struct Tree {
     suffix: String,
     sync: bool,
     names_taken: u64,
+    /// Where something was made last, by [`Place`], with a slash at its end: a name in an open folder is found sooner than
+    /// one behind all folders of a path.
+    folders: [(String, Option<File>); 2],
     /// Files that grow.
     pub(super) handles: Handles,
 }
@@ -68,6 +71,7 @@ impl Tree {
             suffix: format!(".{}-{shard}", output.run),
             sync: output.sync,
             names_taken: 0,
+            folders: Default::default(),
             handles,
         }
     }
@@ -83,9 +87,10 @@ impl Tree {
 
     /// Makes the file of a stream.
     pub(super) fn create(&mut self, stream: Stream<'_>, place: Place) -> io::Result<(File, String)> {
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        self.claim(stream, place, |tree, path| tree.handles.make_room(|| options.open(path)))
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        self.claim(stream, place, |handles, folder, name| {
+            handles.make_room(|| Ok(openat(folder, name, flags, Mode::RUSR | Mode::WUSR)?.into()))
+        })
     }
 
     /// Opens the file of a stream again.
@@ -97,7 +102,7 @@ impl Tree {
     /// Moves a file that grew to where it stays.
     pub(super) fn settle(&mut self, stream: Stream<'_>, path: &str) -> io::Result<String> {
         let from = self.dir.join(path);
-        let ((), path) = self.claim(stream, Place::Folder, |_, to| rename_new(&from, to))?;
+        let ((), path) = self.claim(stream, Place::Folder, |_, folder, name| rename_new(&from, folder, name))?;
         Ok(path)
     }
 
@@ -116,14 +121,18 @@ impl Tree {
         &mut self,
         stream: Stream<'_>,
         place: Place,
-        make: impl Fn(&mut Self, &Path) -> io::Result<T>,
+        make: impl Fn(&mut Handles, &File, &str) -> io::Result<T>,
     ) -> io::Result<(T, String)> {
         let make = |tree: &mut Self, path: &str| {
-            let full = tree.dir.join(path);
-            match make(tree, &full) {
+            let name = path.rfind('/').map_or(path, |end| &path[end + 1..]);
+            let made = tree.enter(place, path).and_then(|(handles, folder)| make(handles, folder, name));
+            match made {
+                // An open folder may be gone as well.
                 Err(error) if error.kind() == ErrorKind::NotFound => {
+                    tree.folders[place as usize].1 = None;
                     make_folders(&tree.dir, path, tree.sync)?;
-                    make(tree, &full)
+                    let (handles, folder) = tree.enter(place, path)?;
+                    make(handles, folder, name)
                 }
                 result => result,
             }
@@ -132,7 +141,7 @@ impl Tree {
             Place::Open => OPEN.to_owned(),
             Place::Folder => self.namer.folder(stream.identity),
         };
-        path += &self.namer.name(stream.identity, stream.number, stream.direction);
+        self.namer.name(&mut path, stream.identity, stream.number, stream.direction);
         match make(self, &path) {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => {
                 self.names_taken += 1;
@@ -142,15 +151,33 @@ impl Tree {
             result => Ok((result?, path)),
         }
     }
+
+    /// The folder of `path`, open.
+    fn enter(&mut self, place: Place, path: &str) -> io::Result<(&mut Handles, &File)> {
+        let path = path.rfind('/').map_or("", |end| &path[..=end]);
+        let (known, folder) = &mut self.folders[place as usize];
+        if known != path {
+            *folder = None;
+            path.clone_into(known);
+        }
+        let folder = match folder {
+            Some(folder) => folder,
+            none => {
+                let path = self.dir.join(path);
+                none.insert(self.handles.make_room(|| File::open(&path))?)
+            }
+        };
+        Ok((&mut self.handles, folder))
+    }
 }
 
-/// Renames a file unless the new name is taken.
-fn rename_new(from: &Path, to: &Path) -> io::Result<()> {
-    match renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
+/// Renames a file unless the new name in `folder` is taken.
+fn rename_new(from: &Path, folder: &File, to: &str) -> io::Result<()> {
+    match renameat_with(CWD, from, folder, to, RenameFlags::NOREPLACE) {
         // NFS does not know the flag. A link is never made over a name, either. (A rename over an empty file would do
         // everywhere, but ext4 then starts to write the file out before it returns, auto_da_alloc in ext4(5).)
         Err(Errno::INVAL | Errno::NOSYS) => {
-            fs::hard_link(from, to)?;
+            linkat(CWD, from, folder, to, AtFlags::empty())?;
             fs::remove_file(from)
         }
         result => Ok(result?),

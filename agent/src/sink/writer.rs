@@ -17,6 +17,7 @@ use crate::{
         Gaps, Output, Shared, Stats,
         block::{Block, Chain},
         handles::Handles,
+        index::Lines,
         queue::{Close, Message, Queue, Write},
         record::{FileRecord, Identity, Kind, Loss, Record, Run},
         tree::{OPEN, Place, Stream, Tree},
@@ -34,7 +35,9 @@ pub(super) struct Writer {
     /// Memory for the blocks that are written by one call.
     run: Vec<Box<Block>>,
     stats: Stats,
-    line: String,
+    lines: Lines,
+    /// What it means should they never be written.
+    unwritten: Stats,
 }
 
 impl Writer {
@@ -45,7 +48,8 @@ impl Writer {
             growing: HashMap::new(),
             run: Vec::with_capacity(RUN),
             stats: Stats::default(),
-            line: String::new(),
+            lines: Lines::default(),
+            unwritten: Stats::default(),
             output,
             shard,
             queue,
@@ -62,7 +66,7 @@ impl Writer {
         }
         let _end = End(self.queue.clone());
 
-        while let Some(message) = self.queue.next(&self.stats) {
+        while let Some(message) = self.next() {
             match message {
                 Message::Note(record) => self.note(&record),
                 Message::Write(write) => self.write(write),
@@ -75,6 +79,19 @@ impl Writer {
         let left = self.growing.values().map(Files::count);
         self.stats.files_left += left.sum::<u64>();
         self.queue.end(Some(&self.stats));
+    }
+
+    /// The next message. Lines are written together, one call for as many connections as close while others do; they wait
+    /// neither for the writer to have something to do nor for octets of streams that go on.
+    fn next(&mut self) -> Option<Message> {
+        if !self.lines.is_empty() {
+            let waits = |next: &Message| !matches!(next, Message::Write(_));
+            if let Some(message) = self.queue.next_if(&self.stats, &self.unwritten, waits) {
+                return Some(message);
+            }
+            self.write_lines();
+        }
+        self.queue.next(&self.stats)
     }
 
     fn note(&mut self, record: &Record) {
@@ -317,24 +334,34 @@ impl Writer {
     }
 
     fn record(&mut self, record: &Record, files: [FileRecord<'_>; 2]) {
-        let mut line = mem::take(&mut self.line);
-        line.clear();
-        record.print(&mut line, &self.run_of_records(), files);
-        let result = {
+        let time = self.output.clock.wall(record.end);
+        if !self.lines.take(time) {
+            self.write_lines();
+        }
+        let mut lines = mem::take(&mut self.lines);
+        record.print(&mut lines.text, &self.run_of_records(), files);
+        lines.end(record.event, time);
+        self.lines = lines;
+        *lines_of(&mut self.unwritten, record.event, false) += 1;
+        if self.output.sync {
+            self.write_lines();
+        }
+    }
+
+    fn write_lines(&mut self) {
+        let (written, result) = {
             let mut index = self.shared.index.lock().unwrap_or_else(PoisonError::into_inner);
-            index.append(&self.output, record.end, &line)
+            index.append(&self.output, &self.lines)
         };
-        self.line = line;
         self.queue.alive();
         if let Err(error) = &result {
             self.report(Failure::Index, "append a record to connections.jsonl", error);
         }
-        *match (record.event, result.is_ok()) {
-            (Kind::Close, true) => &mut self.stats.records,
-            (Kind::Close, false) => &mut self.stats.records_lost,
-            (_, true) => &mut self.stats.notes,
-            (_, false) => &mut self.stats.notes_lost,
-        } += 1;
+        for (kind, is_written) in self.lines.kinds(written) {
+            *lines_of(&mut self.stats, kind, is_written) += 1;
+        }
+        self.lines.clear();
+        self.unwritten = Stats::default();
     }
 
     fn run_of_records(&self) -> Run<'_> {
@@ -370,6 +397,16 @@ impl Writer {
 
 /// Blocks in one call, at most: the 256 KiB that a long stream hands over are five.
 const RUN: usize = 16;
+
+/// How many lines of a kind were written, or not.
+fn lines_of(stats: &mut Stats, kind: Kind, are_written: bool) -> &mut u64 {
+    match (kind, are_written) {
+        (Kind::Close, true) => &mut stats.records,
+        (Kind::Close, false) => &mut stats.records_lost,
+        (_, true) => &mut stats.notes,
+        (_, false) => &mut stats.notes_lost,
+    }
+}
 
 /// The files of one connection.
 #[derive(Default)]

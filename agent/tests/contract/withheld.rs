@@ -171,3 +171,35 @@ fn row_27_what_a_full_ring_cost_at_the_end_is_known_at_the_end() {
     trace.send(C.data(1001, "abc").ack(5001)).lose(C.data(1004, "defg").ack(5001)).send(S.ack(5001, 1008)).finish();
     trace.expect(&["handshake finish c2s=abc{3 ring-full} s2c="]);
 }
+
+#[test]
+fn row_27_what_accounts_that_begin_again_have_lost_counts() {
+    let mut trace = live();
+    for n in 0..100 {
+        trace.send(C.data(1001 + n, "x").ack(5001));
+    }
+    trace.lose(C.data(1101, "a").ack(5001)).send(C.data(1102, "b").ack(5001)).kernel().forget();
+    trace.lose(C.data(1103, "cd").ack(5001)).lose(S.data(5001, "ok").ack(1105)).send(C.data(1105, "e").ack(5003));
+    trace.send(S.data(5003, "so").ack(1106)).finish();
+    assert_eq!(trace.summary(0, ClientToServer).segments, 106);
+    assert_eq!(trace.summary(0, ServerToClient).segments, 3);
+    assert_eq!(trace.summary(0, ClientToServer).ring_full, 3);
+    assert_eq!(trace.summary(0, ServerToClient).ring_full, 2);
+}
+
+#[test]
+fn row_10_what_its_sender_acknowledged_before_an_rst_that_does_not_say_so() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).send(S.ack(5001, 1010));
+    trace.send(S.rst(5001).at(100)).send(C.syn(90_000).at(200)).send(S.syn(70_000).ack(90_001)).finish();
+    trace.expect(&["handshake rst c2s=abc[3 not-captured]ghi s2c=", "handshake finish c2s= s2c="]);
+}
+
+#[test]
+fn row_06_what_comes_while_a_gap_is_due_is_out_of_order() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).send(S.ack(5001, 1010));
+    trace.send(C.data(1010, "jkl").ack(5001).at(1_001)).finish();
+    trace.expect(&["handshake finish c2s=abc[3 not-captured]ghijkl s2c="]);
+    assert_eq!(trace.summary(0, ClientToServer).out_of_order, 2);
+}

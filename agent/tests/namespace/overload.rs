@@ -117,9 +117,10 @@ fn full_ring() {
         }
         lost += record.c2s.ring_full + record.s2c.ring_full;
     }
-    // Of most of these no frame found room, and the counter alone knows of them.
+    // Of most of these no frame found room, and the counters alone know of them.
     let others = outcome.output.closed.iter().filter(|record| unseen.iter().any(|said| said.client == record.client));
     let others: Vec<_> = others.collect();
+    assert_eq!(outcome.count("/source/kernel/shed_unheard"), (unseen.len() - others.len()) as u64);
     assert!(others.iter().all(|record| record.c2s.file.is_none() && record.s2c.file.is_none()), "{others:#?}");
     assert_eq!(outcome.output.closed.len(), early.len() + late.len() + after.len() + others.len());
     lost += others.iter().map(|record| record.c2s.ring_full + record.s2c.ring_full).sum::<u64>();

@@ -428,12 +428,14 @@ impl Checker<'_> {
                 return Some(format!("{gap:?} trails it, {cut} octets of it cut off by the snaplen"));
             }
         }
-        if let Some(why) = self.judge_size(open, ledger, ended, fin.map(|(_, fin)| fin), acked, reach) {
+        // Of a connection that was shed the kernel withholds also what speaks of octets that it has not seen, and does not tell.
+        let heard = if talk.shed { acked.min(ledger.sent_end[1]) } else { acked };
+        if let Some(why) = self.judge_size(open, ledger, ended, fin.map(|(_, fin)| fin), [heard, acked], reach) {
             return Some(why);
         }
         let started = stream.edge > 0 || stream.bases.is_some();
-        (started && acked > reach && ledger.all_plausible() && !talk.spoilt)
-            .then(|| format!("ends at {reach}, but {acked} octets were acknowledged"))
+        (started && heard > reach && ledger.all_plausible() && !talk.spoilt)
+            .then(|| format!("ends at {reach}, but {heard} octets were acknowledged"))
     }
 
     /// Where octets are withheld their number is known all the same: up to the FIN, or as far as was sent or acknowledged.
@@ -443,7 +445,7 @@ impl Checker<'_> {
         ledger: &SideLedger,
         ended: Ended,
         fin: Option<Position>,
-        acked: Position,
+        [heard, acked]: [Position; 2],
         reach: Position,
     ) -> Option<String> {
         let talk = &self.ledger.talks[open.talk];
@@ -456,7 +458,7 @@ impl Checker<'_> {
         let [told, sent] = ledger.sent_end;
         let [told, sent] = if ledger.withheld || self.scenario.kernel.is_none() { [told, sent] } else { [0, sent] };
         let told = if matches!(ended, Ended::Fin | Ended::Rst) { told } else { sent };
-        let [least, most] = fin.map_or_else(|| [told, sent].map(|end| end.max(acked)), |fin| [fin; 2]);
+        let [least, most] = fin.map_or_else(|| [told.max(heard), sent.max(acked)], |fin| [fin; 2]);
         // A keep-alive at the FIN's number may have been taken for an octet.
         let most = most + Position::from(ledger.may_be_probed(most));
         let most = if self.is_ahead() { Position::MAX } else { most };
@@ -465,8 +467,10 @@ impl Checker<'_> {
 
     /// Whether the octets of `record` have to be in the output, however strictly the contract is read.
     fn must_take(&self, open: &Open, ledger: &SideLedger, record: usize) -> bool {
-        let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
-        let resumed = ledger.resumed.is_some_and(|first| record >= first) && !self.small_limits();
+        let talk = &self.ledger.talks[open.talk];
+        let rst = talk.real_rst.unwrap_or(usize::MAX);
+        // What corroborated it may have been withheld, and forgotten.
+        let resumed = ledger.resumed.is_some_and(|first| record >= first) && !self.small_limits() && !talk.spoilt;
         let given_up = self.may_give_up_syn(open) && ledger.syn.or(ledger.syn_ack) == Some(record);
         let unheard = self.ledger.talks[open.talk].spoilt && ledger.is_unheard(record);
         record < rst && !given_up && !unheard && (resumed || ledger.implausible.is_none_or(|first| first > record))

@@ -1,7 +1,7 @@
 //! The programs that are compared, each run as its users run it.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -15,7 +15,7 @@ use super::{
     record,
 };
 use crate::{
-    command, interrupt,
+    command, interrupt, output,
     setup::{self, Tool},
 };
 
@@ -91,7 +91,10 @@ impl Program {
         let expected = capture.streams();
         let found = match self {
             Self::Tshark => followed(&fs::read(&log)?),
-            _ => streams(&output)?,
+            _ => {
+                let files = output::files(&output)?.into_iter().filter(|file| !output::is_index(file));
+                files.map(Found::read).collect::<io::Result<_>>()?
+            }
         };
         let verdict = judge(&expected, found)?;
         if self != Self::Xdpflow || verdict.is_err() {
@@ -163,20 +166,6 @@ fn followed(text: &[u8]) -> Vec<Found> {
         streams[side].extend(bytes.unwrap_or_default());
     }
     found
-}
-
-/// All files of an output folder but the index.
-fn streams(dir: &Path) -> Result<Vec<Found>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(streams(&path)?);
-        } else if path.extension().is_none_or(|extension| extension != "jsonl") {
-            found.push(Found::read(path)?);
-        }
-    }
-    Ok(found)
 }
 
 fn gopacket() -> PathBuf {

@@ -531,7 +531,7 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "what a full ring has cost is not noted",
         file: "connection.rs",
-        right: "        stream.note_lost(lost.wrapping_sub(ahead.lost));\n",
+        right: "        stream.note_lost(lost.wrapping_sub(ahead.lost.unwrap_or(0)));\n",
         wrong: "",
     },
     Bug {

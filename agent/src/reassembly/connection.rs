@@ -617,10 +617,9 @@ impl Connection {
         core: &mut Core<'_, S>,
     ) {
         let more = self.count_up_to(direction, segments);
-        // A later record of this side has counted them all, and need not acknowledge as much. Accounts that are older than the
-        // connection may speak of another one.
+        // A later record of this side has counted them all, and need not acknowledge as much.
         let is_news = |ack: Acknowledgment| self.stream(direction.reverse()).is_ahead(ack.number);
-        if more == 0 && !(ack.is_some_and(is_news) && self.ahead(direction).segments == 0) {
+        if more == 0 && !ack.is_some_and(is_news) {
             return;
         }
         let heard = self.hear(heard, core);

@@ -63,7 +63,8 @@ impl Kernel {
         let len = segment.payload.len() as u64 + u64::from(segment.missing);
         let first = segment.seq.advance(u64::from(has(Flags::SYN)));
         let account = accounts.entry(key).or_default();
-        let begins = has(Flags::SYN) && !has(Flags::ACK) && account.sides[side].start != Some(first);
+        let known = account.sides[side].start;
+        let begins = has(Flags::SYN) && known != Some(first) && (!has(Flags::ACK) || known.is_some());
         if begins {
             self.restarts.fetch_or(account.announced, Ordering::Relaxed);
             *account = Account { shed: self.orders.shed, ..Account::default() };

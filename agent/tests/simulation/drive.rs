@@ -243,6 +243,10 @@ impl Driver<'_> {
         // What is due by then comes before the segment, and is judged without it.
         sink.checker().begin(Step::Timeout, None, 0);
         sink.checker().clock_hint = sink.checker().clock_hint.max(record.time);
+        if self.tap.kernel.is_some() {
+            // Who is asked then has seen it.
+            sink.checker().ledger.talks[packet.conversation].last_stamp = self.stamp(record.time).0;
+        }
         self.reassembler.handle_timeout(self.stamp(record.time), sink);
         sink.checker().judge_overdue(record.time);
         let is_whole = record.fragment.is_none_or(|fragment| fragment.completes);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use agent::reassembly::{Config, Ended, GAPS_KEPT, Gap, Late, Overlap, Stats, StreamSummary};
 
 use crate::{
-    checker::{Checker, Declared, Open, OpenStream},
+    checker::{Checker, Declared, Open, OpenStream, Step},
     drive::{EPOCH, flags},
     ledger::SideLedger,
     network::Record,
@@ -265,12 +265,12 @@ impl Checker<'_> {
         let (told, right) = ((numbers.segments, numbers.urgent), (ledger.segments, ledger.urgent));
         let talk = &self.ledger.talks[open.talk];
         // What lies in the ring is counted already.
-        let counted = if self.is_ahead() { told.0 >= right.0 } else { told.0 == right.0 };
+        let counted = if self.has_passed_more() { told.0 >= right.0 } else { told.0 == right.0 };
         if self.is_alone(open) && open.since == 0 && !(talk.spoilt || counted && told.1 == right.1) {
             return Some(format!("segments and urgent ones: {told:?}, not {right:?}"));
         }
         let (lost, [most, least]) = (Position::from(numbers.ring_full), ledger.lost);
-        let most = if self.is_ahead() { Position::MAX } else { most };
+        let most = if self.has_passed_more() { Position::MAX } else { most };
         // What was lost before its first record is nobody's.
         let begins = talk.sides.iter().all(SideLedger::begins_with_syn);
         let least = if begins { least } else { 0 };
@@ -353,6 +353,14 @@ impl Checker<'_> {
     /// The kernel's accounts may know of records that are still in the ring.
     pub(crate) fn is_ahead(&self) -> bool {
         self.scenario.kernel.is_some_and(|plan| plan.ahead > 0)
+    }
+
+    /// Whether more has passed the kernel than has been taken: what is ahead of the ring, or the record at hand, before which
+    /// timers run.
+    fn has_passed_more(&self) -> bool {
+        let next = self.capture.records.get(self.ledger.record);
+        let is_at_hand = self.step == Step::Timeout && next.is_some_and(|next| next.time <= self.now());
+        self.is_ahead() || self.scenario.kernel.is_some() && is_at_hand
     }
 }
 

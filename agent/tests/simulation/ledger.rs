@@ -105,6 +105,9 @@ pub(crate) struct SideLedger {
     /// The ring's count at the last record with payload, or without a hole before it.
     refused: Option<u64>,
     highest: Position,
+    /// The same by what was handed over alone, and the first record that is not within the window of that.
+    heard: Position,
+    unheard: Option<usize>,
     window: Option<Position>,
     scale: Option<u8>,
 }
@@ -219,7 +222,8 @@ impl Ledger {
         let [one, other] = &mut talk.sides;
         let (sender, peer) = if packet.from == 0 { (one, other) } else { (other, one) };
 
-        let reach = |side: &SideLedger| side.highest + if known { side.window.unwrap_or(0).max(1) } else { 16 << 20 };
+        let room = |side: &SideLedger| if known { side.window.unwrap_or(0).max(1) } else { 16 << 20 };
+        let reach = |side: &SideLedger| side.highest + room(side);
         sender.ended |= packet.fin;
         // Of what is lost to the ring the kernel tells an acknowledgment only if it has seen what that is of.
         let seen = peer.sent_end[1] + Position::from(peer.ended);
@@ -238,6 +242,9 @@ impl Ledger {
             }
             if plausible {
                 peer.highest = peer.highest.max(ack);
+                if handed && ack <= peer.heard + room(peer) {
+                    peer.heard = peer.heard.max(ack);
+                }
             }
             peer.corroborate(reset, |_, start, end| start < ack && ack <= end);
         }
@@ -247,6 +254,7 @@ impl Ledger {
             _ => offered,
         });
         let plausible = packet.position() < reach(sender) || sender.records.is_empty();
+        let window = room(sender);
         if !packet.rst && packet.stream_octets() > 0 {
             sender.sent_end[1] = sender.sent_end[1].max(packet.position() + packet.len);
         }
@@ -309,6 +317,11 @@ impl Ledger {
         let occupies = !packet.rst && packet.end() > packet.seq;
         if plausible && occupies {
             sender.highest = sender.highest.max(position + len);
+            if position < sender.heard + window {
+                sender.heard = sender.heard.max(position + len);
+            } else {
+                sender.unheard.get_or_insert(index);
+            }
         }
         if occupies && sender.corroborate(reset, |_, _, end| end == position) {
             sender.highest = sender.highest.max(position + len);
@@ -407,5 +420,10 @@ impl SideLedger {
 
     pub(crate) fn all_plausible(&self) -> bool {
         self.implausible.is_none()
+    }
+
+    /// Whether only what the kernel has told, if it did, makes `record` or one before it plausible.
+    pub(crate) fn is_unheard(&self, record: usize) -> bool {
+        self.unheard.is_some_and(|first| first <= record)
     }
 }

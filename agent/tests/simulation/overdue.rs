@@ -82,7 +82,9 @@ impl Checker<'_> {
         if behind == edge {
             return Some(format!("what follows {edge} was captured and not delivered"));
         }
-        let opened = ledger.time_of(beyond.map(|span| span.2).min()?)?;
+        let captured = ledger.time_of(beyond.map(|span| span.2).min()?)?;
+        // A FIN stands behind every hole.
+        let opened = ledger.fin.map_or(captured, |_| captured.min(ledger.fin_seen));
         let overdue = |since: u64, wait: u64| now > since.max(opened) + wait + TICK;
         match ledger.acks.last() {
             // Not every ACK is remembered, but the highest is.

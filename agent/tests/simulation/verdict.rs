@@ -247,7 +247,8 @@ impl Checker<'_> {
         let (cut, surely) = ledger.cut_within(start, end, known, rst);
         let closing = declared.step == self.steps || open_after_rst(self, open, until);
         let acked = ledger.acked(end, until);
-        let far = !ledger.all_plausible();
+        let spoilt = self.ledger.talks[open.talk].spoilt;
+        let far = !ledger.all_plausible() || spoilt && ledger.is_unheard(until);
         let elapsed = |since: u64| self.elapsed(declared, since);
         let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, until);
         let at_wall = closing && Position::from(declared.gap.offset + declared.gap.len) == self.wall();
@@ -261,11 +262,11 @@ impl Checker<'_> {
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.may_be_full(ledger, start, until),
             GapCause::Close => {
-                let believable = |ack: &Ack| ack.believable >= end;
+                // Of what is ahead of an RST nobody asks.
+                let told = |ack: &Ack| ack.believable >= end && (ack.handed || !self.is_ahead());
                 // While a stream is picked up, an ACK far ahead of the one before it is not believed.
-                let doubtful = open.since > 0 && self.scenario.long;
-                let doubtful = doubtful || self.ledger.talks[open.talk].spoilt;
-                closing && (doubtful || !ledger.acks.iter().rfind(|ack| ack.record <= until).is_some_and(believable))
+                let doubtful = spoilt || open.since > 0 && self.scenario.long;
+                closing && (doubtful || !ledger.acks.iter().rev().filter(|ack| ack.record <= until).any(told))
             }
             _ => false,
         };
@@ -472,7 +473,8 @@ impl Checker<'_> {
         // What corroborated it may have been withheld, and forgotten.
         let resumed = ledger.resumed.is_some_and(|first| record >= first) && !self.small_limits() && !talk.spoilt;
         let given_up = self.may_give_up_syn(open) && ledger.syn.or(ledger.syn_ack) == Some(record);
-        record < rst && !given_up && (resumed || ledger.implausible.is_none_or(|first| first > record))
+        let unheard = self.ledger.talks[open.talk].spoilt && ledger.is_unheard(record);
+        record < rst && !given_up && !unheard && (resumed || ledger.implausible.is_none_or(|first| first > record))
     }
 
     /// Row 13: the start is the lowest number seen within the hold.

@@ -553,10 +553,10 @@ const BUGS: &[Bug] = &[
         wrong: "let passes = control & (control::SYN | control::RST) != 0;",
     },
     Bug {
-        what: "a record takes back what was told ahead of it",
+        what: "what the kernel has heard is no sign of life",
         file: "connection.rs",
-        right: "        self.last_seen = self.last_seen.max(core.now);\n",
-        wrong: "        self.last_seen = core.now;\n",
+        right: "        self.last_seen = self.last_seen.max(heard);\n",
+        wrong: "",
     },
     Bug {
         what: "a SYN does not begin new accounts",

@@ -1,5 +1,5 @@
-//! Builds the kernel half for the BPF target and leaves two objects in OUT_DIR: `kernel.rs` embeds the programs, and the measurements in examples what they are
-//! measured against.
+//! Builds the kernel half for the BPF target and leaves two objects in OUT_DIR: `kernel.rs` embeds the programs, and
+//! the measurements in examples what they are measured against.
 //!
 //! It needs another compiler than the rest: one with the sources of `core`, and bpf-linker. Where they are missing the
 //! host half still builds, around an empty object that `capture` refuses by name; `cargo xtask setup` provides them.

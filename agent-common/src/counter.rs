@@ -24,12 +24,14 @@ pub enum Counter {
     ShedFrames,
     /// Connections that were shed because their ring was too full when they began.
     ShedConnections,
+    /// Of those, the ones that a ring has heard of. No frame of the others found room in it.
+    ShedAnnounced,
     /// Entries made in the flow table. Those that are not in it at the end had to make room for others.
     FlowsCreated,
 }
 
 impl Counter {
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Seen,
         Self::Matched,
         Self::RingFull,
@@ -40,6 +42,7 @@ impl Counter {
         Self::WithheldCutoff,
         Self::ShedFrames,
         Self::ShedConnections,
+        Self::ShedAnnounced,
         Self::FlowsCreated,
     ];
 
@@ -55,6 +58,7 @@ impl Counter {
             Self::WithheldCutoff => "withheld_cutoff",
             Self::ShedFrames => "shed_frames",
             Self::ShedConnections => "shed_connections",
+            Self::ShedAnnounced => "shed_announced",
             Self::FlowsCreated => "flows_created",
         }
     }

@@ -181,7 +181,7 @@ impl Flow {
     #[inline(always)]
     fn knows_ack(&self, head: &Head, side: usize) -> bool {
         let peer = &self.sides[side & 1 ^ 1];
-        peer.segments == 0 || peer.has_reached(head.ack(), self.state >> (side ^ 1) & state::FIN != 0)
+        peer.end == 0 || peer.has_reached(head.ack(), self.state >> (side ^ 1) & state::FIN != 0)
     }
 
     /// Accounts for a segment of `side` with `len` octets of payload, except for the counts of octets and segments, and for
@@ -264,10 +264,10 @@ impl Side {
         self.end.wrapping_add(seq.wrapping_sub(self.end as u32) as i32 as i64 as u64)
     }
 
-    /// Whether `seq` is not beyond what was sent, the FIN included.
+    /// Whether `seq` is not beyond what was sent, the FIN included. What comes first is beyond all.
     #[inline(always)]
     const fn has_reached(&self, seq: u32, fin: bool) -> bool {
-        (self.end as u32).wrapping_add(fin as u32).wrapping_sub(seq).cast_signed() >= 0
+        self.end != 0 && (self.end as u32).wrapping_add(fin as u32).wrapping_sub(seq).cast_signed() >= 0
     }
 
     /// A jump by more than [`JUMP_MAX`] is nobody's who has a window.
@@ -390,7 +390,9 @@ mod tests {
         flow.sides[0].segments = 1;
         assert!(flow.is_ordinary(&ack(150, 7_777), 0, 0), "nobody has seen the peer");
         assert!(!flow.is_ordinary(&ack(151, 7_777), 0, 0), "a hole before it");
-        assert!(!flow.is_ordinary(&ack(9_000, 150), 1, 0), "its first");
+        for first in [9_000, 0, 1 << 31, u32::MAX] {
+            assert!(!flow.is_ordinary(&ack(first, 150), 1, 0), "its first");
+        }
         flow.note(&ack(9_000, 100), 1, 0);
         flow.sides[1].segments = 1;
         assert!(flow.is_ordinary(&ack(9_000, 150), 1, 0) && !flow.is_ordinary(&ack(9_000, 151), 1, 0));

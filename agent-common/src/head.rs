@@ -99,18 +99,23 @@ impl Head {
     /// are.
     #[inline(always)]
     pub fn payload_len(&self, len: u64) -> u64 {
+        self.end().min(len).saturating_sub(u64::from(self.payload))
+    }
+
+    /// Where the datagram ends in the frame, as IP says; `u64::MAX` where it does not.
+    #[inline(always)]
+    pub fn end(&self) -> u64 {
         let network = u64::from(self.network);
-        let said = match u32::from_be(self.headers[0]) >> 28 {
+        match u32::from_be(self.headers[0]) >> 28 {
             6 => match u32::from_be(self.headers[1]) >> 16 {
-                0 => len,
+                0 => u64::MAX,
                 said => network + 40 + u64::from(said),
             },
             _ => match u32::from_be(self.headers[0]) & 0xffff {
-                0 => len,
+                0 => u64::MAX,
                 said => network + u64::from(said),
             },
-        };
-        said.min(len).saturating_sub(u64::from(self.payload))
+        }
     }
 
     /// Which end opened the connection, as far as this segment tells: RFC 9293 section 3.5.

@@ -2,6 +2,8 @@
 #![no_std]
 #![no_main]
 
+mod runtime;
+
 use aya_ebpf::{
     Global,
     bindings::{
@@ -10,7 +12,7 @@ use aya_ebpf::{
     },
     helpers::generated::{bpf_ktime_get_ns, bpf_redirect, bpf_xdp_load_bytes},
     macros::{classifier, map, xdp},
-    maps::{Array, PerCpuArray, ProgramArray, RingBuf},
+    maps::{Array, ProgramArray, RingBuf},
     programs::{TcContext, XdpContext},
 };
 
@@ -28,8 +30,9 @@ static DESTINATION: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static SHIFT: Global<u32> = Global::new(0);
 
+/// Not one for each processor: a run may go on on another one, and must not leave frames out.
 #[map]
-static COUNT: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+static COUNT: Array<u32> = Array::with_max_entries(1, 0);
 
 /// The program that is measured.
 #[map]
@@ -152,7 +155,7 @@ fn next(context: &XdpContext) -> Option<()> {
 #[inline(always)]
 fn vary(context: &XdpContext) -> Option<()> {
     let count = COUNT.get_ptr_mut(0)?;
-    // SAFETY: this processor's.
+    // SAFETY: there is one run at a time.
     let number = unsafe { *count };
     // SAFETY: as before.
     unsafe { *count = number.wrapping_add(1) };
@@ -176,13 +179,3 @@ const ADDRESSES: usize = 26;
 
 /// Behind an Ethernet header and twenty octets of IPv4.
 const PORTS: usize = 34;
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -6,6 +6,7 @@
 #![feature(asm_experimental_arch)]
 
 mod packet;
+mod runtime;
 
 use core::arch::asm;
 
@@ -22,7 +23,9 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, xdp_action::XDP_PASS},
     btf_maps::{self, lpm_trie::Key},
-    helpers::generated::{bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ringbuf_query},
+    helpers::generated::{
+        bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_ringbuf_query,
+    },
     macros::{btf_map, classifier, map, xdp},
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
     programs::{TcContext, XdpContext},
@@ -143,12 +146,6 @@ fn xdpflow_tx_ip(context: TcContext) -> i32 {
     NEXT
 }
 
-/// Does nothing: what the cost of the others is measured against.
-#[xdp(frags)]
-fn xdpflow_pass(_context: XdpContext) -> u32 {
-    XDP_PASS
-}
-
 /// `TC_ACT_UNSPEC` and `TCX_NEXT`: as if we were not there.
 const NEXT: i32 = -1;
 
@@ -170,14 +167,14 @@ const TX_IP: Tap = Tap { link_type: LinkType::RAW, ..TX };
 /// Looks at one frame. Nothing that it finds changes what becomes of the frame.
 #[inline(always)]
 fn tap<P: Packet>(packet: &P, tap: Tap) {
-    if HEARTBEAT_NEEDED.load() != 0 && orphaned() {
+    let Some(subject) = SUBJECT.get_ptr_mut(0) else { return };
+    // SAFETY: this processor's, and no other program of ours runs on it meanwhile.
+    let subject = unsafe { &mut *subject };
+    if HEARTBEAT_NEEDED.load() != 0 && orphaned(subject.clock.coarse()) {
         return;
     }
     let Some(counters) = COUNTERS.get_ptr_mut(0) else { return };
     count(counters, Counter::Seen);
-    let Some(subject) = SUBJECT.get_ptr_mut(0) else { return };
-    // SAFETY: this processor's, and no other program of ours runs on it meanwhile.
-    let subject = unsafe { &mut *subject };
     match look(packet, tap.link_type, &mut subject.head) {
         Kind::Tcp => {}
         Kind::Other => return,
@@ -240,13 +237,24 @@ struct Clock {
     /// The last answer, and the tick of the kernel's timer in which it was given.
     now: u64,
     tick: u64,
+    /// How far it is ahead of the monotonic clock, which takes less time to ask: as long as the machine was suspended.
+    ahead: u64,
 }
 
 impl Clock {
     #[inline(always)]
     fn exact(&mut self) -> u64 {
         // SAFETY: helpers without arguments.
-        (self.tick, self.now) = unsafe { (bpf_jiffies64(), bpf_ktime_get_boot_ns()) };
+        let tick = unsafe { bpf_jiffies64() };
+        if self.tick != tick {
+            self.tick = tick;
+            // SAFETY: as before.
+            let (boot, monotonic) = unsafe { (bpf_ktime_get_boot_ns(), bpf_ktime_get_ns()) };
+            // It only ever grows, and an interrupt between the two answers makes it look less.
+            self.ahead = self.ahead.max(boot.saturating_sub(monotonic));
+        }
+        // SAFETY: as before.
+        self.now = unsafe { bpf_ktime_get_ns() } + self.ahead;
         self.now
     }
 
@@ -330,8 +338,7 @@ fn look<P: Packet>(packet: &P, link_type: LinkType, head: &mut Head) -> Kind {
 /// Whether only a part of the frame can be read directly.
 #[inline(always)]
 fn is_split<P: Packet>(packet: &P) -> bool {
-    let (start, end) = packet.linear();
-    ((end - start) as u64) < packet.len()
+    packet.linear_len() < packet.len()
 }
 
 /// Not inlined, so that the rare case does not double the common one's code.
@@ -365,18 +372,20 @@ fn capture<P: Packet>(
     generation: u32,
     counters: *mut Counters,
 ) {
-    let len = packet.len();
-    let mut wanted = len;
+    let mut wanted = u64::MAX;
     let mut advances = false;
     if let Some(flow) = flow {
         // SAFETY: the map's value. Processors that see one direction at once may lose each other's changes, except for
         // those of the counts, which are atomic.
         let flow = unsafe { &mut *flow };
         let extent;
+        // What lies behind the datagram does not count, and to ask for the length takes as long as to parse the frame.
+        let linear = packet.linear_len();
+        let len = if subject.head.end() <= linear { linear } else { packet.len() };
         (extent, advances) = account(flow, subject, len, counters);
         match extent {
             Extent::Whole => {}
-            Extent::Headers => wanted = len.min(u64::from(subject.head.payload)),
+            Extent::Headers => wanted = subject.head.payload.into(),
             Extent::Nothing(reason) => {
                 flow.hear(subject.side(), advances, subject.clock.coarse());
                 count(counters, reason);
@@ -384,6 +393,8 @@ fn capture<P: Packet>(
             }
         }
     }
+    let len = packet.len();
+    wanted = wanted.min(len);
     let timestamp = subject.clock.exact();
     if let Some(flow) = flow {
         // SAFETY: as before.
@@ -442,7 +453,11 @@ fn capture<P: Packet>(
             }
             if let Some(flow) = flow {
                 // SAFETY: as before.
-                unsafe { (*flow).set(state::ANNOUNCED) };
+                let flow = unsafe { &mut *flow };
+                if SHED_LEVEL.load() != u64::MAX && flow.state & (state::SHED | state::ANNOUNCED) == state::SHED {
+                    count(counters, Counter::ShedAnnounced);
+                }
+                flow.set(state::ANNOUNCED);
             }
         }
         Err(Refusal::RingFull) => {
@@ -482,7 +497,9 @@ fn account(flow: &mut Flow, subject: &Subject, len: u64, counters: *mut Counters
     let payload = head.payload_len(len);
     let ordinary = flow.is_ordinary(head, side, payload);
     let (begin, advances) = flow.note(head, side, payload);
-    add(&raw mut flow.sides[side].bytes, payload);
+    if payload > 0 {
+        add(&raw mut flow.sides[side].bytes, payload);
+    }
     add(&raw mut flow.sides[side].segments, 1);
     let orders = Orders { acks: WITHHOLD_ACKS.load() != 0, cutoff: CUTOFF.load(), shed: SHED_LEVEL.load() != u64::MAX };
     (flow.extent(head, side, payload, begin, ordinary, orders), advances)
@@ -638,9 +655,7 @@ fn interface(ifindex: u32, last: &mut [u32; 2]) -> u16 {
 
 /// Whether the agent has been dead for five seconds: it moves the heartbeat every second.
 #[inline(always)]
-fn orphaned() -> bool {
-    // SAFETY: a helper without arguments.
-    let now = unsafe { bpf_ktime_get_boot_ns() };
+fn orphaned(now: u64) -> bool {
     HEARTBEAT.get(0).is_none_or(|&beat| now.saturating_sub(beat) > 5_000_000_000)
 }
 
@@ -660,13 +675,3 @@ fn add(to: *mut u64, value: u64) {
     // SAFETY: adds to the u64 behind the pointer.
     unsafe { asm!("lock *(u64 *)({0} + 0) += {1}", in(reg) to, in(reg) value, options(nostack)) };
 }
-
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
-    loop {}
-}
-
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

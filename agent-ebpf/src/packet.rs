@@ -22,6 +22,13 @@ pub(crate) trait Packet: EbpfContext {
     /// Where the part that can be read directly begins and ends.
     fn linear(&self) -> (usize, usize);
 
+    /// As many octets can be read directly.
+    #[inline(always)]
+    fn linear_len(&self) -> u64 {
+        let (start, end) = self.linear();
+        (end - start) as u64
+    }
+
     fn ifindex(&self) -> u32;
 
     /// Copies `1..=0xffff` octets at `offset`.
@@ -31,12 +38,31 @@ pub(crate) trait Packet: EbpfContext {
     /// `to` has room for `len` octets.
     unsafe fn load_part(&self, offset: u32, to: *mut u8, len: u64) -> bool;
 
-    /// Copies the first `len` octets, `1..=N`.
+    /// Copies the first `len` octets, `1..=N`: of most frames directly, which for a full one takes half as long.
     ///
     /// # Safety
     ///
     /// `to` has room for `N` octets.
-    unsafe fn load<const N: usize>(&self, to: *mut u8, len: u64) -> bool;
+    #[inline(always)]
+    unsafe fn load<const N: usize>(&self, to: *mut u8, len: u64) -> bool {
+        let copied = match N {
+            // SAFETY: as promised.
+            ..=96 => unsafe { copy::<N, 16>(self.linear(), to, len) },
+            // SAFETY: as promised.
+            ..=1536 => unsafe { copy::<N, 64>(self.linear(), to, len) },
+            // The verifier follows each step.
+            _ => false,
+        };
+        // SAFETY: as promised.
+        copied || unsafe { self.load_all::<N>(to, len) }
+    }
+
+    /// Copies the first `len` octets, `1..=N`, wherever they are.
+    ///
+    /// # Safety
+    ///
+    /// `to` has room for `N` octets.
+    unsafe fn load_all<const N: usize>(&self, to: *mut u8, len: u64) -> bool;
 
     /// What the stack keeps beside the frame.
     fn metadata(&self) -> Metadata;
@@ -80,7 +106,7 @@ impl Packet for XdpContext {
     }
 
     #[inline(always)]
-    unsafe fn load<const N: usize>(&self, to: *mut u8, len: u64) -> bool {
+    unsafe fn load_all<const N: usize>(&self, to: *mut u8, len: u64) -> bool {
         const PART: usize = 0xffff;
         if N <= PART || len <= PART as u64 {
             // SAFETY: `len` is at most `N`, as promised.
@@ -136,7 +162,7 @@ impl Packet for TcContext {
     }
 
     #[inline(always)]
-    unsafe fn load<const N: usize>(&self, to: *mut u8, len: u64) -> bool {
+    unsafe fn load_all<const N: usize>(&self, to: *mut u8, len: u64) -> bool {
         // SAFETY: `len` is at most `N`, as promised.
         unsafe { self.load_part(0, to, bounded(len, N as u64)) }
     }
@@ -149,6 +175,66 @@ impl Packet for TcContext {
             vlan: (field!(self, vlan_present) != 0).then(|| field!(self, vlan_tci) as u16),
         }
     }
+}
+
+/// Copies the first `len` octets of a linear part, at least `BLOCK` and at most `N`, in blocks of so many, of which the last
+/// overlaps the one before it. False, and not all of it is copied, where there are fewer.
+///
+/// # Safety
+///
+/// `to` has room for `N` octets.
+#[inline(always)]
+unsafe fn copy<const N: usize, const BLOCK: usize>((start, end): (usize, usize), to: *mut u8, len: u64) -> bool {
+    let mut last = len.wrapping_sub(BLOCK as u64) as usize;
+    // As in `bounded`.
+    // SAFETY: one instruction that changes nothing.
+    unsafe { asm!("{0} = {0}", inout(reg) last, options(pure, nomem, nostack)) };
+    if last > N - BLOCK {
+        return false;
+    }
+    // SAFETY: the block ends at `N` at the latest.
+    if !unsafe { copy_block::<BLOCK>(start + last, end, to.add(last)) } {
+        return false;
+    }
+    let mut i = 0;
+    while i + BLOCK <= N && i < last {
+        // SAFETY: as before.
+        if !unsafe { copy_block::<BLOCK>(start + i, end, to.add(i)) } {
+            return false;
+        }
+        i += BLOCK;
+    }
+    true
+}
+
+/// # Safety
+///
+/// `to` has room for `BLOCK` octets.
+#[inline(always)]
+unsafe fn copy_block<const BLOCK: usize>(from: usize, linear_end: usize, to: *mut u8) -> bool {
+    let mut end = from;
+    // As in `read_at`.
+    // SAFETY: an addition.
+    unsafe { asm!("{0} += {1}", inout(reg) end, const BLOCK, options(pure, nomem, nostack)) };
+    if end > linear_end {
+        return false;
+    }
+    macro_rules! words {
+        ($($at:literal)*) => {
+            // Words although they lie anywhere, as in `load_word`.
+            // SAFETY: the verifier has seen the comparison, and `to` has the room.
+            unsafe {
+                asm!($(concat!("{0} = *(u64 *)({1} + ", $at, ")"), concat!("*(u64 *)({2} + ", $at, ") = {0}"),)*
+                    out(reg) _, in(reg) from, in(reg) to, options(nostack));
+            }
+        };
+    }
+    match BLOCK {
+        16 => words!(0 8),
+        64 => words!(0 8 16 24 32 40 48 56),
+        _ => return false,
+    }
+    true
 }
 
 /// A frame read directly: its linear part, where the headers are as a rule.

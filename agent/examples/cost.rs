@@ -14,12 +14,12 @@ use aya::{
     maps::{MapData, ProgramArray, RingBuf},
     programs::{TestRun as _, Xdp},
 };
-use etherparse::PacketBuilder;
+use etherparse::{IpHeaders, PacketBuilder, PacketBuilderStep, TcpHeader};
 
 fn main() -> Result<()> {
     println!("{:>44} {:>7} {:>7} {:>7} {:>7}", "ns per frame", "frames", "empty", "with", "more");
-    let short = frame(0, 64)?;
-    let full = frame(0, 1_514)?;
+    let [short, full] = [64, 1_514].map(|len| segment(1, &vec![7; len - HEADERS]));
+    let (short, full) = (short?, full?);
     let port = |port| Expression::Test(Test::Ports(End::Either, port, port));
     for terms in [1, 10, 60] {
         let filter = compile(&Expression::Or((1..=terms).map(port).collect()), 0, Tunnels::NONE)?;
@@ -84,6 +84,7 @@ impl Case {
         let (mut kernel, mut rings) = Kernel::load(&options)?;
         let mut rig = Rig::new(&rotation)?;
         let empty = rig.run("pass", frame, LONG)?;
+        kernel.set_number(1, 0)?;
         rig.call(kernel.loaded("xdpflow_xdp")?)?;
         if withholds {
             rig.round(&syn()?, rotation.frames)?;
@@ -213,31 +214,29 @@ fn ten_terms() -> Expression {
     Expression::Or(vec![ports, nets])
 }
 
-/// An Ethernet frame of `len` octets: IPv4, TCP from port `1024 + flow` to 8080.
-fn frame(flow: u16, len: usize) -> Result<Vec<u8>> {
-    let mut frame = Vec::new();
-    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [172, 16, 0, 1], 64);
-    builder.tcp(1_024 + flow, 8_080, 1, 1_000).ack(1).write(&mut frame, &vec![7; len - 54])?;
-    Ok(frame)
-}
-
-/// As [`frame`], with a sequence number of its own.
+/// An Ethernet frame from port 1024 to 8080.
 fn segment(seq: u32, payload: &[u8]) -> Result<Vec<u8>> {
-    let mut frame = Vec::new();
-    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [172, 16, 0, 1], 64);
-    builder.tcp(1_024, 8_080, seq, 1_000).ack(1).write(&mut frame, payload)?;
-    frame.resize(frame.len().max(ETHERNET_MIN), 0);
-    Ok(frame)
+    frame(|ends| ends.tcp(1_024, 8_080, seq, 1_000).ack(1), payload)
 }
 
 /// What opens the connection of [`segment`]s, the first octet of which has the number 1.
 fn syn() -> Result<Vec<u8>> {
+    frame(|ends| ends.tcp(1_024, 8_080, 0, 1_000).syn(), &[])
+}
+
+fn frame(
+    tcp: impl FnOnce(PacketBuilderStep<IpHeaders>) -> PacketBuilderStep<TcpHeader>,
+    payload: &[u8],
+) -> Result<Vec<u8>> {
     let mut frame = Vec::new();
-    let builder = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [172, 16, 0, 1], 64);
-    builder.tcp(1_024, 8_080, 0, 1_000).syn().write(&mut frame, &[])?;
-    frame.resize(ETHERNET_MIN, 0);
+    let ends = PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [172, 16, 0, 1], 64);
+    tcp(ends).write(&mut frame, payload)?;
+    frame.resize(frame.len().max(ETHERNET_MIN), 0);
     Ok(frame)
 }
+
+/// Octets before the payload: Ethernet, IPv4, TCP.
+const HEADERS: usize = 14 + 20 + 20;
 
 /// A frame is padded to this length, without its checksum (IEEE 802.3, 4A.4.2).
 const ETHERNET_MIN: usize = 60;

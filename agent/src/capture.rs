@@ -164,6 +164,10 @@ impl Capture {
         kernel.messages().iter().for_each(|message| (self.tell)(message));
         report.source = Source::Kernel(kernel.counters()?);
         report.flows = kernel.flows().present();
+        for shard in 0..self.shards {
+            report.ring_level_max = report.ring_level_max.max(kernel.ring_stats(shard)?.level_max);
+        }
+        report.ring_size = self.ring_size;
         report.filter_changes = in_force.changes();
         report.elapsed = Duration::from_nanos(clock::now().since(started));
         Ok(Outcome { report, errors })

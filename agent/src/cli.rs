@@ -3,7 +3,7 @@
 mod control;
 pub mod filter;
 mod settings;
-pub(crate) mod value;
+mod value;
 
 use std::path::PathBuf;
 

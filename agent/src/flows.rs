@@ -2,7 +2,7 @@
 
 use agent_common::{
     flow::{Flow, FlowKey, Side, state},
-    head::Head,
+    head::{Client, Head},
 };
 
 use crate::{
@@ -15,6 +15,11 @@ impl Flows for kernel::Flows {
     fn flow(&mut self, a: Endpoint, b: Endpoint) -> Option<FlowState> {
         let (key, side) = key(a, b);
         self.get(&key).and_then(|flow| read(&flow, side))
+    }
+
+    fn client(&mut self, a: Endpoint, b: Endpoint) -> Client {
+        let (key, side) = key(a, b);
+        self.get(&key).map_or(Client::Unknown, |flow| flow.client(side))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use agent_common::head::{Client, HEADER_WORDS, Head, TCP_WORD};
 
-use crate::{decode::Decoded, filter::Filter, generations::Filters, roles::Roles, segment::Flags};
+use crate::{decode::Decoded, filter::Filter, generations::Filters, reassembly::Flows, roles::Roles};
 
 /// Says of segments whether the user wants them, as the kernel half does.
 #[derive(Debug)]
@@ -26,16 +26,17 @@ impl Judge {
         &self.filters
     }
 
-    /// Judges by the filter that let the frame through. Who opened which connection is known whatever filter it is.
+    /// Judges by the filter that let the frame through. Who opened which connection is known whatever filter it is, and
+    /// else asked of `flows`: the kernel lets fragments of a connection through whose handshake it has refused.
     #[inline]
-    pub fn accepts(&mut self, decoded: &Decoded<'_>) -> bool {
+    pub fn accepts(&mut self, decoded: &Decoded<'_>, flows: &mut dyn Flows) -> bool {
         let mut head = decoded.segment.head();
         let graph = &self.filters.of(decoded.segment.origin.generation).graph;
         let (asks_client, asks_headers) = (graph.asks_client != 0, graph.asks_headers != 0);
-        if asks_headers {
+        if asks_headers || asks_client {
             put_headers(decoded, &mut head);
         }
-        let client = if asks_client { self.client(decoded, &head) } else { Client::Unknown };
+        let client = if asks_client { self.client(decoded, &head, flows) } else { Client::Unknown };
         self.filters.last().accepts(&head, client)
     }
 
@@ -44,20 +45,16 @@ impl Judge {
         self.roles.forgotten()
     }
 
-    /// Which end opened the connection: RFC 9293 section 3.5, and whoever remembers it.
-    fn client(&mut self, decoded: &Decoded<'_>, head: &Head) -> Client {
-        if let Some(note) = decoded.segment.flow
-            && note.client != Client::Unknown
-        {
-            return note.client;
+    /// Which end opened the connection, as far as anyone remembers.
+    fn client(&mut self, decoded: &Decoded<'_>, head: &Head, flows: &mut dyn Flows) -> Client {
+        let segment = &decoded.segment;
+        match segment.flow {
+            Some(note) if note.client != Client::Unknown => note.client,
+            _ => match self.roles.client(head, head.client()) {
+                Client::Unknown => flows.client(segment.src, segment.dst),
+                client => client,
+            },
         }
-        let flags = decoded.segment.flags;
-        let said = match (flags.contains(Flags::SYN), flags.contains(Flags::ACK)) {
-            (true, false) => Client::Source,
-            (true, true) => Client::Destination,
-            _ => Client::Unknown,
-        };
-        self.roles.client(head, said)
     }
 }
 

@@ -26,3 +26,4 @@ pub mod shard;
 pub mod signals;
 pub mod sink;
 mod steady;
+pub mod voice;

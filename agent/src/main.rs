@@ -23,7 +23,8 @@ use agent::{
     pcap, replay,
     report::Report,
     signals::Signals,
-    sink::{OnFull, Output},
+    sink::{OnFull, Output, Report as Tell},
+    voice::Voice,
 };
 use agent_common::{frame::INTERFACES_MAX, tunnel::Tunnels};
 use anyhow::Context as _;
@@ -70,7 +71,9 @@ fn run_capture(args: &cli::Capture, typed: &ArgMatches) -> anyhow::Result<ExitCo
     }
     let interfaces = args.interface.iter().map(|name| Interface::find(name)).collect::<Result<Vec<_>, _>>()?;
     let shards = args.shards.unwrap_or_else(|| thread::available_parallelism().map_or(1, |n| n.get().min(8) as u32));
-    let output = Output { interfaces: args.interface.clone(), ..output(&settings.output, Clock::live()) };
+    let voice = Voice::start(stderr()).context("start the thread that speaks")?;
+    let complain = voice.teller(NAME);
+    let output = Output { interfaces: args.interface.clone(), ..output(&settings.output, Clock::live(), &complain) };
     let capture = Capture {
         interfaces,
         attach: args.attach.into(),
@@ -85,11 +88,11 @@ fn run_capture(args: &cli::Capture, typed: &ArgMatches) -> anyhow::Result<ExitCo
         decode: settings.decode(shards),
         config: settings.reassembly(shards, capture::random_key()?),
         output: settings.output(shards, output),
-        tell: Arc::new(tell),
+        tell: voice.teller(""),
     };
     let capture::Outcome { report, errors } = capture.run()?;
-    let status = conclude(&report, &settings.output);
-    errors.iter().for_each(|error| say(&format!("{error:#}")));
+    let status = conclude(&report, &settings.output, &voice);
+    errors.iter().for_each(|error| complain(&format!("{error:#}")));
     Ok(if errors.is_empty() { status } else { ExitCode::FAILURE })
 }
 
@@ -150,9 +153,11 @@ fn explain(args: &cli::filter::Explain) -> anyhow::Result<ExitCode> {
 fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let started = clock::now();
     let settings = &args.settings;
-    let filter = settings.filter(&[]).unwrap_or_else(|error| misused("replay", &error));
+    let filter = settings.filter().unwrap_or_else(|error| misused("replay", &error));
     let config = settings.reassembly(args.shards, agent::reassembly::Config::default().hash_key);
-    let output = Output { on_full: OnFull::Wait, ..output(&settings.output, Clock::replay()) };
+    let voice = Voice::start(stderr()).context("start the thread that speaks")?;
+    let complain = voice.teller(NAME);
+    let output = Output { on_full: OnFull::Wait, ..output(&settings.output, Clock::replay(), &complain) };
     let output = settings.output(args.shards, output);
     // Every shard puts all fragments together, so that what is written does not depend on how many there are.
     let decode = settings.decode(1);
@@ -162,7 +167,7 @@ fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let done = AtomicBool::new(false);
     let stop = Arc::new(AtomicBool::new(false));
     if args.shards == 1 {
-        stop_on_signal(stop.clone())?;
+        stop_on_signal(stop.clone(), complain.clone())?;
     }
     let outcome = thread::scope(|scope| {
         let bar = stderr().is_terminal().then(|| scope.spawn(|| show_progress(&read, replay.size(), &done)));
@@ -175,8 +180,8 @@ fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     })?;
     let replay::Outcome { mut report, errors } = outcome;
     report.elapsed = Duration::from_nanos(clock::now().since(started));
-    let status = conclude(&report, &settings.output);
-    errors.iter().for_each(|error| say(&error.to_string()));
+    let status = conclude(&report, &settings.output, &voice);
+    errors.iter().for_each(|error| complain(&error.to_string()));
     Ok(match &errors[..] {
         [] if stop.load(Ordering::Relaxed) => ExitCode::FAILURE,
         [] => status,
@@ -187,13 +192,13 @@ fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
 
 /// The first signal ends the files where they have been read to; what feeds a pipe has usually got it, too, and ends. The
 /// second one does not wait for that.
-fn stop_on_signal(stop: Arc<AtomicBool>) -> anyhow::Result<()> {
+fn stop_on_signal(stop: Arc<AtomicBool>, complain: Tell) -> anyhow::Result<()> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build().context("start the runtime")?;
     let mut signals = runtime.block_on(async { Signals::unless_ignored() })?;
     let wait = move || {
         runtime.block_on(signals.recv());
         stop.store(true, Ordering::Relaxed);
-        say("interrupted: the rest is not read (once more to lose what is not written yet)");
+        complain("interrupted: the rest is not read (once more to lose what is not written yet)");
         runtime.block_on(signals.recv());
         process::exit(INTERRUPTED);
     };
@@ -221,13 +226,14 @@ fn show_progress(read: &AtomicU64, size: Option<u64>, done: &AtomicBool) {
 }
 
 /// What every output has in common.
-fn output(args: &OutputArgs, clock: Clock) -> Output {
+fn output(args: &OutputArgs, clock: Clock, complain: &Tell) -> Output {
     let run = format!("{:x}-{:x}", Clock::live().wall(clock::now()).0 / 1_000, process::id());
-    Output::new(args.output.clone(), run, clock, Arc::new(say))
+    Output::new(args.output.clone(), run, clock, Arc::clone(complain))
 }
 
 /// Prints the summary; the status says whether it adds up.
-fn conclude(report: &Report, args: &OutputArgs) -> ExitCode {
+fn conclude(report: &Report, args: &OutputArgs, voice: &Voice) -> ExitCode {
+    let complain = voice.teller(NAME);
     let imbalances = report.imbalances();
     let mut told = true;
     if args.json {
@@ -235,12 +241,12 @@ fn conclude(report: &Report, args: &OutputArgs) -> ExitCode {
         if let Err(error) = writeln!(stdout(), "{}", report.to_json())
             && error.kind() != io::ErrorKind::BrokenPipe
         {
-            say(&format!("write the summary to standard output: {}", Reason(&error)));
+            complain(&format!("write the summary to standard output: {}", Reason(&error)));
             told = false;
         }
-        imbalances.iter().for_each(|equation| say(&format!("does not balance: {equation}")));
+        imbalances.iter().for_each(|equation| complain(&format!("does not balance: {equation}")));
     } else {
-        let _ = write!(stderr(), "{report}");
+        voice.say(report.to_string());
     }
     if told && imbalances.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -254,12 +260,10 @@ fn misused(subcommand: &str, error: &anyhow::Error) -> ! {
     command.clone().error(ErrorKind::ValueValidation, format_args!("{error:#}")).exit()
 }
 
-/// One line about the course of things.
-fn tell(line: &str) {
-    let _ = writeln!(stderr(), "{line}");
-}
-
 /// One line about something that went wrong.
 fn say(line: &str) {
-    let _ = writeln!(stderr(), "xdpflow: {line}");
+    let _ = writeln!(stderr(), "{NAME}{line}");
 }
+
+/// Before what went wrong.
+const NAME: &str = "xdpflow: ";

@@ -16,6 +16,9 @@ pub struct Report {
     pub totals: Totals,
     /// Connections in the kernel's flow table at the end.
     pub flows: u64,
+    /// Most unread octets that the kernel saw in a ring, and octets of that ring; it does not look at each record.
+    pub ring_level_max: u64,
+    pub ring_size: u32,
     /// How often the filter was changed; always 0 in a replay.
     pub filter_changes: u64,
     pub elapsed: Duration,
@@ -170,6 +173,9 @@ impl Report {
                 let named = Counter::ALL.iter().map(|&counter| (counter.name(), counters[counter as usize]));
                 let mut named: std::collections::BTreeMap<_, _> = named.collect();
                 named.insert("flows_evicted", self.flows_evicted(&counters));
+                named.insert("shed_unheard", shed_unheard(&counters));
+                named.insert("ring_level_max", self.ring_level_max);
+                named.insert("ring_size", self.ring_size.into());
                 serde_json::json!({ "kernel": named })
             }
             Source::Files(frames) => serde_json::json!({ "files": { "frames": frames } }),
@@ -229,11 +235,14 @@ impl Display for Report {
                 writeln!(f, "{:>14} frames matched by the filter", count(Counter::Matched))?;
                 writeln!(f, "{:>14} frames captured", frames.read)?;
                 writeln!(f, "{:>14} frames dropped by a full ring", count(Counter::RingFull))?;
+                let size = self.ring_size;
+                line(f, self.ring_level_max, &format!("bytes waiting in a ring of {size} at the most"))?;
                 line(f, count(Counter::Unreadable), "frames dropped that the kernel could not read")?;
                 line(f, count(Counter::WithheldAcks), "frames with an ACK alone, counted and not copied")?;
                 line(f, count(Counter::WithheldCutoff), "frames behind the cut-off, counted and not copied")?;
                 line(f, count(Counter::ShedFrames), "frames of connections shed, counted and not copied")?;
                 line(f, count(Counter::ShedConnections), "connections shed: a ring was too full when they began")?;
+                line(f, shed_unheard(&counters), "of them without a record: no frame of them found room in a ring")?;
                 line(f, self.flows_evicted(&counters), "connections that the kernel forgot: its flow table was full")?;
                 line(f, count(Counter::Malformed), "frames too short for their headers, not matched")?;
                 line(f, count(Counter::Cut), "frames cut by the snaplen")?;
@@ -308,6 +317,11 @@ impl Display for Report {
         }
         Ok(())
     }
+}
+
+/// Connections that were shed and of which no record tells.
+fn shed_unheard(counters: &[u64; Counter::ALL.len()]) -> u64 {
+    counters[Counter::ShedConnections as usize].saturating_sub(counters[Counter::ShedAnnounced as usize])
 }
 
 /// A line that is there only when there is something to say.

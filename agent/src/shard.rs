@@ -138,7 +138,7 @@ impl Shard {
             frames.read += 1;
             frames.cut += u64::from((frame.bytes.len() as u64) < u64::from(frame.len));
             match decoded {
-                Ok(decoded) if !self.judge.accepts(&decoded) => frames.filtered += 1,
+                Ok(decoded) if !self.judge.accepts(&decoded, self.reassembler.flows()) => frames.filtered += 1,
                 Ok(decoded) if decoded.bad_checksum => {
                     frames.bad_checksum += 1;
                     frames.bad_checksum_payload += decoded.segment.payload.len() as u64;

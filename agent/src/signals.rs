@@ -10,6 +10,8 @@ pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Option<Signal>,
+    /// Caught and never looked at: past the limit of a file's size (ulimit -f), write(2) is to fail and not to kill.
+    _file_size: Signal,
 }
 
 /// What one of them asks for.
@@ -61,6 +63,7 @@ impl Signals {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
             hangup: hangup.then(|| catch(SignalKind::hangup())).transpose()?,
+            _file_size: catch(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
 }

@@ -4,7 +4,8 @@ use std::{
     env, fs,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -33,6 +34,11 @@ pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root());
     command
+}
+
+/// Builds parts of the agent as users do.
+pub(crate) fn build_agent(parts: &[&str]) -> Result<()> {
+    run(cargo().args(["build", "--quiet", "--release", "--package", "agent"]).args(parts))
 }
 
 pub(crate) fn is_root() -> bool {
@@ -80,11 +86,35 @@ pub(crate) fn logged(command: &mut Command, log: &Path) -> Result<()> {
 
 /// Runs in silence with everything printed going to `log`, and not for longer than `limit`.
 pub(crate) fn into_log(command: &mut Command, log: &Path, limit: Duration) -> Result<ExitStatus> {
+    start(command, log)?.wait(limit)
+}
+
+/// Starts what prints to `log` a line with `ready` in it when it is; returns that line, too.
+pub(crate) fn start_until(command: &mut Command, ready: &str, log: &Path) -> Result<(Running, String)> {
+    let said = || fs::read_to_string(log).unwrap_or_default();
+    let mut running = start(command, log)?;
+    let start = Instant::now();
+    loop {
+        // The last line may still be incomplete.
+        if let Some(line) = said().split_inclusive('\n').find(|line| line.contains(ready) && line.ends_with('\n')) {
+            return Ok((running, line.trim_end().to_owned()));
+        }
+        if let Ok(status) = running.wait(Duration::ZERO) {
+            bail!("{} ended ({status}): {}", line(command), said().trim());
+        }
+        if start.elapsed() > START_LIMIT {
+            bail!("{} did not start within {} s: {}", line(command), START_LIMIT.as_secs(), said().trim());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+}
+
+fn start(command: &mut Command, log: &Path) -> Result<Running> {
     if let Some(folder) = log.parent() {
         fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     }
     let file = fs::File::create(log).with_context(|| format!("write {}", log.display()))?;
-    Running::start(command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file))?.wait(limit)
+    Running::start(command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file))
 }
 
 /// The command as one would type it.
@@ -93,5 +123,29 @@ pub(crate) fn line(command: &Command) -> String {
     words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
 }
 
+/// Loading takes the verifier a second at worst; native mode may rebuild the rings of a card.
+const START_LIMIT: Duration = Duration::from_secs(30);
+
 /// Enough of a build log to hold an error and what led to it.
 const LOG_LINES: usize = 12;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_started_is_ready_when_it_has_said_all_of_the_line() {
+        let log = env::temp_dir().join(format!("xtask-command-{}.log", std::process::id()));
+        let shell = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            command
+        };
+        let script = "echo loaded; printf 'listening '; sleep 0.1; echo on eth0; exec sleep 60";
+        let (_running, line) = start_until(&mut shell(script), "listening", &log).unwrap();
+        assert_eq!(line, "listening on eth0");
+        let error = start_until(&mut shell("echo no device >&2; exit 3"), "listening", &log).err().unwrap().to_string();
+        assert!(error.contains("no device") && error.contains("exit status: 3"), "{error}");
+        fs::remove_file(log).unwrap();
+    }
+}

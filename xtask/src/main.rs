@@ -10,6 +10,8 @@ mod demo;
 mod fuzz;
 mod interrupt;
 mod network;
+mod output;
+mod random;
 mod setup;
 mod simulate;
 mod test;

@@ -93,12 +93,13 @@ pub(crate) fn tools(wanted: &[Tool]) -> Result<()> {
     Ok(())
 }
 
-/// Builds a program on gopacket's library, of which Debian has the source.
-pub(crate) fn gopacket(source: &str, program: &Path) -> Result<()> {
+/// Builds one of our programs on gopacket's library, which has none that writes streams, and of which Debian has the source.
+pub(crate) fn gopacket(name: &str, program: &Path) -> Result<()> {
     tools(&[Tool::Go])?;
-    packages(&GO_PACKAGES, &format!("{source} is built with it"))?;
+    packages(&GO_PACKAGES, "the programs in xtask/gopacket are built with it")?;
+    let source = command::root().join("xtask/gopacket");
     let mut build = Command::new("go");
-    build.args(["build", "-o"]).arg(program).arg(command::root().join(source));
+    build.args(["build", "-o"]).arg(program).args([name, "connection.go"].map(|file| source.join(file)));
     build.envs([("GO111MODULE", "off"), ("GOPATH", "/usr/share/gocode"), ("CGO_ENABLED", "0")]);
     build.env("GOCACHE", command::target().join("go"));
     command::logged(&mut build, &program.with_extension("log"))

@@ -24,14 +24,15 @@ pub(crate) struct Args {
     /// The seed to begin with
     #[arg(long, value_name = "N", conflicts_with_all = ["seed", "bugs"])]
     first: Option<u64>,
-    /// Plant known bugs in a copy of the reassembler, one at a time: the simulation must find each
-    #[arg(long)]
-    bugs: bool,
+    /// Plant known bugs in a copy of the reassembler, one at a time: the simulation must find each. With PARTs, those that
+    /// have one of these in their names
+    #[arg(long, value_name = "PART", num_args = 0..)]
+    bugs: Option<Vec<String>>,
 }
 
 pub(crate) fn run(args: &Args) -> Result<()> {
-    if args.bugs {
-        return bugs::run();
+    if let Some(parts) = &args.bugs {
+        return bugs::run(parts);
     }
     let mut test = command::cargo();
     test.args(["test", "--release", "--quiet", "--package", "agent", "--test", "simulation"]);

@@ -24,6 +24,8 @@ pub(super) struct InForce {
     reads_files: bool,
     size: control::InForce,
     since: Wall,
+    /// What the kernel had counted by then.
+    before: [u64; Counter::ALL.len()],
     changes: u64,
     /// Fixed for the life of the capture, whatever filter it is.
     snaplen: u32,
@@ -44,6 +46,7 @@ impl InForce {
             reads_files: filter.reads_files,
             size: control::InForce::new(generation, &filter.filter),
             since: clock.wall(clock::now()),
+            before: [0; Counter::ALL.len()],
             changes: 0,
             snaplen: filter.filter.graph.snaplen,
             tunnels: filter.filter.graph.tunnels,
@@ -102,13 +105,17 @@ impl InForce {
             self.reads_files = parsed.reads_files;
             self.size = control::InForce::new(generation, &filter);
             self.since = self.clock.wall(clock::now());
+            // No program goes by the old one any more.
+            self.before = kernel.counters()?;
             self.changes += 1;
         }
         result.map(|_| self.size)
     }
 
     fn status(&self, kernel: &Kernel) -> anyhow::Result<Status> {
-        let counters = Counter::ALL.iter().map(|counter| counter.name().to_owned()).zip(kernel.counters()?);
+        let counters = kernel.counters()?;
+        let by_this = counters.iter().zip(&self.before).map(|(now, before)| now - before);
+        let named = || Counter::ALL.iter().map(|counter| counter.name().to_owned());
         let decap = Tunnels::NAMES.iter().filter(|(_, tunnel)| self.tunnels.intersects(*tunnel));
         Ok(Status {
             pid: process::id(),
@@ -120,7 +127,8 @@ impl InForce {
             changes: self.changes,
             snaplen: self.snaplen,
             decap: decap.map(|(name, _)| (*name).to_owned()).collect(),
-            counters: counters.collect(),
+            counters: named().zip(counters).collect(),
+            counters_of_generation: named().zip(by_this).collect(),
         })
     }
 }

@@ -33,13 +33,13 @@ pub struct Settings {
 }
 
 impl Settings {
-    /// What the flags and an expression in so many words ask for.
+    /// What the flags ask for.
     ///
     /// # Errors
     ///
     /// When they cannot be understood, or the kernel half has no room for so many terms.
-    pub fn filter(&self, words: &[String]) -> anyhow::Result<Filter> {
-        filter::compile(&self.filter.expression_and(words)?, self.filter.snaplen(), self.tunnels())
+    pub fn filter(&self) -> anyhow::Result<Filter> {
+        filter::compile(&self.filter.expression()?, self.filter.snaplen(), self.tunnels())
     }
 
     /// Completes a filter by what stays as it is when a capture changes its filter.

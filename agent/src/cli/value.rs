@@ -6,7 +6,7 @@ use agent_common::{head::VLAN_ID, tunnel::Tunnels};
 use anyhow::{Context as _, bail};
 use ipnet::IpNet;
 
-use crate::filter::Test;
+use crate::filter::{CONTROL_BITS, Test};
 
 pub(super) fn parse_host(text: &str) -> anyhow::Result<IpAddr> {
     text.parse().context("not an address (try 192.0.2.1 or 2001:db8::1; names are not looked up)")
@@ -55,9 +55,6 @@ pub(super) fn parse_control_bits(text: &str) -> anyhow::Result<u8> {
     let bits: Option<u8> = text.split('+').map(bit).try_fold(0, |bits, bit| Some(bits | bit?));
     bits.context("not a TCP flag (try syn, fin, rst, psh, ack, urg, ece or cwr, or two that must both be set: syn+ack)")
 }
-
-/// From the lowest bit on (RFC 9293 section 3.1).
-pub(crate) const CONTROL_BITS: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
 
 pub(super) fn parse_tunnel(text: &str) -> anyhow::Result<Tunnels> {
     if text == "all" {

@@ -28,7 +28,7 @@ pub const REQUEST_MAX: usize = 64 << 10;
 pub const CLIENTS_MAX: usize = 8;
 
 /// How long a client may take to ask, an answer to be found, and the client to read it: each for itself.
-pub const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 500 } else { 10_000 });
+pub const PATIENCE: Duration = Duration::from_millis(if cfg!(test) { 1_500 } else { 10_000 });
 
 /// What a client wants.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
@@ -77,6 +77,8 @@ pub struct Status {
     pub decap: Vec<String>,
     /// The kernel's, by name, since the capture began.
     pub counters: BTreeMap<String, u64>,
+    /// Of these, what was counted while every frame went by the filter in force.
+    pub counters_of_generation: BTreeMap<String, u64>,
 }
 
 /// What [`Request::Set`] is answered with: which filter is in force now, and its size.
@@ -123,7 +125,7 @@ impl fmt::Display for InForce {
 /// For a person to read.
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { pid, interfaces, words, meaning, in_force, since, changes, snaplen, decap, counters } = self;
+        let Self { pid, interfaces, words, meaning, in_force, since, changes, snaplen, decap, counters, .. } = self;
         writeln!(f, "capture     process {pid} on {}", interfaces.join(", "))?;
         let flags: Vec<_> = words.words.iter().map(|word| quoted(word)).collect();
         writeln!(f, "filter      {}", if flags.is_empty() { "none: all TCP".to_owned() } else { flags.join(" ") })?;
@@ -135,8 +137,14 @@ impl fmt::Display for Status {
         if !decap.is_empty() {
             writeln!(f, "tunnels     {}", decap.join(", "))?;
         }
-        let counters: Vec<_> = counters.iter().map(|(name, count)| format!("{name} {count}")).collect();
-        write!(f, "counters    {}\n\n{}", counters.join(", "), meaning.trim_end())
+        let list = |counters: &BTreeMap<String, u64>| {
+            counters.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        writeln!(f, "counters    {}", list(counters))?;
+        if *changes > 0 {
+            writeln!(f, "            of generation {}: {}", in_force.generation, list(&self.counters_of_generation))?;
+        }
+        write!(f, "\n{}", meaning.trim_end())
     }
 }
 

@@ -225,7 +225,7 @@ mod tests {
                 .collect();
             let waiting = thread::spawn(move || say(&path, b"{\"v\":1,\"do\":\"show\"}\n"));
             for stream in &silent {
-                assert_eq!(told(stream), "{\"v\":1,\"error\":\"the request took longer than 500ms\"}\n");
+                assert_eq!(told(stream), "{\"v\":1,\"error\":\"the request took longer than 1.5s\"}\n");
             }
             assert_eq!(waiting.join().unwrap(), "{\"v\":1,\"shown\":true}\n");
         });

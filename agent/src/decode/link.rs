@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use agent_common::frame::LinkType;
+use agent_common::{frame::LinkType, head::VLAN_ID};
 
 use super::{Layer, Reject, Rest, layer::ether_type};
 
@@ -131,9 +131,6 @@ fn nflog(rest: Rest<'_>) -> Result<Rest<'_>, Reject> {
         rest = rest.skip(len.next_multiple_of(4))?;
     }
 }
-
-/// The id in a VLAN tag; priority and drop eligibility are the rest.
-const VLAN_ID: u16 = 0x0fff;
 
 /// Most layers below IP. Of real ones a dozen are rare; a frame of nothing but tags ends here.
 const LAYERS_MAX: usize = 32;

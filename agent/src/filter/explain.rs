@@ -11,12 +11,12 @@ use agent_common::{
 };
 use anyhow::Context as _;
 
-use super::{End, Expression, Filter, Layer, Test};
+use super::{CONTROL_BITS, End, Expression, Filter, Layer, Test};
 use crate::{
-    cli::value::CONTROL_BITS,
     decode::{self, Decoder, Reject},
     judge::Judge,
     pcap::Merge,
+    reassembly::NoFlows,
     segment::Endpoint,
 };
 
@@ -109,7 +109,7 @@ impl Explain<'_> {
             }
             let said = match decoder.decode(&frame) {
                 Ok(decoded) => {
-                    let matches = judge.accepts(&decoded);
+                    let matches = judge.accepts(&decoded, &mut NoFlows);
                     segments += 1;
                     matching += u64::from(matches);
                     if self.verbose {

@@ -164,6 +164,9 @@ pub enum Layer {
     Tcp,
 }
 
+/// The TCP flags, from the lowest bit on (RFC 9293 section 3.1).
+pub(crate) const CONTROL_BITS: [&str; 8] = ["fin", "syn", "rst", "psh", "ack", "urg", "ece", "cwr"];
+
 /// An expression, compiled: one meaning wherever it is asked.
 #[derive(Clone, Debug)]
 pub struct Filter {

@@ -5,6 +5,7 @@ use std::{
     ops::Range,
 };
 
+use agent_common::head::VLAN_ID;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
@@ -177,7 +178,7 @@ impl<'a> Parser<'a> {
                 self.vlan.get_or_insert(token.at);
                 let id = match self.peek() {
                     id if id.kind == Kind::Word && id.text.starts_with(|c: char| c.is_ascii_digit()) => {
-                        let number = number(id.text).and_then(|id| u16::try_from(id).ok()).filter(|&id| id <= VLAN_MAX);
+                        let number = number(id.text).and_then(|id| u16::try_from(id).ok()).filter(|&id| id <= VLAN_ID);
                         let number = number.ok_or_else(|| self.refuse("a VLAN id is a number of at most 4095"))?;
                         self.skip();
                         Some(number)
@@ -649,9 +650,6 @@ const REFUSALS: [(&str, &str); 9] = [
 ];
 
 const TCP_ALONE: &str = "xdpflow captures TCP alone";
-
-/// IEEE 802.1Q, 9.6.
-const VLAN_MAX: u16 = 0x0fff;
 
 /// Operators of arithmetic; those further down bind closer.
 const LEVELS: [&[&str]; 4] = [&["|", "&", "^"], &["<<", ">>"], &["+", "-"], &["*", "/", "%"]];

@@ -4,7 +4,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use agent_common::{
     frame::{FrameHeader, VERSION, flags},
-    head::Client,
+    head::{Client, VLAN_ID},
 };
 use aya::maps::{MapData, RingBuf, ring_buf::RingBufItem};
 
@@ -80,8 +80,7 @@ impl<'a> Record<'a> {
     /// What every source of frames hands over.
     pub fn frame(&self) -> Frame<'_> {
         let FrameHeader { link_type, flags, interface, timestamp, len, vlan, generation, refused, .. } = self.header;
-        // The tag's lower twelve bits are its id.
-        let vlan = (flags & flags::VLAN != 0).then_some(vlan & 0x0fff);
+        let vlan = (flags & flags::VLAN != 0).then_some(vlan & VLAN_ID);
         Frame {
             timestamp: Timestamp(timestamp),
             len,

@@ -55,7 +55,8 @@ struct Extra {
 struct Ahead {
     segments: u64,
     reach: u64,
-    lost: u64,
+    /// Not known yet where the accounts are older than the connection: it takes a segment of this side as well.
+    lost: Option<u64>,
     /// Of the octets that is not known yet: it takes a segment of this side.
     is_open: bool,
 }
@@ -94,6 +95,7 @@ pub(super) struct Core<'a, S> {
     pub(super) clock: &'a SteadyClock,
     pub(super) now: Timestamp,
     pub(super) slot: u32,
+    pub(super) flows: &'a mut dyn Flows,
     pub(super) sink: &'a mut S,
 }
 
@@ -226,10 +228,10 @@ impl Connection {
         let serial = self.serial;
         let syn = segment.flags.contains(Flags::SYN);
 
-        match segment.flow {
+        let segments = match segment.flow {
             Some(note) => self.handle_note(note, segment, direction, core),
             None => self.count_segment(direction),
-        }
+        };
         if segment.flags.contains(Flags::URG) {
             self.stream_mut(direction).count_urgent();
         }
@@ -238,7 +240,7 @@ impl Connection {
             return Outcome::Open;
         }
         if segment.flags.contains(Flags::RST) {
-            self.handle_reset(segment, direction, core);
+            self.handle_reset(segment, direction, segments, core);
             return Outcome::Open;
         }
         let shaking_hands = self.stream(direction.reverse()).isn().is_some();
@@ -260,7 +262,7 @@ impl Connection {
             return Outcome::Open;
         }
         if segment.flags.contains(Flags::ACK) {
-            self.handle_ack(segment, direction, core);
+            self.handle_ack(segment, direction, segments, core);
         }
         let piece = self.piece(segment, direction, twin);
         if !piece.octets.is_empty() || piece.cut > 0 || piece.fin {
@@ -283,16 +285,24 @@ impl Connection {
     }
 
     /// Takes note of what the kernel has withheld, before something is decided that no segment brings.
-    pub(super) fn ask<S: Sink>(&mut self, flows: &mut dyn Flows, core: &mut Core<'_, S>) {
+    pub(super) fn ask<S: Sink>(&mut self, core: &mut Core<'_, S>) {
+        self.ask_before(Timestamp(u64::MAX), core);
+    }
+
+    /// The same, unless a side has gone on after `until`: the accounts may be ahead of what is being done.
+    fn ask_before<S: Sink>(&mut self, until: Timestamp, core: &mut Core<'_, S>) {
         if !self.has_flow {
             return;
         }
         let (client, server) = self.endpoints();
-        let Some(FlowState { sides, shed }) = flows.flow(client, server) else { return };
-        for (direction, side) in Direction::BOTH.into_iter().zip(&sides) {
+        let Some(FlowState { sides, shed }) = core.flows.flow(client, server) else { return };
+        let sides = Direction::BOTH.into_iter().zip(&sides).filter(|(_, side)| side.last_seen <= until);
+        for (direction, side) in sides.clone() {
             self.handle_reach(direction, side.reach, side.lost, side.cut, shed);
         }
-        for (direction, side) in Direction::BOTH.into_iter().zip(&sides) {
+        for (direction, side) in sides {
+            // Also of accounts that have begun anew, and are behind ours.
+            self.hear(side.last_seen, core);
             self.handle_withheld(direction, side.segments, side.ack, side.last_seen, core);
         }
     }
@@ -434,13 +444,14 @@ impl Connection {
         self.extra.as_ref()?.reset
     }
 
-    /// Counts a segment of which the kernel says nothing: one that it saw as something else.
-    fn count_segment(&mut self, direction: Direction) {
+    /// Counts a segment of which the kernel says nothing: one that it saw as something else. It stands for itself alone.
+    fn count_segment(&mut self, direction: Direction) -> i64 {
         self.stream_mut(direction).count_segment();
         if self.has_flow {
             let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
             ahead.segments = ahead.segments.wrapping_sub(1);
         }
+        1
     }
 
     fn stream(&self, direction: Direction) -> &Stream {
@@ -479,7 +490,13 @@ impl Connection {
         }
     }
 
-    fn handle_reset<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
+    fn handle_reset<S: Sink>(
+        &mut self,
+        segment: &Segment<'_>,
+        direction: Direction,
+        segments: i64,
+        core: &mut Core<'_, S>,
+    ) {
         core.stats.rst_payload += segment.payload.len() as u64;
         if self.reset().is_some() {
             return;
@@ -488,8 +505,11 @@ impl Connection {
             core.stats.rst_implausible += 1;
             return;
         }
+        // What its sender acknowledged before, and how far its peer has come, no record says. What comes after it may prove
+        // that it was ignored.
+        self.ask_before(segment.timestamp, core);
         if segment.flags.contains(Flags::ACK) {
-            self.handle_ack(segment, direction, core);
+            self.handle_ack(segment, direction, segments, core);
         }
         let acked = self.streams.each_ref().map(Stream::acked);
         self.extra.get_or_insert_default().reset = Some(Reset { since: core.now, acked });
@@ -499,44 +519,54 @@ impl Connection {
         }
     }
 
-    /// What the kernel says of the connection with a segment of `direction`, before that is handled.
+    /// What the kernel says of the connection with a segment of `direction`, before that is handled. How many of them it
+    /// stands for, with those that were withheld, or refused by a full ring.
     fn handle_note<S: Sink>(
         &mut self,
         note: &FlowNote,
         segment: &Segment<'_>,
         direction: Direction,
         core: &mut Core<'_, S>,
-    ) {
+    ) -> i64 {
         // Connections are shed when they begin. What is said later is about another one, on the same endpoints.
         if note.shed && !self.has_flow {
             self.streams.iter_mut().for_each(Stream::shed);
         }
         self.keep_accounts(note, segment, direction);
         self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
-        self.count_up_to(direction, note.segments[0]);
+        let segments = if segment.flags.contains(Flags::ACK) {
+            self.count_up_to(direction, note.segments[0]).max(1)
+        } else {
+            // What those before it have acknowledged it does not say.
+            self.stream_mut(direction).count_segment();
+            1
+        };
         self.stream_mut(direction).note_record();
         // Some time before the segment, and so not after the hole that this may open.
         let heard = Timestamp(segment.timestamp.0.saturating_sub(1));
         self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, core);
+        segments
     }
 
     /// Finds out how far the kernel's accounts are ahead of ours, if they began before the connection or in its middle.
     fn keep_accounts(&mut self, note: &FlowNote, segment: &Segment<'_>, direction: Direction) {
         let sides = [direction, direction.reverse()];
         let known = sides.map(|side| self.stream(side).segments());
-        let here = [known[0].wrapping_add(1), known[1]];
         let counted = note.segments[0].wrapping_add(note.segments[1]);
         let ahead = sides.map(|side| self.ahead(side).segments).iter().fold(0_u64, |a, b| a.wrapping_add(*b));
         let behind = known[0].wrapping_add(known[1]).wrapping_add(ahead).wrapping_sub(counted).cast_signed();
-        let begins = if self.has_flow { counted <= 1 || behind > DISORDER_MAX } else { note.segments != here };
-        self.has_flow = true;
-        if begins {
+        let anew = self.has_flow && (counted <= 1 || behind > DISORDER_MAX);
+        // What they count that is not of the connection: all before this segment, or, where they began in its middle, nothing.
+        let before = if anew { [0; 2] } else { [note.segments[0].wrapping_sub(1), note.segments[1]] };
+        if anew || !self.has_flow && before != known {
             for (place, side) in sides.into_iter().enumerate() {
-                let segments = note.segments[place].wrapping_sub(here[place]);
+                let segments = before[place].wrapping_sub(known[place]);
+                let lost = anew.then(|| 0_u64.wrapping_sub(self.stream(side).lost()));
                 self.extra.get_or_insert_default().ahead[side as usize] =
-                    Ahead { segments, is_open: true, ..Ahead::default() };
+                    Ahead { segments, reach: 0, lost, is_open: true };
             }
         }
+        self.has_flow = true;
         // The SYN of another connection on the same endpoints says nothing of where this one is, nor does any RST.
         let is_elsewhere = segment.flags.contains(Flags::RST)
             || segment.flags.contains(Flags::SYN)
@@ -546,7 +576,7 @@ impl Connection {
             let position = stream.position_of(segment.seq).wrapping_add(octets(segment));
             let (reach, lost) = (note.reach.wrapping_sub(position), note.lost.wrapping_sub(stream.lost()));
             let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
-            *ahead = Ahead { reach, lost, is_open: false, ..*ahead };
+            *ahead = Ahead { reach, lost: ahead.lost.or(Some(lost)), is_open: false, ..*ahead };
         }
     }
 
@@ -568,7 +598,7 @@ impl Connection {
         }
         let window = self.window(direction);
         let stream = self.stream_mut(direction);
-        stream.note_lost(lost.wrapping_sub(ahead.lost));
+        stream.note_lost(lost.wrapping_sub(ahead.lost.unwrap_or(0)));
         if cut || shed {
             stream.note_reach(reach.wrapping_sub(ahead.reach), window);
         }
@@ -584,31 +614,50 @@ impl Connection {
         core: &mut Core<'_, S>,
     ) {
         let more = self.count_up_to(direction, segments);
-        if more == 0 {
+        // A later record of this side has counted them all, and need not acknowledge as much. Accounts that are older than the
+        // connection may speak of another one.
+        let is_news = |ack: Acknowledgment| self.stream(direction.reverse()).is_ahead(ack.number);
+        if more == 0 && !(ack.is_some_and(is_news) && self.ahead(direction).segments == 0) {
             return;
         }
-        // Even where the accounts are ahead of what is being done: nobody will say it again.
-        self.end = self.end.max(heard);
-        let heard = core.clock.when(heard);
-        self.last_seen = self.last_seen.max(heard);
+        let heard = self.hear(heard, core);
         let Some(Acknowledgment { number, time, window }) = ack else { return };
         // What moves nothing forward, such as a duplicate, is a word from the peer as well.
         self.stream_mut(direction.reverse()).note_ack_time(heard);
-        // Of so many each may have acknowledged a window more than the one before it.
-        self.acknowledge(number, direction, core.clock.when(time), more, core);
+        self.acknowledge(number, direction, core.clock.when(time), more.max(1), core);
         self.stream_mut(direction).note_window(window, false);
     }
 
-    fn handle_ack<S: Sink>(&mut self, segment: &Segment<'_>, direction: Direction, core: &mut Core<'_, S>) {
+    /// Takes note of the last word from either side. When that was on the core's clock. Even where the accounts are ahead of
+    /// what is being done: nobody will say it again.
+    fn hear<S>(&mut self, heard: Timestamp, core: &Core<'_, S>) -> Timestamp {
+        self.end = self.end.max(heard);
+        let heard = core.clock.when(heard);
+        self.last_seen = self.last_seen.max(heard);
+        heard
+    }
+
+    /// Takes the ACK of a segment, the last of so many.
+    fn handle_ack<S: Sink>(
+        &mut self,
+        segment: &Segment<'_>,
+        direction: Direction,
+        segments: i64,
+        core: &mut Core<'_, S>,
+    ) {
         let (serial, reverse) = (self.serial, direction.reverse());
         if segment.flags.contains(Flags::SYN) {
             let cx = &mut core.stream(serial, reverse);
             self.stream_mut(reverse).handle_syn_ack(segment.ack, cx);
         }
-        self.acknowledge(segment.ack, direction, core.now, 1, core);
+        self.acknowledge(segment.ack, direction, core.now, segments, core);
+        if self.reset().is_none() {
+            self.stream_mut(reverse).flush_due(&mut core.stream(serial, reverse));
+        }
     }
 
-    /// Takes an ACK number of `direction`, which came at `at`, the last of so many.
+    /// Takes an ACK number of `direction`, which came at `at`, the last of so many. Each may have acknowledged a window more
+    /// than the one before it. What it makes due is done with a segment or by a timer.
     fn acknowledge<S: Sink>(
         &mut self,
         ack: SeqNum,
@@ -624,7 +673,7 @@ impl Connection {
         let cx = &mut core.stream(serial, reverse);
         let acked = &mut self.streams[reverse as usize];
         acked.handle_ack(ack, window, at, cx);
-        let Some(reset) = reset else { return acked.flush_due(cx) };
+        let Some(reset) = reset else { return };
         if !acked.held_was_acked(reset.acked[reverse as usize]) {
             return;
         }

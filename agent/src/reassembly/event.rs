@@ -108,8 +108,9 @@ pub struct StreamSummary<'a> {
     pub ring_full: u64,
     /// In order of offset, not touching within one cause; the first [`GAPS_LISTED`] of them.
     pub gaps: &'a [Gap],
-    /// What is missing behind the last octet captured: the peer acknowledged it, a FIN stands behind it, the snaplen cut
-    /// it off, or it was sent behind the cut-off. Known at [`Event::Close`]; no part of `len`, `gaps` and `gap_totals`, for nothing stands behind it.
+    /// What is missing behind the last octet captured: the peer acknowledged it, a FIN stands behind it, the snaplen
+    /// cut it off, or it was sent behind the cut-off. Known at [`Event::Close`]; no part of `len`, `gaps` and
+    /// `gap_totals`, for nothing stands behind it.
     pub trailing_gap: Option<Gap>,
     /// Octets by cause, of all gaps but the trailing one; index with `cause as usize`.
     pub gap_totals: [u64; GapCause::ALL.len()],

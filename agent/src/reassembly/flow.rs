@@ -1,5 +1,7 @@
 //! What the kernel knows of the connections of which it withholds something.
 
+use agent_common::head::Client;
+
 use crate::segment::{Acknowledgment, Endpoint, Timestamp};
 
 /// Where that can be asked for, when something is to be decided that no segment brings: a hole has waited long enough, a
@@ -7,6 +9,11 @@ use crate::segment::{Acknowledgment, Endpoint, Timestamp};
 pub trait Flows {
     /// What is known of the connection between `a` and `b`. `None` says that nothing of it is withheld, or that nobody knows.
     fn flow(&mut self, a: Endpoint, b: Endpoint) -> Option<FlowState>;
+
+    /// Who opened the connection, seen from a segment from `a` to `b`; also of what the filter has refused.
+    fn client(&mut self, _a: Endpoint, _b: Endpoint) -> Client {
+        Client::Unknown
+    }
 }
 
 /// One connection.
@@ -33,7 +40,8 @@ pub struct FlowSide {
 }
 
 /// For a source that withholds nothing.
-pub(super) struct NoFlows;
+#[derive(Clone, Copy, Debug)]
+pub struct NoFlows;
 
 impl Flows for NoFlows {
     fn flow(&mut self, _: Endpoint, _: Endpoint) -> Option<FlowState> {

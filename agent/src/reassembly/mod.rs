@@ -22,8 +22,7 @@ use connection::{Connection, Core, Outcome};
 pub use event::{
     ConnectionId, Direction, Ended, Event, GAPS_KEPT, GAPS_LISTED, Gap, GapCause, Sink, Started, StreamSummary, Summary,
 };
-use flow::NoFlows;
-pub use flow::{FlowSide, FlowState, Flows};
+pub use flow::{FlowSide, FlowState, Flows, NoFlows};
 use flusher::Flusher;
 use linger::{Entry, Kind, Linger};
 pub use stats::Stats;
@@ -60,6 +59,7 @@ macro_rules! lend {
             clock: &$self.clock,
             now: $self.now,
             slot: $slot,
+            flows: &mut *$self.flows,
             sink: &mut *$sink,
         }
     };
@@ -85,6 +85,11 @@ impl Reassembler {
     /// With somebody to ask what was withheld.
     pub fn with_flows(self, flows: Box<dyn Flows + Send>) -> Self {
         Self { flows, ..self }
+    }
+
+    /// Who is asked what was withheld.
+    pub fn flows(&mut self) -> &mut dyn Flows {
+        &mut *self.flows
     }
 
     /// Has what is known of connections on its way from memory; `each` is told of their slots. Of a million connections every
@@ -150,7 +155,7 @@ impl Reassembler {
             self.now = due;
             let Some(connection) = self.table.get_mut(slot) else { continue };
             let mut core = lend!(self, slot, sink);
-            connection.ask(&mut *self.flows, &mut core);
+            connection.ask(&mut core);
             match connection.handle_timeout(&mut core) {
                 Outcome::Closed(ended) => self.close(slot, ended, sink),
                 Outcome::Open | Outcome::Reused { .. } => {
@@ -281,7 +286,7 @@ impl Reassembler {
         let mut core = lend!(self, slot, sink);
         // Others end with a segment, or were asked for when their time had come.
         if matches!(ended, Ended::Evicted | Ended::Finish) {
-            connection.ask(&mut *self.flows, &mut core);
+            connection.ask(&mut core);
         }
         let pending = connection.take_pending(ended, core.stats);
         let ended = connection.close(ended, &mut core);

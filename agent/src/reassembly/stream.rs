@@ -17,6 +17,7 @@ use super::{
     stats::Stats,
 };
 use crate::segment::{SeqNum, Timestamp};
+use held::Held;
 use parked::Parked;
 use pickup::PICKUP_ROOM;
 
@@ -119,10 +120,7 @@ struct Extra {
     fragmented: VecDeque<u64>,
     /// Segments far from everything known, until something corroborates them.
     parked: VecDeque<Parked>,
-    /// Segments behind an RST, until the peer turns out to have ignored that.
-    held: VecDeque<Parked>,
-    /// Behind the last of them.
-    held_end: u64,
+    held: Held,
     /// The last ACK far from everything known.
     far_ack: Option<SeqNum>,
     gaps: Gaps,
@@ -333,7 +331,7 @@ impl Stream {
     fn highest(&self) -> u64 {
         let queued = self.extra.as_ref().map_or(0, |extra| {
             let unseen = extra.beyond.max(extra.reach);
-            extra.assembler.end().unwrap_or(0).max(extra.held_end).max(unseen)
+            extra.assembler.end().unwrap_or(0).max(extra.held.end).max(unseen)
         });
         let picked_up = if self.start == Start::Pickup { PICKUP_ROOM } else { 0 };
         self.edge().max(self.acked).max(self.fin.offset().unwrap_or(0)).max(queued).max(picked_up)
@@ -533,10 +531,12 @@ impl Stream {
                 None => break,
             }
         }
+        let edge = self.edge();
         if self.behind_hole(cx.config).is_none()
             && let Some(extra) = &mut self.extra
         {
-            extra.ring_full = false;
+            // What was captured behind the cut-off may still stand behind a hole.
+            extra.ring_full &= extra.beyond > edge;
         }
     }
 

@@ -1,8 +1,8 @@
 //! Where streams go: files and an index in a directory, or a digest.
 //!
-//! Of a directory, the shard's thread fills blocks and never touches the disk; one writer thread per sink does every system call. What
-//! the two hand each other is bounded: blocks come from a pool of fixed size, records are counted in octets. The pool and
-//! the index are one for all sinks of a run.
+//! Of a directory, the shard's thread fills blocks and never touches the disk; one writer thread per sink does every
+//! system call. What the two hand each other is bounded: blocks come from a pool of fixed size, records are counted in
+//! octets. The pool and the index are one for all sinks of a run.
 
 mod block;
 mod destination;

@@ -233,8 +233,8 @@ impl StreamRecord {
         totals
     }
 
-    /// The first gaps of the core's and ours, in order, touching ones of one cause as one, up to so many stretches. Each list holds the first of
-    /// its own, so the first of them all are among them.
+    /// The first gaps of the core's and ours, in order, touching ones of one cause as one, up to so many stretches.
+    /// Each list holds the first of its own, so the first of them all are among them.
     fn gaps(&self, file: FileRecord<'_>) -> Vec<Gap> {
         let ours = self.losses(file).flat_map(|loss| &loss.gaps);
         let mut all: Vec<Gap> = self.gaps.iter().chain(ours).copied().collect();

@@ -226,9 +226,9 @@ impl Trace {
         self
     }
 
-    /// A segment that a full ring costs.
+    /// A segment that a full ring costs, or that the kernel has seen and withheld before its time comes here.
     pub(crate) fn lose(&mut self, seg: Seg) -> &mut Self {
-        self.kernel().lose(&segment(&seg, self.now));
+        self.kernel().lose(&segment(&seg, seg.at.unwrap_or(self.now)));
         self
     }
 

@@ -80,6 +80,43 @@ fn row_27_each_withheld_ack_may_have_gone_a_window_further() {
 }
 
 #[test]
+fn row_27_so_may_each_that_a_full_ring_has_refused() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001));
+    for n in 1..=3 {
+        trace.lose(S.data(5000 + n, "x").ack(1004 + n * 60_000));
+    }
+    trace.send(S.data(5004, "y").ack(241_004));
+    trace.send(C.data(241_004, "xyz").ack(5001)).wait_until(900).expect(&["handshake open c2s=abc s2c="]);
+    trace.wait_until(1_100).expect(&["handshake open c2s=abc[240000 not-captured]xyz s2c="]);
+}
+
+#[test]
+fn row_27_an_ack_that_a_full_ring_has_refused_is_known_when_what_it_overtook_says_less() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001));
+    trace.lose(S.data(5002, "y").ack(1010)).send(S.data(5001, "x").ack(1004));
+    trace.wait_until(2_000).expect(&["handshake open c2s=abc[3 not-captured]ghi s2c=x"]);
+}
+
+#[test]
+fn row_13_an_ack_that_is_ahead_of_the_end_of_a_pickup() {
+    let mut trace = Trace::live(Orders { acks: true, ..Orders::default() }, Config::default());
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).lose(S.ack(5001, 1010).at(150));
+    trace.wait_until(1_140).expect(&["midstream open c2s=abc s2c="]);
+    trace.wait_until(1_180).expect(&["midstream open c2s=abc[3 not-captured]ghi s2c="]);
+}
+
+#[test]
+fn row_26_silence_is_none_when_the_ring_has_refused_what_came_after_the_accounts_were_forgotten() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).kernel().forget();
+    trace.lose(C.data(1004, "x").ack(5001).at(3_600_000));
+    trace.wait_until(3_600_000 + 7_400_000).expect(&["handshake open c2s=abc s2c="]);
+    trace.wait_until(3_600_000 + 7_501_000).expect(&["handshake idle c2s=abc s2c="]);
+}
+
+#[test]
 fn row_27_silence_is_what_the_kernel_has_not_heard() {
     let mut trace = live();
     trace.send(C.data(1001, "abc").ack(5001));
@@ -133,4 +170,36 @@ fn row_27_what_a_full_ring_cost_at_the_end_is_known_at_the_end() {
     let mut trace = live();
     trace.send(C.data(1001, "abc").ack(5001)).lose(C.data(1004, "defg").ack(5001)).send(S.ack(5001, 1008)).finish();
     trace.expect(&["handshake finish c2s=abc{3 ring-full} s2c="]);
+}
+
+#[test]
+fn row_27_what_accounts_that_begin_again_have_lost_counts() {
+    let mut trace = live();
+    for n in 0..100 {
+        trace.send(C.data(1001 + n, "x").ack(5001));
+    }
+    trace.lose(C.data(1101, "a").ack(5001)).send(C.data(1102, "b").ack(5001)).kernel().forget();
+    trace.lose(C.data(1103, "cd").ack(5001)).lose(S.data(5001, "ok").ack(1105)).send(C.data(1105, "e").ack(5003));
+    trace.send(S.data(5003, "so").ack(1106)).finish();
+    assert_eq!(trace.summary(0, ClientToServer).segments, 106);
+    assert_eq!(trace.summary(0, ServerToClient).segments, 3);
+    assert_eq!(trace.summary(0, ClientToServer).ring_full, 3);
+    assert_eq!(trace.summary(0, ServerToClient).ring_full, 2);
+}
+
+#[test]
+fn row_10_what_its_sender_acknowledged_before_an_rst_that_does_not_say_so() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).send(S.ack(5001, 1010));
+    trace.send(S.rst(5001).at(100)).send(C.syn(90_000).at(200)).send(S.syn(70_000).ack(90_001)).finish();
+    trace.expect(&["handshake rst c2s=abc[3 not-captured]ghi s2c=", "handshake finish c2s= s2c="]);
+}
+
+#[test]
+fn row_06_what_comes_while_a_gap_is_due_is_out_of_order() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).send(S.ack(5001, 1010));
+    trace.send(C.data(1010, "jkl").ack(5001).at(1_001)).finish();
+    trace.expect(&["handshake finish c2s=abc[3 not-captured]ghijkl s2c="]);
+    assert_eq!(trace.summary(0, ClientToServer).out_of_order, 2);
 }

@@ -5,6 +5,7 @@ use agent::{
     filter::{self, Expression, Filter},
     frame::Frame,
     judge::Judge,
+    reassembly::NoFlows,
     segment::{Origin, Timestamp},
 };
 use agent_common::{
@@ -70,7 +71,11 @@ fn of_a_segment_that_matches_every_fragment_matches() {
                 assert_eq!(decoder.decode(&frame(fragment)).unwrap_err(), Reject::Fragment);
             }
             let whole = decoder.decode(&frame(last)).unwrap();
-            assert_eq!(Judge::new(filter.clone()).accepts(&whole), expected, "seed {seed}: {ask}\n{packet:?}");
+            assert_eq!(
+                Judge::new(filter.clone()).accepts(&whole, &mut NoFlows),
+                expected,
+                "seed {seed}: {ask}\n{packet:?}"
+            );
         }
     }
     assert!(census.iter().all(|count| *count > 500), "{census:?}");
@@ -113,5 +118,5 @@ pub(crate) fn kernel_accepts(filter: &Filter, frame: &[u8], client: Client) -> b
 pub(crate) fn agent_accepts(filter: &Filter, bytes: &[u8]) -> bool {
     let mut decoder = Decoder::new(decode::Config::default());
     let decoded = decoder.decode(&frame(bytes)).unwrap();
-    Judge::new(filter.clone()).accepts(&decoded)
+    Judge::new(filter.clone()).accepts(&decoded, &mut NoFlows)
 }

@@ -1,3 +1,5 @@
+//! Random numbers that are the same for the same seed.
+
 /// SplitMix64 (Steele et al.).
 pub(crate) struct Random(pub u64);
 

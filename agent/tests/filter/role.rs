@@ -4,6 +4,7 @@ use agent::{
     decode::{self, Decoder},
     filter,
     judge::Judge,
+    reassembly::NoFlows,
 };
 
 use crate::{
@@ -26,7 +27,7 @@ fn segment(src: (u8, u16), dst: (u8, u16), flags: u8) -> Vec<u8> {
 fn judged(expression: &str, frames: &[Vec<u8>]) -> Vec<bool> {
     let mut judge = Judge::new(compile(&filter::parse(expression).unwrap()));
     let mut decoder = Decoder::new(decode::Config::default());
-    frames.iter().map(|bytes| judge.accepts(&decoder.decode(&frame(bytes)).unwrap())).collect()
+    frames.iter().map(|bytes| judge.accepts(&decoder.decode(&frame(bytes)).unwrap(), &mut NoFlows)).collect()
 }
 
 #[test]

@@ -1,5 +1,6 @@
-//! The fuzz targets, run on the inputs that fuzzing has kept and on those with some octets overwritten: what was found once
-//! stays found, and it takes neither nightly nor libFuzzer to know. `cargo xtask fuzz` looks for new ones. The crate in `agent/fuzz` shares these files.
+//! The fuzz targets, run on the inputs that fuzzing has kept and on those with some octets overwritten: what was found
+//! once stays found, and it takes neither nightly nor libFuzzer to know. `cargo xtask fuzz` looks for new ones. The
+//! crate in `agent/fuzz` shares these files.
 
 mod decode;
 mod expression;

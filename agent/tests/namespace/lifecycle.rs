@@ -1,15 +1,18 @@
 //! Connections that live longer than the capture, and captures that die.
 
+use std::io::{Write as _, pipe};
 use std::thread::sleep;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{setsockopt, sockopt};
+use nix::unistd::Pid;
 
 use crate::capture::{Capture, Scratch, xdpflow};
 use crate::conversation::{Client, short, talk, talk_during};
-use crate::deadline::timed;
+use crate::deadline::{eventually, timed};
 use crate::link::{Pair, attached, server_v4, server_v6};
+use crate::record::Output;
 use crate::runner::Test;
 
 pub(crate) const TESTS: &[Test] = &[
@@ -18,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("lifecycle::open_at_stop", open_at_stop),
     Test::new("lifecycle::open_at_start", open_at_start),
     Test::new("lifecycle::terminated", terminated),
+    Test::new("lifecycle::nobody_listens", nobody_listens),
     Test::new("lifecycle::killed_at_start", killed_at_start),
     Test::new("lifecycle::killed_in_traffic", killed_in_traffic),
 ];
@@ -74,8 +78,7 @@ fn open_at_stop() {
     for said in clients.iter().map(Client::so_far) {
         let record = outcome.output.record(said.client, said.server);
         assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "finish"), "{record:#?}");
-        outcome.output.assert_stream(record, &record.c2s, &said.c2s);
-        outcome.output.assert_stream(record, &record.s2c, &said.s2c);
+        outcome.output.assert_said(record, &said);
     }
     assert!(outcome.output.stream_files().iter().all(|file| !file.starts_with("open")));
 }
@@ -110,6 +113,26 @@ fn terminated() {
     outcome.assert_success();
     outcome.output.assert_complete(&said);
     pair.assert_untouched();
+}
+
+/// Standard error is a pipe that is full from the start: nothing waits for that.
+fn nobody_listens() {
+    let pair = Pair::new();
+    let scratch = Scratch::new();
+    let (unread, mut full) = pipe().unwrap();
+    // What a pipe takes (pipe(7)).
+    full.write_all(&[b'\n'; 64 << 10]).unwrap();
+    let mut command = xdpflow("capture -i s0");
+    command.arg("-o").arg(scratch.path()).stderr(full);
+    let mut capture = pair.server.run(|| command.spawn()).unwrap();
+    eventually("attached", Duration::from_secs(20), || attached(&pair.server, "s0").len() == 2);
+    let said = talk(&pair.client, &pair.serve(server_v4(0)), &short(10));
+    kill(Pid::from_raw(capture.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let (status, time) = timed(|| capture.wait().unwrap());
+    assert!(status.success() && time < Duration::from_secs(15), "{status}, {time:?}");
+    Output::read(scratch.path()).assert_complete(&said);
+    pair.assert_untouched();
+    drop(unread);
 }
 
 /// Whatever it was doing, nothing stays attached, and the next one starts.

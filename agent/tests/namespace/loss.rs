@@ -1,5 +1,6 @@
 //! Octets that are missing, and what is said about them.
 
+use std::process::Command;
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -20,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("loss::acknowledged_hole", acknowledged_hole),
     Test::new("loss::planted", planted),
     Test::new("loss::full_disk", full_disk),
+    Test::new("loss::limited_files", limited_files),
     Test::new("loss::ring_full", ring_full).alone(),
     Test::new("loss::stalled_disk", stalled_disk).alone(),
 ];
@@ -62,8 +64,7 @@ fn acknowledged_hole() {
     talk.close();
     let outcome = capture.stop();
     outcome.assert_success();
-    let record = outcome.output.record(CLIENT.into(), SERVER.into());
-    assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+    let record = outcome.output.finished(CLIENT.into(), SERVER.into());
     assert_eq!(record.c2s.gaps, [Gap::new(100, 1_000, "not-captured")]);
     outcome.output.assert_explained(record, &record.c2s, &sent);
 }
@@ -99,8 +100,10 @@ fn ring_full() {
     let outcome = capture.stop();
     outcome.assert_success();
     assert!(outcome.count("/source/kernel/ring_full") > 0);
-    let record = outcome.output.record(said.client, said.server);
-    assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+    assert_eq!(outcome.count("/source/kernel/ring_size"), 256 << 10);
+    let level = outcome.count("/source/kernel/ring_level_max");
+    assert!((128 << 10..=256 << 10).contains(&level), "{level}");
+    let record = outcome.output.finished(said.client, said.server);
     for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {
         let explained = |cause: &&str| ["ring-full", "not-captured"].contains(cause);
         assert!(stream.missing_total() > 1 << 20 && stream.causes().iter().all(explained), "{record:#?}");
@@ -131,6 +134,28 @@ fn full_disk() {
     pair.assert_untouched();
 }
 
+/// A file may not grow as large as its stream: the stream stops there, and nothing else does.
+fn limited_files() {
+    const MOST: u64 = 1 << 20;
+    let pair = Pair::new();
+    let scratch = Scratch::new();
+    let mut command = Command::new("prlimit");
+    command.arg(format!("--fsize={MOST}")).arg(env!("CARGO_BIN_EXE_xdpflow")).args(["capture", "-i", "s0"]);
+    let capture = Capture::spawn(&pair.server, command, scratch.path()).attached();
+    let server = pair.serve(server_v4(0));
+    let said = talk(&pair.client, &server, &[(100, 2 << 20), (100, 1000)]);
+    let outcome = capture.stop();
+    outcome.assert_success();
+    for said in &said {
+        let record = outcome.output.record(said.client, said.server);
+        outcome.output.assert_explained(record, &record.c2s, &said.c2s);
+        outcome.output.assert_explained(record, &record.s2c, &said.s2c);
+        let stopped = said.s2c.len() as u64 > MOST;
+        assert_eq!(record.s2c.causes(), if stopped { vec!["write-error"] } else { vec![] }, "{record:#?}");
+    }
+    assert_eq!(outcome.count("/sink/write_error"), (2 << 20) - MOST);
+}
+
 /// Five seconds in which every write blocks, at full rate. The ring never notices; streams that were hurt say so.
 fn stalled_disk() {
     let pair = Pair::new();
@@ -155,8 +180,7 @@ fn stalled_disk() {
 
     let mut hurt = 0;
     for said in &said {
-        let record = outcome.output.record(said.client, said.server);
-        assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+        let record = outcome.output.finished(said.client, said.server);
         for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {
             assert!(stream.causes().iter().all(|cause| *cause == "disk-slow"), "{record:#?}");
             outcome.output.assert_explained(record, stream, sent);
@@ -165,7 +189,6 @@ fn stalled_disk() {
     }
     assert!(hurt > 0, "the stall was felt: {} connections", said.len());
     let record = outcome.output.record(after[0].client, after[0].server);
-    outcome.output.assert_stream(record, &record.c2s, &after[0].c2s);
-    outcome.output.assert_stream(record, &record.s2c, &after[0].s2c);
+    outcome.output.assert_said(record, &after[0]);
     pair.assert_untouched();
 }

@@ -49,15 +49,12 @@ fn sheds_connections() {
     assert!(outcome.count("/source/kernel/shed_frames") > shed.len() as u64);
     assert_eq!(outcome.output.closed.len(), whole.len() + shed.len());
     for said in &whole {
-        let record = outcome.output.record(said.client, said.server);
-        assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
-        outcome.output.assert_stream(record, &record.c2s, &said.c2s);
-        outcome.output.assert_stream(record, &record.s2c, &said.s2c);
+        let record = outcome.output.finished(said.client, said.server);
+        outcome.output.assert_said(record, said);
     }
     let mut missing = 0;
     for said in &shed {
-        let record = outcome.output.record(said.client, said.server);
-        assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+        let record = outcome.output.finished(said.client, said.server);
         for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {
             assert_eq!((stream.bytes, &stream.file), (0, &None), "{record:#?}");
             assert_eq!(stream.missing.get("shed").copied().unwrap_or(0), sent.len() as u64, "{record:#?}");
@@ -98,8 +95,7 @@ fn full_ring() {
     assert_eq!(outcome.count("/source/kernel/shed_connections"), (unseen.len() + late.len()) as u64);
     let mut lost = 0;
     for said in &early {
-        let record = outcome.output.record(said.client, said.server);
-        assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+        let record = outcome.output.finished(said.client, said.server);
         for (stream, sent) in [(&record.c2s, &said.c2s), (&record.s2c, &said.s2c)] {
             outcome.output.assert_explained(record, stream, sent);
             let explained = |cause: &&str| ["ring-full", "not-captured"].contains(cause);
@@ -121,17 +117,17 @@ fn full_ring() {
         }
         lost += record.c2s.ring_full + record.s2c.ring_full;
     }
-    // Of most of these no frame found room, and the counter alone knows of them.
+    // Of most of these no frame found room, and the counters alone know of them.
     let others = outcome.output.closed.iter().filter(|record| unseen.iter().any(|said| said.client == record.client));
     let others: Vec<_> = others.collect();
+    assert_eq!(outcome.count("/source/kernel/shed_unheard"), (unseen.len() - others.len()) as u64);
     assert!(others.iter().all(|record| record.c2s.file.is_none() && record.s2c.file.is_none()), "{others:#?}");
     assert_eq!(outcome.output.closed.len(), early.len() + late.len() + after.len() + others.len());
     lost += others.iter().map(|record| record.c2s.ring_full + record.s2c.ring_full).sum::<u64>();
     assert_eq!(outcome.count("/reassembly/ring_full"), lost);
     for said in &after {
         let record = outcome.output.record(said.client, said.server);
-        outcome.output.assert_stream(record, &record.c2s, &said.c2s);
-        outcome.output.assert_stream(record, &record.s2c, &said.s2c);
+        outcome.output.assert_said(record, said);
     }
 }
 
@@ -167,7 +163,7 @@ fn flow_table() {
     let clients: BTreeSet<_> = outcome.output.closed.iter().map(|record| record.client).collect();
     assert_eq!(clients, (0..CONNECTIONS).map(|n| client(n).into()).collect());
     for record in &outcome.output.closed {
-        assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
+        record.assert_finished();
         outcome.output.assert_stream(record, &record.c2s, &up);
         outcome.output.assert_stream(record, &record.s2c, &down);
         // Acknowledgments that were counted in accounts which the kernel forgot are lost.

@@ -99,16 +99,22 @@ impl Output {
         record
     }
 
+    /// The same, which is of a connection from handshake to FIN.
+    #[track_caller]
+    pub(crate) fn finished(&self, client: SocketAddr, server: SocketAddr) -> &Record {
+        let record = self.record(client, server);
+        record.assert_finished();
+        record
+    }
+
     /// Exactly these conversations were captured, from handshake to FIN, every octet of them, and nothing else was
     /// written.
     pub(crate) fn assert_complete<'a>(&self, conversations: impl IntoIterator<Item = &'a Conversation>) {
         let mut files = BTreeSet::new();
         let mut expected = 0;
         for said in conversations {
-            let record = self.record(said.client, said.server);
-            assert_eq!((record.started.as_str(), record.ended.as_str()), ("handshake", "fin"), "{record:#?}");
-            self.assert_stream(record, &record.c2s, &said.c2s);
-            self.assert_stream(record, &record.s2c, &said.s2c);
+            let record = self.finished(said.client, said.server);
+            self.assert_said(record, said);
             files.extend([&record.c2s.file, &record.s2c.file].into_iter().flatten().cloned());
             expected += 1;
         }
@@ -156,6 +162,13 @@ impl Output {
         }
     }
 
+    /// Both streams are what was said, without gaps.
+    #[track_caller]
+    pub(crate) fn assert_said(&self, record: &Record, said: &Conversation) {
+        self.assert_stream(record, &record.c2s, &said.c2s);
+        self.assert_stream(record, &record.s2c, &said.s2c);
+    }
+
     /// `stream` is what was `sent`, without gaps.
     pub(crate) fn assert_stream(&self, record: &Record, stream: &Stream, sent: &[u8]) {
         assert!(stream.missing.is_empty() && stream.gaps.is_empty(), "gaps: {record:#?}");
@@ -201,6 +214,11 @@ impl Record {
             s2c: Stream::parse(line.pointer("/s2c").unwrap()),
             json: line.clone(),
         }
+    }
+
+    #[track_caller]
+    pub(crate) fn assert_finished(&self) {
+        assert_eq!((self.started.as_str(), self.ended.as_str()), ("handshake", "fin"), "{self:#?}");
     }
 
     /// Everything but what names the run and says when exactly.

@@ -16,7 +16,7 @@ use agent_common::{
 use etherparse::PacketBuilder;
 use ipnet::IpNet;
 
-use crate::bed::*;
+use crate::{bed::*, random::Random};
 
 #[test]
 fn every_question_has_its_answer() {
@@ -157,7 +157,7 @@ fn kernel_and_agent_give_the_same_verdicts() {
     let (mut verdicts, mut accepted) = (0, 0);
     for _ in 0..FILTERS {
         let expression = random.expression(3);
-        let tunnels = if random.below(4) == 0 { Tunnels::ALL } else { Tunnels::NONE };
+        let tunnels = if random.one_in(4) { Tunnels::ALL } else { Tunnels::NONE };
         let Ok(filter) = compile(&expression, 0, tunnels) else { continue };
         kernel.set_filter(&filter).unwrap();
         let frames: Vec<_> = (0..FRAMES).map(|_| random.frame()).collect();
@@ -194,21 +194,8 @@ fn v4_net(address: u32, prefix: u8) -> IpNet {
     ipnet::Ipv4Net::new(address.into(), prefix).unwrap().trunc().into()
 }
 
-/// SplitMix64.
-struct Random(u64);
-
+/// What there is to judge, and by what.
 impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ z >> 31
-    }
-
-    fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
-    }
-
     fn expression(&mut self, depth: u32) -> Expression {
         let inner = |random: &mut Self| {
             (0..random.below(4)).map(|_| random.expression(depth.saturating_sub(1))).collect::<Vec<_>>()
@@ -222,38 +209,38 @@ impl Random {
     }
 
     fn test(&mut self) -> Test {
-        let end = [End::Source, End::Destination, End::Either, End::Client, End::Server][self.below(5) as usize];
+        let end = self.pick(&[End::Source, End::Destination, End::Either, End::Client, End::Server]);
         match self.below(9) {
             0 | 1 => Test::Net(end, self.net()),
             2 | 3 => {
-                let (low, high) = (PORTS[self.below(4) as usize], PORTS[self.below(4) as usize]);
+                let (low, high) = (self.pick(&PORTS), self.pick(&PORTS));
                 Test::Ports(end, low.min(high), low.max(high))
             }
             4 => {
                 let nets = (0..self.below(40)).map(|_| self.net()).collect();
                 Test::Set(end, Arc::new(Set { name: String::new(), nets }))
             }
-            5 => [Test::Ipv4, Test::Ipv6][self.below(2) as usize].clone(),
-            6 => Test::Vlan([None, Some(5), Some(6)][self.below(3) as usize]),
+            5 => self.pick(&[Test::Ipv4, Test::Ipv6]),
+            6 => Test::Vlan(self.pick(&[None, Some(5), Some(6)])),
             7 => Test::Sample(1 + self.below(3) as u32),
             _ => {
-                let layer = [Layer::Ip, Layer::Ip6, Layer::Tcp][self.below(3) as usize];
-                let width = [1, 2, 4][self.below(3) as usize];
+                let layer = self.pick(&[Layer::Ip, Layer::Ip6, Layer::Tcp]);
+                let width = self.pick(&[1, 2, 4]);
                 let (a, b) = (self.next() as u32, self.next() as u32);
                 let octets = u32::MAX >> (32 - 8 * u32::from(width));
                 let (low, high) = ((a & octets).min(b & octets), (a & octets).max(b & octets));
-                let offset = self.below(20 / u64::from(width)) as u8 * width;
+                let offset = self.below(20 / usize::from(width)) as u8 * width;
                 Test::Header { layer, offset, width, mask: self.next() as u32 | 0x0f0f_0f0f, low, high }
             }
         }
     }
 
     fn net(&mut self) -> IpNet {
-        if self.below(2) == 0 {
-            let prefix = [0, 8, 24, 31, 32][self.below(5) as usize];
+        if self.one_in(2) {
+            let prefix = self.pick(&[0, 8, 24, 31, 32]);
             v4_net(u32::from_be_bytes(self.v4()), prefix)
         } else {
-            let prefix = [0, 16, 64, 96, 104, 128][self.below(6) as usize];
+            let prefix = self.pick(&[0, 16, 64, 96, 104, 128]);
             ipnet::Ipv6Net::new(self.v6().into(), prefix).unwrap().trunc().into()
         }
     }
@@ -278,15 +265,15 @@ impl Random {
     }
 
     fn frame(&mut self) -> Vec<u8> {
-        let (src, dst) = (PORTS[self.below(4) as usize], PORTS[self.below(4) as usize]);
+        let (src, dst) = (self.pick(&PORTS), self.pick(&PORTS));
         let mut tcp = etherparse::TcpHeader::new(src, dst, self.next() as u32, self.next() as u16);
-        (tcp.syn, tcp.ack, tcp.fin) = (self.below(3) == 0, self.below(2) == 0, self.below(8) == 0);
+        (tcp.syn, tcp.ack, tcp.fin) = (self.one_in(3), self.one_in(2), self.one_in(8));
         let builder = PacketBuilder::ethernet2([1; 6], [2; 6]);
         let mut frame = Vec::new();
         let payload = self.next().to_be_bytes();
-        if self.below(2) == 0 {
+        if self.one_in(2) {
             builder.ipv4(self.v4(), self.v4(), 64).tcp_header(tcp).write(&mut frame, &payload).unwrap();
-            if self.below(6) == 0 {
+            if self.one_in(6) {
                 frame[20] = 0x20;
             }
         } else {
@@ -295,13 +282,12 @@ impl Random {
         match self.below(10) {
             0 => frame[23] = 17,
             1 => {
-                let at = 14 + self.below(frame.len() as u64 - 14) as usize;
+                let at = 14 + self.below(frame.len() - 14);
                 frame[at] = self.next() as u8;
             }
             _ => {}
         }
-        let tags = self.below(3) as usize;
-        tagged(&frame, tags)
+        tagged(&frame, self.below(3))
     }
 }
 

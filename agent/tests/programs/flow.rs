@@ -1,7 +1,9 @@
 //! What the kernel remembers about connections, and what it withholds because of it.
 
 use agent::{
+    decode::{self, Decoder},
     filter::{End, Filter, Test},
+    judge::Judge,
     kernel::{Kernel, Options, Ring},
 };
 use agent_common::{
@@ -171,6 +173,21 @@ fn acks_are_withheld_once_the_connection_is_announced_and_the_next_record_says_w
 }
 
 #[test]
+fn the_first_ack_of_each_side_says_where_it_is_and_is_not_withheld() {
+    let name = "the_first_ack_of_each_side_says_where_it_is_and_is_not_withheld";
+    // On either side of the half of the sequence numbers, as seen from 0.
+    for seq in [1, 9_000, i32::MAX as u32, 1 << 31, 3_000_000_000, u32::MAX] {
+        let Some(mut bed) = Bed::load(name, |options| options.withhold_acks = true) else { return };
+        bed.one(true, ACK, 101, seq, 200);
+        // Without it, who hears the probe of a keep-alive cannot tell its octet from data.
+        assert_eq!(bed.run(false, ACK, seq, 301, 0).len(), 1, "{seq}");
+        assert_eq!(bed.run(false, ACK, seq, 301, 0).len(), 0, "{seq}");
+        let probe = bed.one(false, ACK, seq.wrapping_sub(1), 301, 1);
+        assert_eq!((probe.reach, probe.segments), (0, [3, 1]));
+    }
+}
+
+#[test]
 fn what_begins_while_the_ring_is_full_is_shed_as_a_whole_and_nothing_else_is() {
     let name = "what_begins_while_the_ring_is_full_is_shed_as_a_whole_and_nothing_else_is";
     let Some(mut bed) = Bed::load(name, |options| {
@@ -213,6 +230,34 @@ fn what_begins_while_the_ring_is_full_is_shed_as_a_whole_and_nothing_else_is() {
     assert_eq!((count(Counter::ShedConnections), count(Counter::ShedFrames)), (1, 4));
     assert_eq!((count(Counter::FlowsCreated), count(Counter::RingFull)), (4, 0));
     assert_eq!(count(Counter::Matched), records.len() as u64 + 5 + count(Counter::ShedFrames));
+}
+
+#[test]
+fn what_was_shed_is_announced_by_its_first_frame_that_finds_room() {
+    let name = "what_was_shed_is_announced_by_its_first_frame_that_finds_room";
+    let Some(mut bed) = Bed::load(name, |options| (options.ring_size, options.shed_level) = (4096, Some(2048))) else {
+        return;
+    };
+    let fill = |bed: &mut Bed| (0..40).for_each(|i| bed.offer(true, ACK, 101 + i, 1, 1));
+    let heard = |bed: &Bed| {
+        let counters = bed.kernel.counters().unwrap();
+        [Counter::ShedConnections, Counter::ShedAnnounced].map(|counter| counters[counter as usize])
+    };
+    bed.one(true, SYN, 100, 0, 0);
+    fill(&mut bed);
+    // One ends before there is room, the other goes on.
+    for (n, controls) in [(1, &[SYN, ACK, FIN | ACK][..]), (2, &[SYN, ACK])] {
+        for (seq, &control) in (5_000..).zip(controls) {
+            bed.offer_of(Bed::port(n), true, control, seq, 0, 0);
+        }
+    }
+    assert_eq!(heard(&bed), [2, 0]);
+    assert!(bed.drain().iter().all(|header| header.flags & flags::SHED == 0));
+    let header = bed.offer_and_drain(Bed::port(2), true, ACK, 5_001, 0, 200)[0];
+    assert_eq!((header.flags & flags::SHED, header.caplen, header.segments), (flags::SHED, 54, [3, 0]));
+    assert!(bed.offer_and_drain(Bed::port(2), true, ACK, 5_201, 0, 200).is_empty());
+    assert_eq!(bed.offer_and_drain(Bed::port(2), true, FIN | ACK, 5_401, 0, 0).len(), 1);
+    assert_eq!(heard(&bed), [2, 1], "each is counted once");
 }
 
 #[test]
@@ -292,6 +337,48 @@ fn client_and_server_are_told_apart_by_the_handshake() {
 }
 
 #[test]
+fn what_was_in_fragments_is_refused_when_its_handshake_was() {
+    let name = "what_was_in_fragments_is_refused_when_its_handshake_was";
+    let filter = all([Test::Ports(End::Client, 80, 80)]);
+    let Some(mut bed) = Bed::load(name, |options| options.filter = filter.clone()) else { return };
+    let mut judge = Judge::new(filter.clone());
+    let mut decoder = Decoder::new(decode::Config::default());
+    // Port 80 is the server of one, the client of another, and of the third nobody knows.
+    assert_eq!(bed.offer_and_drain(1001, true, SYN, 1, 0, 0).len(), 0);
+    assert_eq!(bed.offer_and_drain(1002, false, SYN, 1, 0, 0).len(), 1);
+    for (port, there, wanted) in
+        [(1001, true, false), (1001, false, false), (1002, true, true), (1002, false, true), (1003, true, true)]
+    {
+        for fragment in fragments(&segment(port, there, ACK, 2, 2, 100)) {
+            assert_eq!(run(&mut bed.kernel, "xdpflow_xdp", &fragment), XDP_PASS);
+        }
+        let mut verdicts = Vec::new();
+        while let Some(record) = bed.rings[0].next() {
+            if let Ok(decoded) = decoder.decode(&record.unwrap().frame()) {
+                verdicts.push(judge.accepts(&decoded, &mut bed.kernel.flows()));
+            }
+        }
+        assert_eq!(verdicts, [wanted], "{port} {there}");
+    }
+}
+
+/// The two halves of an IPv4 datagram.
+fn fragments(frame: &[u8]) -> [Vec<u8>; 2] {
+    const FIRST: usize = 48;
+    let (headers, rest) = frame.split_at(34);
+    let (first, second) = rest.split_at(FIRST);
+    [(0x2000_u16, first), (FIRST as u16 / 8, second)].map(|(offset, part)| {
+        let mut fragment = [headers, part].concat();
+        fragment[16..18].copy_from_slice(&(20 + part.len() as u16).to_be_bytes());
+        // Both are parts of the datagram that the ports name.
+        fragment[18..20].copy_from_slice(&[rest[1], rest[3]]);
+        fragment[20..22].copy_from_slice(&offset.to_be_bytes());
+        fragment[24..26].fill(0);
+        fragment
+    })
+}
+
+#[test]
 fn the_verifier_accepts_every_program_with_every_combination_of_features() {
     let name = "the_verifier_accepts_every_program_with_every_combination_of_features";
     let frame = segment(1000, true, ACK, 1, 1, 10);
@@ -316,6 +403,9 @@ fn the_verifier_accepts_every_program_with_every_combination_of_features() {
             let Some((mut kernel, mut rings)) = load_with(name, &options) else { return };
             for program in ETHERNET.into_iter().chain(RAW) {
                 let frame = if program.ends_with("_ip") { &frame[14..] } else { &frame };
+                kernel.loaded(program).unwrap();
+                // On a busy machine the verifier may have taken seconds.
+                kernel.heartbeat(boot_clock()).unwrap();
                 assert_eq!(run(&mut kernel, program, frame), passing(program), "{program} {features:#b}");
                 assert_eq!(only_record(&mut rings).0.flags & flags::FLOW != 0, has(0), "{program} {features:#b}");
             }

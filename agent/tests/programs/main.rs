@@ -6,6 +6,8 @@
 mod bed;
 mod filter;
 mod flow;
+#[path = "../filter/random.rs"]
+mod random;
 
 use std::collections::BTreeMap;
 

@@ -316,8 +316,12 @@ impl Checker<'_> {
         let begins = open.since == 0 && ledger.begins_with_syn();
         // What opens a connection may close another one.
         let opens = packet.syn && (self.capture.talks[open.talk].index > 0 || self.small_limits());
+        // A record may end the pickup of the other side, of which something is cut off then.
+        let picked_up = |side: &SideLedger| !side.records.is_empty() && !side.begins_with_syn();
+        let cuts = self.config.cutoff.is_some() && talk.sides.iter().any(picked_up);
         // And the limit for all may take from another one.
         begins
+            && !cuts
             && !opens
             && self.config.max_total_queue == Config::default().max_total_queue
             && !packet.rst

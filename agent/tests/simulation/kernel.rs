@@ -98,8 +98,16 @@ struct Entry {
     flow: Flow,
     used: u64,
     conversation: usize,
-    /// Something was withheld since the last record, or question.
-    untold: bool,
+    untold: Untold,
+}
+
+/// What was withheld since the last question, and no record has told.
+#[derive(Clone, Copy, Default, PartialEq)]
+struct Untold {
+    /// Since the last record.
+    segments: bool,
+    /// Since the last record of the side that sent them: its peer's do not say how far it has come.
+    octets: [bool; 2],
 }
 
 impl Kernel {
@@ -150,7 +158,7 @@ impl Flows for Kernel {
         let mut accounts = self.lock();
         accounts.asked = true;
         let entry = accounts.flows.get_mut(&key)?;
-        entry.untold = false;
+        entry.untold = Untold::default();
         let sides = [side, side ^ 1].map(|side| told(&entry.flow, side));
         Some(FlowState { sides, shed: has(&entry.flow, state::SHED) })
     }
@@ -163,16 +171,16 @@ impl Accounts {
         let (key, side) = FlowKey::of(&head);
         self.clock += 1;
         self.make_room(&key);
-        let new = Entry { flow: Flow::NONE, used: 0, conversation: packet.conversation, untold: false };
+        let new = Entry { flow: Flow::NONE, used: 0, conversation: packet.conversation, untold: Untold::default() };
         let Entry { flow, used, conversation, untold } = self.flows.entry(key).or_insert(new);
         *used = self.clock;
         let (before, begins) = (flow.is_new(), flow.begins(&head));
         flow.open(&head, side);
         if !before && flow.is_new() {
-            if *untold || packet.kind == Kind::Forged {
+            if *untold != Untold::default() || packet.kind == Kind::Forged {
                 self.spoilt.push(*conversation);
             }
-            *untold = false;
+            *untold = Untold::default();
         }
         if packet.kind == Kind::Forged && !packet.rst {
             self.spoilt.push(packet.conversation);
@@ -203,7 +211,8 @@ impl Accounts {
         if note.is_some() {
             flow.set(state::ANNOUNCED);
         }
-        *untold = note.is_none();
+        untold.segments = note.is_none();
+        untold.octets[side] = note.is_none() && (len > 0 || untold.octets[side]);
         let captured = if extent.is_copied() { whole.min(self.snaplen.map_or(whole, Position::from)) } else { 0 };
         Copied { extent, captured, note, refused, shed: has(flow, state::SHED) }
     }
@@ -214,7 +223,7 @@ impl Accounts {
         let oldest = self.flows.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
         let Some(entry) = oldest.filter(|_| full).and_then(|key| self.flows.remove(&key)) else { return };
         self.forgotten += 1;
-        if entry.untold {
+        if entry.untold != Untold::default() {
             self.spoilt.push(entry.conversation);
         }
     }

@@ -84,6 +84,8 @@ pub(crate) struct SideLedger {
     pub(crate) records: Vec<SideRecord>,
     /// Octets of keep-alives: while nothing says that they lie before RCV.NXT, they may be taken for data (row 16).
     pub(crate) ambiguous: Spans,
+    /// Of those that the kernel has withheld it says no more than that they were sent.
+    pub(crate) withheld_probes: Spans,
     /// Where the stream may have been picked up: every number that anybody has named.
     pub(crate) starts: Vec<Position>,
     /// Behind the last octet captured, before the current record and with it.
@@ -138,6 +140,8 @@ pub(crate) struct Ack {
     pub(crate) reach: Position,
     pub(crate) believable: Position,
     pub(crate) of_rst: bool,
+    /// The reassembler got it. Otherwise it is heard when the kernel is asked, or when its sender says it again.
+    pub(crate) handed: bool,
 }
 
 impl Ledger {
@@ -160,13 +164,7 @@ impl Ledger {
     pub(crate) fn note_withheld(&mut self, record: &Record, copied: &Copied) {
         self.record += 1;
         self.now = self.now.max(record.time);
-        let mut record = *record;
-        if copied.extent == Taken::Lost {
-            // What its flags would have done is lost, and the acknowledgment is not.
-            let packet = &mut record.packet;
-            (packet.syn, packet.fin, packet.rst) = (false, false, false);
-        }
-        self.apply(&record, copied);
+        self.apply(record, copied);
     }
 
     /// Takes note of a fragment that begins a segment; the stream has come to `edge`.
@@ -221,13 +219,15 @@ impl Ledger {
 
         let reach = |side: &SideLedger| side.highest + if known { side.window.unwrap_or(0).max(1) } else { 16 << 20 };
         if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
-            let plausible = ack <= reach(peer) && !packet.rst;
+            // Of what is lost to the ring the acknowledgment is not, and what its flags would have done is.
+            let (syn, rst) = (packet.syn && handed, packet.rst && handed);
+            let plausible = ack <= reach(peer) && !rst;
             let (reach, believable) = peer.acks.last().map_or((0, 0), |last| (last.reach, last.believable));
             let believable = if plausible { believable.max(ack) } else { believable };
             let reach = reach.max(ack);
-            peer.acks.push(Ack { record: index, time: now, position: ack, reach, believable, of_rst: packet.rst });
+            peer.acks.push(Ack { record: index, time: now, position: ack, reach, believable, of_rst: rst, handed });
             peer.starts.push(ack);
-            if packet.syn {
+            if syn {
                 peer.answered.get_or_insert((index, ack));
             }
             if plausible {
@@ -250,6 +250,9 @@ impl Ledger {
         }
         sender.withheld |= copied.extent == Taken::Headers || !handed && packet.len > 0;
         if !handed {
+            if packet.kind == Kind::KeepAlive {
+                sender.withheld_probes.add(packet.position(), packet.position() + packet.len, index);
+            }
             if plausible {
                 sender.highest = sender.highest.max(packet.position() + packet.stream_octets());
             }
@@ -383,6 +386,13 @@ impl SideLedger {
         spans.fold((0, 0), |(all, surely), (from, to, record)| {
             (all + to - from, if record < rst { surely + to - from } else { surely })
         })
+    }
+
+    /// Whether an octet at `position` may be a keep-alive's, which nobody can know.
+    pub(crate) fn may_be_probed(&self, position: Position) -> bool {
+        [&self.ambiguous, &self.withheld_probes]
+            .into_iter()
+            .any(|probes| probes.within(position, position + 1).next().is_some())
     }
 
     pub(crate) fn window_is_closed(&self) -> bool {

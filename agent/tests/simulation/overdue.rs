@@ -19,8 +19,8 @@ impl Checker<'_> {
         let mut open = std::mem::take(&mut self.open);
         for (slot, open) in &mut open {
             let idle = now.saturating_sub(self.last_seen(open).max(open.opened_at));
-            // What has not come out of the ring counts as heard.
-            let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead);
+            // What has not come out of the ring counts as heard, and between two ticks nobody looks.
+            let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead + self.scenario.tap.tick.unwrap_or(0));
             if idle > self.most_timeout(open) + TICK + ahead && !self.ledger.talks[open.talk].spoilt {
                 wrong = Some(format!("slot {slot} has been idle for {idle} ns"));
             }
@@ -88,9 +88,10 @@ impl Checker<'_> {
             // Not every ACK is remembered, but the highest is.
             Some(last) if last.believable > edge => {
                 let highest = ledger.acks.partition_point(|ack| ack.believable < last.believable);
-                let highest = ledger.acks[highest].time;
-                // Asked for before what is in the ring, it may not be believed, and is asked for again a hold later.
-                let again = if self.is_ahead() { self.config.gap_hold } else { 0 };
+                let (highest, handed) = (ledger.acks[highest].time, ledger.acks[highest].handed);
+                // Asked for before what is in the ring, it may not be believed, and is asked for again a hold later. If its
+                // sender says it again before anybody asks, it counts from then.
+                let again = if handed && !self.is_ahead() { 0 } else { self.config.gap_hold };
                 overdue(highest, self.config.gap_hold + again)
                     .then(|| format!("{edge}..{behind} was acknowledged {} ns ago", now - highest))
             }

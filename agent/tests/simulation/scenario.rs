@@ -404,6 +404,9 @@ fn draw_config(rng: &mut Rng) -> Config {
         *handshake_timeout = rng.magnitude(SECOND, 100 * SECOND);
         *fin_timeout = rng.magnitude(SECOND, 400 * SECOND);
         *idle_timeout = rng.magnitude(2 * SECOND, 8_000 * SECOND);
+        // As the command line has it.
+        (*handshake_timeout, *fin_timeout) =
+            ((*handshake_timeout).min(*idle_timeout), (*fin_timeout).min(*idle_timeout));
         *linger = rng.magnitude(100 * MS, 100 * SECOND);
         *update_interval = rng.magnitude(SECOND, 400 * SECOND);
     }

@@ -99,7 +99,8 @@ impl Checker<'_> {
         // Of what is ahead of the ring only the kernel knows.
         let asked_late = self.is_ahead() || talk.spoilt || ended == Ended::Evicted;
         let least = if asked_late { talk.told_stamp } else { talk.last_stamp };
-        let ends = (least..=talk.last_stamp).contains(&told.1);
+        let most = talk.last_stamp + self.scenario.kernel.map_or(0, |plan| plan.ahead);
+        let ends = (least..=most).contains(&told.1);
         if self.is_alone(open) && !(told.0 == open.start && ends) {
             return Some(format!("from and to {told:?}, not {:?}", (open.start, talk.last_stamp)));
         }
@@ -210,7 +211,10 @@ impl Checker<'_> {
         // Of a connection that is reused, ACKs may have been taken that belong to the next one.
         let behind = trailing.filter(|_| ended != Ended::Reused).map_or(0, |gap| Position::from(gap.len));
         // A keep-alive at the FIN's number may have been taken for an octet.
-        let probes = ledger.ambiguous.within(sent, sent + 1).count() as Position;
+        let probes = Position::from(ledger.may_be_probed(sent));
+        // Behind a cut-off the kernel may have believed what somebody else has sent.
+        let spoilt = self.ledger.talks[open.talk].spoilt;
+        let behind = if spoilt { behind.min(sent.saturating_sub(base + stream.edge)) } else { behind };
         if stream.edge + behind > 0 && base + stream.edge + behind > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
@@ -220,12 +224,13 @@ impl Checker<'_> {
         stream
             .gaps
             .iter()
-            .find_map(|gap| self.judge_gap(open, ledger, gap, base).map(|why| format!("{:?}: {why}", gap.gap)))
+            .find_map(|gap| self.judge_gap(open, side, gap, base).map(|why| format!("{:?}: {why}", gap.gap)))
             .or_else(|| self.judge_captured(open, ledger, stream, base))
             .or_else(|| self.judge_tail(open, ended, ledger, stream, base, trailing))
     }
 
-    fn judge_gap(&self, open: &Open, ledger: &SideLedger, declared: &Declared, base: Position) -> Option<String> {
+    fn judge_gap(&self, open: &Open, side: Side, declared: &Declared, base: Position) -> Option<String> {
+        let ledger = self.ledger.side(open.talk, side);
         let start = base + Position::from(declared.gap.offset);
         let end = start + Position::from(declared.gap.len);
         let cause = declared.gap.cause;
@@ -250,6 +255,7 @@ impl Checker<'_> {
             GapCause::NotCaptured if at_wall && ledger.sent_end[1] > end => true,
             GapCause::NotCaptured => {
                 far || acked.is_some_and(|at| closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
+                    || closing && self.is_acked_ahead(open, side, declared, end)
             }
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.may_be_full(ledger, start, until),
@@ -278,7 +284,7 @@ impl Checker<'_> {
             _ if surely > 0 && !far && !(at_wall && surely < end - start) => {
                 return Some(format!("{cut} octets of it were cut off by the snaplen"));
             }
-            GapCause::RingFull => declared.refused > 0,
+            GapCause::RingFull => declared.refused > 0 || closing && ledger.lost[0] > 0,
             GapCause::Fragment => {
                 let causes = [GapCause::NotCaptured, GapCause::Timeout, GapCause::Limit, GapCause::Close];
                 perhaps && causes.into_iter().any(waited)
@@ -335,7 +341,8 @@ impl Checker<'_> {
         let since = opened.record.max(before);
         let later = |ack: &&Ack| ack.record > since && ack.record <= declared.record && !ack.of_rst;
         let denied = ledger.acks.iter().filter(later).any(|ack| ack.position <= start);
-        self.elapsed(declared, opened.time) >= self.config.gap_timeout && (!denied || !ledger.all_plausible())
+        let doubtful = !ledger.all_plausible() || self.ledger.talks[open.talk].spoilt;
+        self.elapsed(declared, opened.time) >= self.config.gap_timeout && (!denied || doubtful)
     }
 
     /// Every octet that was captured in time is in the output.
@@ -406,7 +413,8 @@ impl Checker<'_> {
                     cut > 0 || base > 0 && ledger.withheld || ledger.ambiguous.within(start, end).next().is_some()
                 }
                 _ if surely == Position::from(gap.len) => false,
-                GapCause::RingFull => self.ledger.refused > 0,
+                // Its count comes with records, and what it has cost a stream is also told when asked for.
+                GapCause::RingFull => self.ledger.refused > 0 || ledger.lost[0] > 0,
                 GapCause::Fragment => perhaps,
                 _ if surely_fragmented => false,
                 GapCause::NotCaptured => true,
@@ -414,17 +422,19 @@ impl Checker<'_> {
                 GapCause::DiskSlow | GapCause::DiskFull | GapCause::WriteError => false,
             };
             let legal = legal && (!shed || gap.cause == GapCause::Shed);
-            let legal = legal && (stream.edge < self.wall() || gap.cause == GapCause::Cutoff || shed);
+            let legal = legal && (stream.edge < self.wall() || matches!(gap.cause, GapCause::Cutoff | GapCause::Shed));
             if Position::from(gap.offset) != stream.edge || !legal {
                 return Some(format!("{gap:?} trails it, {cut} octets of it cut off by the snaplen"));
             }
         }
-        if let Some(why) = self.judge_size(open, ledger, ended, fin.map(|(_, fin)| fin), acked, reach) {
+        // Of a connection that was shed the kernel withholds also what speaks of octets that it has not seen, and does not tell.
+        let heard = if talk.shed { acked.min(ledger.sent_end[1]) } else { acked };
+        if let Some(why) = self.judge_size(open, ledger, ended, fin.map(|(_, fin)| fin), [heard, acked], reach) {
             return Some(why);
         }
         let started = stream.edge > 0 || stream.bases.is_some();
-        (started && acked > reach && ledger.all_plausible() && !talk.spoilt)
-            .then(|| format!("ends at {reach}, but {acked} octets were acknowledged"))
+        (started && heard > reach && ledger.all_plausible() && !talk.spoilt)
+            .then(|| format!("ends at {reach}, but {heard} octets were acknowledged"))
     }
 
     /// Where octets are withheld their number is known all the same: up to the FIN, or as far as was sent or acknowledged.
@@ -434,7 +444,7 @@ impl Checker<'_> {
         ledger: &SideLedger,
         ended: Ended,
         fin: Option<Position>,
-        acked: Position,
+        [heard, acked]: [Position; 2],
         reach: Position,
     ) -> Option<String> {
         let talk = &self.ledger.talks[open.talk];
@@ -447,17 +457,19 @@ impl Checker<'_> {
         let [told, sent] = ledger.sent_end;
         let [told, sent] = if ledger.withheld || self.scenario.kernel.is_none() { [told, sent] } else { [0, sent] };
         let told = if matches!(ended, Ended::Fin | Ended::Rst) { told } else { sent };
-        let [least, most] = fin.map_or_else(|| [told, sent].map(|end| end.max(acked)), |fin| [fin; 2]);
+        let [least, most] = fin.map_or_else(|| [told.max(heard), sent.max(acked)], |fin| [fin; 2]);
         // A keep-alive at the FIN's number may have been taken for an octet.
-        let most = most + Position::from(ledger.ambiguous.within(most, most + 1).next().is_some());
+        let most = most + Position::from(ledger.may_be_probed(most));
         let most = if self.is_ahead() { Position::MAX } else { most };
         (!(least..=most).contains(&reach)).then(|| format!("ends at {reach}, and {least} to {most} octets were sent"))
     }
 
     /// Whether the octets of `record` have to be in the output, however strictly the contract is read.
     fn must_take(&self, open: &Open, ledger: &SideLedger, record: usize) -> bool {
-        let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
-        let resumed = ledger.resumed.is_some_and(|first| record >= first) && !self.small_limits();
+        let talk = &self.ledger.talks[open.talk];
+        let rst = talk.real_rst.unwrap_or(usize::MAX);
+        // What corroborated it may have been withheld, and forgotten.
+        let resumed = ledger.resumed.is_some_and(|first| record >= first) && !self.small_limits() && !talk.spoilt;
         let given_up = self.may_give_up_syn(open) && ledger.syn.or(ledger.syn_ack) == Some(record);
         record < rst && !given_up && (resumed || ledger.implausible.is_none_or(|first| first > record))
     }
@@ -474,6 +486,14 @@ impl Checker<'_> {
             return false;
         }
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
+    }
+
+    /// Whether the kernel may have told of an acknowledgment that had not come out of the ring when a gap was declared.
+    fn is_acked_ahead(&self, open: &Open, side: Side, declared: &Declared, end: Position) -> bool {
+        let until = declared.time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
+        let ahead = self.capture.records.iter().skip(declared.record).take_while(|record| record.time <= until);
+        let of_peer = ahead.filter(|record| (record.packet.conversation, 1 - record.packet.from) == (open.talk, side));
+        of_peer.filter_map(|record| record.packet.ack).any(|ack| ack > end)
     }
 
     /// Between the time that something happened and a gap. Timers may run while the ledger's clock stands still.

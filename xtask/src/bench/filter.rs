@@ -6,6 +6,7 @@ use anyhow::{Result, bail, ensure};
 
 use super::{
     median::Median,
+    order,
     server::{Mode, Server, Watcher},
 };
 use crate::{
@@ -43,16 +44,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     if args.only != Some(Part::Frames) {
         setup::tools(&[Tool::Ip, Tool::Nginx, Tool::Wrk, Tool::Tcpdump])?;
-        command::run(cargo().args([
-            "build",
-            "--quiet",
-            "--release",
-            "--package",
-            "agent",
-            "--bins",
-            "--example",
-            "pass",
-        ]))?;
+        command::build_agent(&["--bins", "--example", "pass"])?;
         loaded(args)?;
     }
     Ok(())
@@ -69,10 +61,7 @@ fn loaded(args: &Args) -> Result<()> {
     server.load(time)?;
     let mut rates = vec![Vec::new(); watchers.len()];
     for round in 0..args.rounds {
-        // Back and forth, so that nobody always comes after the same one.
-        let order: Vec<usize> =
-            if round % 2 == 0 { (0..watchers.len()).collect() } else { (0..watchers.len()).rev().collect() };
-        for number in order {
+        for number in order(round, watchers.len()) {
             let watching = server.watch(watchers[number])?;
             rates[number].push(server.load(time)?);
             watching.end()?;

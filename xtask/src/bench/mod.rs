@@ -37,6 +37,11 @@ enum What {
     Client(live::client::Args),
 }
 
+/// In what order `count` things are measured in a round: back and forth, so that nobody always comes after the same one.
+fn order(round: usize, count: usize) -> Vec<usize> {
+    if round.is_multiple_of(2) { (0..count).collect() } else { (0..count).rev().collect() }
+}
+
 pub(crate) fn run(args: &Args) -> Result<()> {
     match &args.what {
         What::Filter(args) => filter::run(args),

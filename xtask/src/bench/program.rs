@@ -16,7 +16,7 @@ use super::{
     measured::Cost,
     workload::{Manifest, Stream, Verdict},
 };
-use crate::{command, setup};
+use crate::{command, output, setup};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(super) enum Program {
@@ -114,9 +114,9 @@ impl Program {
                 let name = self.name();
                 command::find(name).with_context(|| format!("{name} is not installed"))?;
             }
-            Self::Gopacket | Self::GopacketOnly => setup::gopacket("xtask/bench/streams.go", &gopacket())?,
+            Self::Gopacket | Self::GopacketOnly => setup::gopacket("bench.go", &gopacket())?,
             Self::Xdpflow | Self::Xdpflow2 | Self::Digest | Self::Digest2 => {
-                command::run(command::cargo().args(["build", "--release", "--quiet", "--package", "agent", "--bins"]))?;
+                command::build_agent(&["--bins"])?;
             }
             Self::Floor | Self::Read => {}
         }
@@ -221,16 +221,9 @@ fn gopacket() -> PathBuf {
 
 /// All files with octets that hold streams.
 pub(super) fn files(folder: &Path) -> Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            found.extend(files(&entry.path())?);
-        } else if entry.metadata()?.len() > 0 && entry.path().extension().is_none_or(|name| name != "jsonl") {
-            found.push(entry.path());
-        }
-    }
-    Ok(found)
+    let mut files = output::files(folder)?;
+    files.retain(|file| !output::is_index(file) && fs::metadata(file).is_ok_and(|it| it.len() > 0));
+    Ok(files)
 }
 
 /// A stream as a file has it; `None` when its name does not say whose it is, or it cannot be read.

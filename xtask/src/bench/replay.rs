@@ -11,6 +11,7 @@ use super::{
     floor,
     measured::Cost,
     median::Median,
+    order,
     program::{Made, Paths, Program, remove},
     workload::{self, Manifest, Workload},
 };
@@ -65,10 +66,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         floor::write_lengths(&made.manifest, &paths.lengths)?;
         let mut rows: Vec<Row> = programs.iter().map(|&program| Row::new(program)).collect();
         for round in 0..=args.rounds {
-            // Back and forth, so that nobody always comes after the same one.
-            let order: Vec<usize> =
-                if round % 2 == 0 { (0..rows.len()).collect() } else { (0..rows.len()).rev().collect() };
-            for number in order {
+            for number in order(round, rows.len()) {
                 rows[number].measure(&paths, &made.manifest, round > 0)?;
             }
         }

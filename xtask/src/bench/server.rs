@@ -3,8 +3,7 @@
 use std::{
     fmt, fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
-    thread,
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -83,21 +82,28 @@ impl Server {
         fs::write(dir.join("html/index.html"), [b'x'; 612]).context("write what the server serves")?;
         let configuration = dir.join("nginx.conf");
         fs::write(&configuration, CONFIGURATION.replace("DIR", &dir.display().to_string()))?;
-        let nginx =
-            network.command(Side::Server, "nginx")?.arg("-c").arg(&configuration).stderr(Stdio::null()).start()?;
-        let server = Self { network, dir, _nginx: nginx };
+        let mut nginx = network.command(Side::Server, "nginx")?;
+        nginx.arg("-c").arg(&configuration).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let server = Self { network, dir, _nginx: Running::start(&mut nginx)? };
         server.wait_until_it_answers()?;
         Ok(server)
     }
 
     /// Requests per second, of which each has a connection of its own.
     pub(super) fn load(&self, time: Duration) -> Result<f64> {
-        let url = format!("http://{}/", Network::SERVER_V4);
-        let mut wrk = self.network.command(Side::Client, "wrk")?;
-        wrk.args(["-t1", "-c50", &format!("-d{}s", time.as_secs()), "-H", "Connection: close", &url]);
-        let printed = command::output(&mut wrk)?;
+        let printed = self.wrk(time, None)?;
         let rate = printed.lines().find_map(|line| line.trim().strip_prefix("Requests/sec:"));
         rate.and_then(|rate| rate.trim().parse().ok()).with_context(|| format!("wrk printed no rate:\n{printed}"))
+    }
+
+    /// Has wrk ask as fast as it can, for what the script says; returns what it prints.
+    pub(super) fn wrk(&self, time: Duration, script: Option<&Path>) -> Result<String> {
+        let mut wrk = self.network.command(Side::Client, "wrk")?;
+        wrk.args(["-t1", "-c50", &format!("-d{}s", time.as_secs()), "-H", "Connection: close"]);
+        if let Some(script) = script {
+            wrk.arg("-s").arg(script);
+        }
+        command::output(wrk.arg(format!("http://{}/", Network::SERVER_V4)))
     }
 
     pub(super) fn watch(&self, watcher: Watcher) -> Result<Watching> {
@@ -123,7 +129,8 @@ impl Server {
                 (xdpflow, "listening on")
             }
         };
-        Ok(Watching(Some(start(&mut command, ready, &log)?)))
+        let (running, _) = command::start_until(&mut command, ready, &log)?;
+        Ok(Watching(Some(running)))
     }
 
     pub(super) fn network(&self) -> &Network {
@@ -138,7 +145,7 @@ impl Server {
     fn wait_until_it_answers(&self) -> Result<()> {
         let start = Instant::now();
         while self.load(Duration::from_secs(1)).is_ok_and(|rate| rate == 0.0) {
-            if start.elapsed() > STARTING {
+            if start.elapsed() > PATIENCE {
                 bail!("nginx does not answer");
             }
         }
@@ -151,39 +158,12 @@ impl Watching {
     pub(super) fn end(self) -> Result<()> {
         let Some(mut running) = self.0 else { return Ok(()) };
         running.interrupt()?;
-        running.wait(STARTING).map(drop)
+        running.wait(PATIENCE).map(drop)
     }
 }
 
-/// Starts what says in its log when it is ready.
-pub(super) fn start(command: &mut Command, ready: &str, log: &Path) -> Result<Running> {
-    let said = || fs::read_to_string(log).unwrap_or_default();
-    let file = fs::File::create(log).with_context(|| format!("write {}", log.display()))?;
-    let mut running = Running::start(command.stdin(Stdio::null()).stdout(file.try_clone()?).stderr(file))?;
-    let start = Instant::now();
-    while !said().contains(ready) {
-        if let Ok(status) = running.wait(Duration::ZERO) {
-            bail!("{} ended ({status}): {}", command::line(command), said().trim());
-        }
-        if start.elapsed() > STARTING {
-            bail!("{} did not start within {} s", command::line(command), STARTING.as_secs());
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(running)
-}
-
-trait Start {
-    fn start(&mut self) -> Result<Running>;
-}
-
-impl Start for Command {
-    fn start(&mut self) -> Result<Running> {
-        Running::start(self.stdin(Stdio::null()).stdout(Stdio::null()))
-    }
-}
-
-const STARTING: Duration = Duration::from_secs(10);
+/// Time to begin answering, and for a watcher to end.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 const CONFIGURATION: &str = "\
 daemon off;

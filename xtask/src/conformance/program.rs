@@ -1,7 +1,7 @@
 //! The programs that are compared, each run as its users run it.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     process::Command,
     time::Duration,
@@ -15,7 +15,7 @@ use super::{
     record,
 };
 use crate::{
-    command, interrupt,
+    command, interrupt, output,
     setup::{self, Tool},
 };
 
@@ -62,7 +62,7 @@ impl Program {
                 Ok(format!("tshark {}", number.unwrap_or(&line).trim_end_matches('.')))
             }
             Self::Gopacket => {
-                setup::gopacket(GOPACKET, &gopacket())?;
+                setup::gopacket("conformance.go", &gopacket())?;
                 let version =
                     command::output(Command::new("dpkg-query").args(["-Wf", "${Version}", setup::GO_PACKAGES[0]]))?;
                 Ok(format!("gopacket {version}"))
@@ -91,7 +91,10 @@ impl Program {
         let expected = capture.streams();
         let found = match self {
             Self::Tshark => followed(&fs::read(&log)?),
-            _ => streams(&output)?,
+            _ => {
+                let files = output::files(&output)?.into_iter().filter(|file| !output::is_index(file));
+                files.map(Found::read).collect::<io::Result<_>>()?
+            }
         };
         let verdict = judge(&expected, found)?;
         if self != Self::Xdpflow || verdict.is_err() {
@@ -165,20 +168,6 @@ fn followed(text: &[u8]) -> Vec<Found> {
     found
 }
 
-/// All files of an output folder but the index.
-fn streams(dir: &Path) -> Result<Vec<Found>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
-        let path = entry?.path();
-        if path.is_dir() {
-            found.extend(streams(&path)?);
-        } else if path.extension().is_none_or(|extension| extension != "jsonl") {
-            found.push(Found::read(path)?);
-        }
-    }
-    Ok(found)
-}
-
 fn gopacket() -> PathBuf {
     command::target().join("conformance/gopacket")
 }
@@ -186,9 +175,6 @@ fn gopacket() -> PathBuf {
 fn first_line(text: &[u8]) -> String {
     String::from_utf8_lossy(text).lines().next().unwrap_or_default().trim().to_owned()
 }
-
-/// Our program on gopacket's library, which has none that writes streams.
-const GOPACKET: &str = "xtask/conformance/streams.go";
 
 /// No capture takes a program as long, unless it hangs.
 const LIMIT: Duration = Duration::from_secs(60);

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::conversation::Side;
+use crate::random::Random;
 
 /// Some of a stream, on its way.
 pub(crate) struct Segment {
@@ -206,15 +207,8 @@ impl Segment {
 
 /// A part of a stream. All octets can be printed, and are so distributed that no part resembles another.
 pub(crate) fn octets(key: u64, range: Range<u64>) -> Vec<u8> {
+    let mix = |value| Random::new(value).next();
     range.map(|offset| b'!' + (mix(key ^ mix(offset)) % 94) as u8).collect()
-}
-
-/// SplitMix64.
-fn mix(value: u64) -> u64 {
-    let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
-    let value = (value ^ value >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    let value = (value ^ value >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    value ^ value >> 31
 }
 
 pub(crate) const FIN: u8 = 1;

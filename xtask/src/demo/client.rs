@@ -10,9 +10,10 @@ use std::{
 use anyhow::{Context, Result, anyhow, bail};
 
 use super::{
-    http::{self, Head, Random},
+    http::{self, Head},
     transcript::{Recorded, Transcript},
 };
+use crate::random::Random;
 
 #[derive(clap::Args)]
 pub(crate) struct Args {
@@ -126,7 +127,7 @@ impl Group {
         };
         let stream = TcpStream::connect(SocketAddr::new(address, args.port)).context("connect")?;
         let mut reader = BufReader::with_capacity(256 * 1024, Recorded::client(stream)?);
-        let mut random = Random(index);
+        let mut random = Random::new(index);
         match self.does {
             Does::Download => exchange(&mut reader, Method::Get, self.size(index, &mut random), true)?,
             Does::Upload => exchange(&mut reader, Method::Post, self.size(index, &mut random), true)?,

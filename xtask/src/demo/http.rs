@@ -2,6 +2,8 @@
 
 use std::io::{self, BufRead, Read, Write};
 
+use crate::random;
+
 /// The part of a message before its body.
 pub(crate) struct Head {
     /// Request line or status line.
@@ -60,22 +62,7 @@ pub(crate) fn send(sink: &mut impl Write, head: &str, body: &mut impl Read) -> i
     }
 }
 
-/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators"). The same every time: a demo that
-/// fails should fail again.
-pub(crate) struct Random(pub(crate) u64);
-
-impl Random {
-    pub(crate) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(Self::STEP);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    const STEP: u64 = 0x9e37_79b9_7f4a_7c15;
-}
-
-/// The same octets however they are read: the generator counts, so it can start anywhere.
+/// The same octets however they are read.
 struct Noise {
     seed: u64,
     position: u64,
@@ -83,16 +70,8 @@ struct Noise {
 
 impl Read for Noise {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut rest = &mut *buffer;
-        while !rest.is_empty() {
-            let word =
-                Random(self.seed.wrapping_add((self.position / 8).wrapping_mul(Random::STEP))).next().to_le_bytes();
-            let part = &word[(self.position % 8) as usize..];
-            let (filled, unfilled) = rest.split_at_mut(part.len().min(rest.len()));
-            filled.copy_from_slice(&part[..filled.len()]);
-            self.position += filled.len() as u64;
-            rest = unfilled;
-        }
+        random::fill(self.seed, self.position, buffer);
+        self.position += buffer.len() as u64;
         Ok(buffer.len())
     }
 }

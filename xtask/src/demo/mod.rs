@@ -5,7 +5,6 @@
 pub(crate) mod client;
 mod http;
 pub(crate) mod server;
-mod tap;
 mod transcript;
 mod verify;
 
@@ -13,7 +12,7 @@ use std::{
     env, fs,
     io::{self, BufRead, BufReader, IsTerminal, Read},
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::{Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
     time::{Duration, Instant},
@@ -27,13 +26,12 @@ use crate::{
     network::{Network, Side},
     setup::{self, Tool},
 };
-use tap::Tap;
 use transcript::Transcript;
 use verify::Verdict;
 
 #[derive(clap::Args, Default)]
 pub(crate) struct Args {
-    /// Leave the network namespaces up until the next demo
+    /// Leave the network namespaces up until the next demo or bench
     #[arg(long)]
     keep: bool,
     /// Replay the recorded capture even where the kernel's part could run
@@ -103,8 +101,8 @@ fn live(network: &Network, dir: &Path) -> Result<Ran> {
     capture
         .args(["capture", "-i", Network::INTERFACE, "--attach", "native", "--port", &PORT.to_string(), "-o"])
         .arg(dir);
-    let capture = match Tap::start(&mut capture) {
-        Ok(capture) => capture,
+    let (capture, listening) = match command::start_until(&mut capture, LISTENING, &log()) {
+        Ok(started) => started,
         Err(error) => {
             interrupt::check()?;
             let reason = format!("{error:#}");
@@ -112,13 +110,13 @@ fn live(network: &Network, dir: &Path) -> Result<Ran> {
             return if refused { Ok(Ran::Refused(reason)) } else { Err(error) };
         }
     };
-    println!("capturing    {}", capture.listening);
+    println!("capturing    {}", listening);
 
     let start = Instant::now();
     let (clients, servers) = traffic(network, false)?;
     let took = start.elapsed();
     thread::sleep(SETTLE);
-    let (status, summary) = capture.stop()?;
+    let (status, summary) = stop(capture)?;
 
     println!();
     if let Err(problem) = verify::endpoints_agree(&clients, &servers) {
@@ -192,11 +190,11 @@ fn record() -> Result<()> {
     let mut tcpdump = network.command(Side::Server, "tcpdump")?;
     tcpdump.args(["-i", Network::INTERFACE, "-B", "65536", "-Z", "root", "-w"]).arg(&capture);
     tcpdump.args(["port", &PORT.to_string()]);
-    let tcpdump = Tap::start(&mut tcpdump)?;
+    let (tcpdump, _) = command::start_until(&mut tcpdump, LISTENING, &log())?;
     let (clients, servers) = traffic(&network, true)?;
     // It reads a block of frames a second.
     thread::sleep(Duration::from_secs(2));
-    let (status, printed) = tcpdump.stop()?;
+    let (status, printed) = stop(tcpdump)?;
     if !status.success() || !printed.iter().any(|line| line == "0 packets dropped by kernel") {
         bail!("tcpdump: {status}: {}", printed.join("; "));
     }
@@ -207,6 +205,20 @@ fn record() -> Result<()> {
     fs::write(&manifest, lines.join("\n") + "\n").with_context(|| format!("write {}", manifest.display()))?;
     println!("{CAPTURE}: {} connections, {}", clients.len(), size(fs::metadata(&capture)?.len()));
     Ok(())
+}
+
+/// Ends what was started with [`log`], as Ctrl-C would; returns how it ended, and what it has printed since it was ready.
+fn stop(mut capture: Running) -> Result<(ExitStatus, Vec<String>)> {
+    capture.interrupt()?;
+    let status = capture.wait(STOP_LIMIT)?;
+    let said = fs::read_to_string(log()).with_context(|| format!("read {}", log().display()))?;
+    let lines = said.lines().skip_while(|line| !line.contains(LISTENING)).skip(1);
+    Ok((status, lines.map(str::to_owned).collect()))
+}
+
+/// What xdpflow prints, or tcpdump for the recorded capture.
+fn log() -> PathBuf {
+    command::target().join("demo/capture.log")
 }
 
 /// Runs the client against the server; returns what the two of them noted.
@@ -344,6 +356,10 @@ const PORT: u16 = 8080;
 const SETTLE: Duration = Duration::from_millis(200);
 
 const ENDPOINT_LIMIT: Duration = Duration::from_secs(10);
+/// Time to drain the rings and write what is queued.
+const STOP_LIMIT: Duration = Duration::from_secs(60);
+/// Both xdpflow and tcpdump say so when every frame from now on will be seen.
+const LISTENING: &str = "listening on";
 
 const PROBLEMS_SHOWN: usize = 12;
 

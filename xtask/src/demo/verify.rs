@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 
 use super::transcript::{Octets, Transcript};
+use crate::output;
 
 pub(crate) struct Verdict {
     /// For each of the transcripts.
@@ -37,10 +38,9 @@ pub(crate) fn endpoints_agree(clients: &[Transcript], servers: &[Transcript]) ->
 
 /// Looks for every transcript in the index of `dir`, for its octets in the files, and for anything that belongs to none.
 pub(crate) fn output(dir: &Path, transcripts: &[Transcript]) -> Result<Verdict> {
-    let mut files = BTreeSet::new();
-    walk(dir, &mut files)?;
+    let mut files: BTreeSet<PathBuf> = output::files(dir)?.into_iter().collect();
     let mut records = read_index(&files)?;
-    files.retain(|file| !is_index(file));
+    files.retain(|file| !output::is_index(file));
 
     let mut verdict = Verdict { verified: Vec::new(), problems: Vec::new() };
     for transcript in transcripts {
@@ -150,7 +150,7 @@ impl Stream {
 /// Close records by endpoints; the latest first, so that reused endpoints come off the end in order of time.
 fn read_index(files: &BTreeSet<PathBuf>) -> Result<BTreeMap<(SocketAddr, SocketAddr), Vec<Record>>> {
     let mut records: BTreeMap<_, Vec<Record>> = BTreeMap::new();
-    for path in files.iter().filter(|file| is_index(file)) {
+    for path in files.iter().filter(|file| output::is_index(file)) {
         let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
         for (number, line) in text.lines().enumerate() {
             let record: Record = serde_json::from_str(line)
@@ -164,22 +164,6 @@ fn read_index(files: &BTreeSet<PathBuf>) -> Result<BTreeMap<(SocketAddr, SocketA
         same.sort_by(|a, b| b.start.cmp(&a.start));
     }
     Ok(records)
-}
-
-fn is_index(file: &Path) -> bool {
-    file.extension().is_some_and(|extension| extension == "jsonl")
-}
-
-fn walk(dir: &Path, files: &mut BTreeSet<PathBuf>) -> Result<()> {
-    for entry in fs::read_dir(dir).with_context(|| format!("read {}", dir.display()))? {
-        let entry = entry.with_context(|| format!("read {}", dir.display()))?;
-        if entry.file_type()?.is_dir() {
-            walk(&entry.path(), files)?;
-        } else {
-            files.insert(entry.path());
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]

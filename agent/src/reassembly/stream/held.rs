@@ -5,6 +5,16 @@ use std::collections::VecDeque;
 use super::{Context, Extra, Piece, Stream, WINDOW_ANY, parked::Parked};
 use crate::reassembly::event::Sink;
 
+/// Segments behind an RST, until the peer turns out to have ignored that.
+#[derive(Default)]
+pub(super) struct Held {
+    pieces: VecDeque<Parked>,
+    /// What they cost.
+    pub(super) charged: usize,
+    /// Behind the last of them.
+    pub(super) end: u64,
+}
+
 impl Stream {
     /// How far the peer has acknowledged.
     pub(in crate::reassembly) fn acked(&self) -> u64 {
@@ -14,7 +24,7 @@ impl Stream {
     /// Keeps a piece until its receiver acknowledges it or the connection closes.
     pub(in crate::reassembly) fn hold_piece<S: Sink>(&mut self, piece: &Piece<'_>, cx: &mut Context<'_, S>) {
         let held = Parked::new(piece, cx.now);
-        let (queued, pieces) = self.extra.as_ref().map_or((0, 0), |extra| (extra.queued(), extra.held.len()));
+        let (queued, pieces) = self.extra.as_ref().map_or((0, 0), |extra| (extra.queued(), extra.held.pieces.len()));
         let full = queued + held.charged() > cx.config.max_stream_queue as usize
             || pieces >= cx.config.max_stream_chunks as usize;
         if full || !self.believes(piece.seq, piece.window) {
@@ -22,8 +32,9 @@ impl Stream {
         } else {
             let end = self.offset_of(held.end_with_fin(), WINDOW_ANY).and_then(|end| u64::try_from(end).ok());
             let extra = self.extra.get_or_insert_default();
-            extra.held_end = extra.held_end.max(end.unwrap_or(0));
-            extra.held.push_back(held);
+            extra.held.end = extra.held.end.max(end.unwrap_or(0));
+            extra.held.charged += held.charged();
+            extra.held.pieces.push_back(held);
         }
     }
 
@@ -31,7 +42,7 @@ impl Stream {
     /// acknowledged `before`.
     pub(in crate::reassembly) fn held_was_acked(&self, before: u64) -> bool {
         let Some(extra) = self.extra.as_ref().filter(|_| self.acked > before) else { return false };
-        extra.held.iter().filter_map(|held| self.first_unseen(held, extra)).any(|offset| offset < self.acked)
+        extra.held.pieces.iter().filter_map(|held| self.first_unseen(held, extra)).any(|offset| offset < self.acked)
     }
 
     /// Where what was held first goes beyond what was captured before the RST.
@@ -60,8 +71,6 @@ impl Stream {
     }
 
     fn take_held(&mut self) -> VecDeque<Parked> {
-        let Some(extra) = &mut self.extra else { return VecDeque::new() };
-        extra.held_end = 0;
-        std::mem::take(&mut extra.held)
+        self.extra.as_mut().map(|extra| std::mem::take(&mut extra.held).pieces).unwrap_or_default()
     }
 }

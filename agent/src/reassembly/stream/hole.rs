@@ -209,7 +209,7 @@ impl Extra {
 
     /// Memory that queued and parked octets cost.
     pub(super) fn queued(&self) -> usize {
-        self.assembler.charged() + self.parked.iter().chain(&self.held).map(Parked::charged).sum::<usize>()
+        self.assembler.charged() + self.held.charged + self.parked.iter().map(Parked::charged).sum::<usize>()
     }
 
     /// When the first hole opened. A FIN that was seen stands behind every hole.

@@ -87,7 +87,9 @@ impl Stream {
             && let Some(ack) = self.peer_ack()
             && let Some(offset) = self.offset_of(ack, WINDOW_UNKNOWN)
         {
-            self.set_acked(u64::try_from(offset).unwrap_or(0), cx.now, cx.config);
+            // The kernel may have told of one that is still to come.
+            let at = self.extra.as_ref().map_or(cx.now, |extra| extra.last_ack.max(cx.now));
+            self.set_acked(u64::try_from(offset).unwrap_or(0), at, cx.config);
         }
         self.drop_behind_wall(cx);
         self.drain(cx);
@@ -109,7 +111,7 @@ impl Extra {
     /// Moves every position that is known, because offset 0 turns out to be elsewhere.
     fn rebase(&mut self, distance: i64) {
         self.assembler.rebase(distance);
-        let edges = [&mut self.matured, &mut self.cut_until, &mut self.held_end, &mut self.beyond, &mut self.reach]
+        let edges = [&mut self.matured, &mut self.cut_until, &mut self.held.end, &mut self.beyond, &mut self.reach]
             .into_iter()
             .filter(|edge| **edge > 0);
         let acks = self.acks.iter_mut().map(|(upto, _)| upto);

@@ -89,9 +89,9 @@ impl Stream {
         self.extra.as_ref().map_or(0, |extra| extra.lost)
     }
 
-    /// Where a sequence number lies, believable or not; at the beginning where that is not known.
+    /// Where a sequence number lies, believable or not, modulo 2^64; at the beginning where that is not known.
     pub(in crate::reassembly) fn position_of(&self, seq: SeqNum) -> u64 {
         let offset = self.is_located().then(|| self.offset_of(seq, WINDOW_ANY)).flatten();
-        offset.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0)
+        offset.map_or(0, i64::cast_unsigned)
     }
 }

@@ -73,6 +73,11 @@ impl Stream {
         self.known.set(Known::PEER_ACK, true);
     }
 
+    /// Whether the peer has acknowledged less, as far as is known, but something.
+    pub(in crate::reassembly) fn is_ahead(&self, ack: SeqNum) -> bool {
+        self.peer_ack().is_some_and(|known| ack.distance_from(known) > 0)
+    }
+
     pub(super) fn sent(&self) -> Option<SeqNum> {
         self.known.has(Known::SENT).then_some(self.sent)
     }

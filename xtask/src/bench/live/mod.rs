@@ -11,7 +11,7 @@ mod watcher;
 use anyhow::{Result, bail};
 
 use crate::{
-    command::{self, cargo},
+    command,
     setup::{self, Tool},
 };
 
@@ -50,7 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
     }
     setup::ebpf()?;
     setup::tools(&[Tool::Ip, Tool::Ethtool, Tool::Nginx, Tool::Wrk, Tool::Tcpdump, Tool::Tcpflow, Tool::Tcpreplay])?;
-    command::run(cargo().args(["build", "--quiet", "--release", "--package", "agent", "--bins"]))?;
+    command::build_agent(&["--bins"])?;
     let wanted = |part| args.parts.is_empty() || args.parts.contains(&part);
     if wanted(Part::Paced) {
         paced::run(args)?;

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use super::{
     super::{
         median::Median,
+        order,
         plot::{Line, Plot},
         replay::Scratch,
         server::Mode,
@@ -46,10 +47,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     for share in SHARES {
         let mut rows: Vec<Row> = watchers.iter().map(|&watcher| Row { watcher, rounds: Vec::new() }).collect();
         for round in 0..args.rounds {
-            // Back and forth, so that nobody always comes after the same one.
-            let order: Vec<usize> =
-                if round % 2 == 0 { (0..rows.len()).collect() } else { (0..rows.len()).rev().collect() };
-            for number in order {
+            for number in order(round as usize, rows.len()) {
                 interrupt::check()?;
                 rows[number].measure(&site, &scratch, args, share * capacity)?;
             }

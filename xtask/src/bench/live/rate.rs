@@ -15,13 +15,12 @@ use super::{
     watcher::{Setting, Watcher},
 };
 use crate::{
-    command::{self, cargo},
-    interrupt,
+    command, interrupt,
     network::{Network, Side},
 };
 
 pub(super) fn run(args: &Args) -> Result<()> {
-    command::run(cargo().args(["build", "--quiet", "--release", "--package", "agent", "--example", "generate"]))?;
+    command::build_agent(&["--example", "generate"])?;
     let network = Network::create()?;
     no_offloads(&network)?;
     // Without it, or a program in the driver, a veth device takes no frames that another program redirects to it. No two

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::{
-    super::{median::Median, replay::Scratch, server::Mode},
+    super::{median::Median, order, replay::Scratch, server::Mode},
     Args,
     bodies::{Bodies, Response, Tally},
     site::Site,
@@ -35,7 +35,7 @@ pub(super) fn run(args: &Args) -> Result<()> {
     let mut ratios = Vec::new();
     for round in 0..args.rounds {
         let mut whole = [0; 2];
-        for number in if round % 2 == 0 { [0, 1] } else { [1, 0] } {
+        for number in order(round as usize, whole.len()) {
             interrupt::check()?;
             let watcher = [Watcher::Xdpflow(Mode::Native), Watcher::Tcpdump][number];
             let watching = watcher.start(&setting)?;

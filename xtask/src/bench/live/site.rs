@@ -47,9 +47,7 @@ impl Site {
     pub(super) fn saturate(&self, time: Duration) -> Result<u64> {
         let script = self.server.root().with_file_name("requests.lua");
         fs::write(&script, SCRIPT.replace("COUNT", &Bodies::COUNT.to_string()))?;
-        let mut wrk = self.network().command(Side::Client, "wrk")?;
-        wrk.args(["-t1", "-c50", &format!("-d{}s", time.as_secs()), "-H", "Connection: close", "-s"]).arg(script);
-        let printed = command::output(wrk.arg(format!("http://{}/", Network::SERVER_V4)))?;
+        let printed = self.server.wrk(time, Some(&script))?;
         let count = printed.lines().find_map(|line| line.trim().split_once(" requests in ")?.0.parse().ok());
         count.with_context(|| format!("wrk printed no count:\n{printed}"))
     }

@@ -12,10 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 
 use super::{
-    super::{
-        program::remove,
-        server::{self, Mode},
-    },
+    super::{program::remove, server::Mode},
     bodies::PORT,
 };
 use crate::{
@@ -120,7 +117,7 @@ impl Watcher {
                 (tcpflow, "listening on")
             }
         };
-        let running = server::start(&mut command, ready, &folder.join(LOG))?;
+        let (running, _) = command::start_until(&mut command, ready, &folder.join(LOG))?;
         let mut watching = Watching { watcher: self, running, folder: folder.to_owned(), before: Cpu::default() };
         watching.before = Cpu::of(watching.pid())?;
         Ok(watching)

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::random::word;
+use crate::random;
 
 /// A text and, behind it, octets that the seed makes: any part of them without those before it.
 #[derive(Clone, Default)]
@@ -28,13 +28,9 @@ impl Content {
         let text = self.text.len() as u64;
         let [from, to] = [part.start, part.end].map(|at| at.min(text) as usize);
         octets.extend_from_slice(&self.text[from..to]);
-        let mut at = part.start.max(text);
-        while at < part.end {
-            let skip = (at % 8) as usize;
-            let take = (8 - skip).min((part.end - at) as usize);
-            octets.extend_from_slice(&word(self.seed, at / 8).to_le_bytes()[skip..skip + take]);
-            at += take as u64;
-        }
+        let at = part.start.max(text);
+        octets.resize((part.end - part.start) as usize, 0);
+        random::fill(self.seed, at, &mut octets[to - from..]);
     }
 }
 

@@ -8,8 +8,8 @@ use super::{
     content::Content,
     manifest::Manifest,
     pcap::{ACK, FIN, MSS, PSH, Pcap, SYN, Segment},
-    random::Random,
 };
+use crate::random::{self, Random};
 
 /// Client and server, what they say, and the segments in which they say it.
 pub(super) struct Conversation {
@@ -17,6 +17,10 @@ pub(super) struct Conversation {
     isns: [u32; 2],
     contents: [Content; 2],
     script: VecDeque<Step>,
+    /// When its SYN was captured, in nanoseconds.
+    start: u64,
+    /// Of a million segments of full size, how many are not captured.
+    loss: u64,
 }
 
 /// A segment by `from`, 0 or 1. Positions are counted from the SYN, which is at 0.
@@ -30,7 +34,12 @@ struct Step {
 
 impl Conversation {
     pub(super) fn new(ends: [SocketAddrV4; 2], isns: [u32; 2]) -> Self {
-        Self { ends, isns, contents: Default::default(), script: VecDeque::new() }
+        Self { ends, isns, contents: Default::default(), script: VecDeque::new(), start: 0, loss: 0 }
+    }
+
+    /// Loses so many of a million segments of full size before they are captured. The peer has them.
+    pub(super) fn losing(self, loss: u64) -> Self {
+        Self { loss, ..self }
     }
 
     /// A request, its response, and the server closes.
@@ -104,12 +113,20 @@ impl Conversation {
         let Some(step) = self.script.pop_front() else { return Ok(false) };
         let (from, to) = (step.from, 1 - step.from);
         if step.flags & SYN != 0 && from == 0 {
+            self.start = pcap.time();
             for side in [0, 1] {
                 manifest.add(self.ends[side], self.ends[1 - side], pcap.time(), &self.contents[side]);
             }
         }
         let offset = step.at.saturating_sub(1);
         self.contents[from].read(offset..offset + step.payload, octets);
+        // The first one is there, so that a stream is, too.
+        let is_lost = random::word(self.start, offset) % 1_000_000 < self.loss;
+        if is_lost && offset > 0 && step.payload == MSS {
+            manifest.lose(self.ends[from], self.ends[to], self.start, offset, octets);
+            pcap.miss(FRAME_TIME);
+            return Ok(true);
+        }
         let place = |side: usize, at: u64| self.isns[side].wrapping_add(at as u32);
         let segment = Segment {
             src: self.ends[from],

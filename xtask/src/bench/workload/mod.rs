@@ -4,7 +4,6 @@ mod content;
 mod conversation;
 mod manifest;
 mod pcap;
-mod random;
 
 use std::{net::SocketAddrV4, path::Path};
 
@@ -15,9 +14,11 @@ use self::{
     content::Content,
     conversation::Conversation,
     pcap::{ACK, PSH, Pcap, SYN, Segment},
-    random::Random,
 };
-use crate::interrupt;
+use crate::{
+    interrupt,
+    random::{self, Random},
+};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, clap::ValueEnum)]
 pub(super) enum Workload {
@@ -52,10 +53,9 @@ impl Workload {
     /// Writes the capture; at a scale of 1 in the size that the targets are about.
     pub(super) fn make(self, path: &Path, scale: f64, seed: u64) -> Result<Made> {
         let scaled = |count: u64| ((count as f64 * scale) as u64).max(1);
-        let random = Random::new(seed);
-        let mut making = Making { pcap: Pcap::create(path)?, manifest: Manifest::default(), random };
+        let mut making = Making::new(path, seed)?;
         match self {
-            Self::Short => making.short(scaled(24_000))?,
+            Self::Short => making.short(scaled(24_000), 0)?,
             Self::Bulk => making.bulk(scaled(64 << 20))?,
             Self::Idle => making.idle(scaled(1_000_000), 2)?,
             Self::Hostile => making.hostile(scaled(4_000))?,
@@ -66,9 +66,15 @@ impl Workload {
 
 /// [`Workload::Idle`] of so many connections, with so many words on each.
 pub(super) fn idle(path: &Path, connections: u64, words: u64, seed: u64) -> Result<Made> {
-    let random = Random::new(seed);
-    let mut making = Making { pcap: Pcap::create(path)?, manifest: Manifest::default(), random };
+    let mut making = Making::new(path, seed)?;
     making.idle(connections, words)?;
+    making.finish()
+}
+
+/// [`Workload::Short`] of so many connections, of which a capture misses so many of a million segments of full size.
+pub(super) fn lossy(path: &Path, connections: u64, loss: u64, seed: u64) -> Result<Made> {
+    let mut making = Making::new(path, seed)?;
+    making.short(connections, loss)?;
     making.finish()
 }
 
@@ -86,6 +92,10 @@ struct Making {
 }
 
 impl Making {
+    fn new(path: &Path, seed: u64) -> Result<Self> {
+        Ok(Self { pcap: Pcap::create(path)?, manifest: Manifest::default(), random: Random::new(seed) })
+    }
+
     fn finish(self) -> Result<Made> {
         let Self { pcap, manifest, .. } = self;
         let frames = pcap.frames;
@@ -93,14 +103,9 @@ impl Making {
         Ok(Made { manifest, frames })
     }
 
-    fn short(&mut self, connections: u64) -> Result<()> {
+    fn short(&mut self, connections: u64, loss: u64) -> Result<()> {
         let ports = ports(connections);
-        let mut number = 0;
-        self.interleave(50, |random, used| {
-            if number == connections {
-                return None;
-            }
-            number += 1;
+        self.interleave(50, connections, |number, random, used| {
             let ends = [free_port(number, ports, used), SERVER];
             let len = random.scaled(1 << 10, 256 << 10);
             let request = Content::text(format!(
@@ -110,52 +115,46 @@ impl Making {
                 "HTTP/1.1 200 OK\r\nServer: bench\r\nContent-Length: {len}\r\nConnection: close\r\n\r\n"
             ));
             (response.seed, response.len) = (random.next(), response.len + len);
-            Some(Conversation::new(ends, isns(number, random)).exchange(request, response))
+            Conversation::new(ends, isns(number, random)).losing(loss).exchange(request, response)
         })
     }
 
     fn bulk(&mut self, octets: u64) -> Result<()> {
-        let mut number = 0;
-        self.interleave(8, |random, _| {
-            if number == 8 {
-                return None;
-            }
-            number += 1;
+        self.interleave(8, 8, |number, random, _| {
             let client = SocketAddrV4::new([10, 1, 0, 2].into(), 40_000 + number as u16);
             let request = Content::text(format!("GET /octets/{octets} HTTP/1.1\r\nHost: 10.1.0.1\r\n\r\n"));
             let response = Content::random(random.next(), octets);
-            Some(Conversation::new([client, SERVER], isns(number, random)).exchange(request, response))
+            Conversation::new([client, SERVER], isns(number, random)).exchange(request, response)
         })
     }
 
     fn hostile(&mut self, connections: u64) -> Result<()> {
         let ports = ports(connections);
-        let mut number = 0;
-        self.interleave(50, |random, used| {
-            if number == connections {
-                return None;
-            }
-            number += 1;
+        self.interleave(50, connections, |number, random, used| {
             let ends = [free_port(number, ports, used), SERVER];
             let contents = [0, 1].map(|_| Content::random(random.next(), random.scaled(1 << 10, 128 << 10)));
-            Some(Conversation::new(ends, isns(number, random)).quarrel(contents, random))
+            Conversation::new(ends, isns(number, random)).quarrel(contents, random)
         })
     }
 
-    /// Has `at_once` conversations go on at a time, in bursts of up to eight frames.
+    /// Has `count` conversations, of which `at_once` go on at a time, in bursts of up to eight frames. Each is made of its
+    /// number, from 1 on, and of those that go on.
     fn interleave(
         &mut self,
         at_once: usize,
-        mut next: impl FnMut(&mut Random, &[Conversation]) -> Option<Conversation>,
+        count: u64,
+        mut make: impl FnMut(u64, &mut Random, &[Conversation]) -> Conversation,
     ) -> Result<()> {
         let Self { pcap, manifest, random } = self;
+        let mut numbers = 1..=count;
         let mut active = Vec::new();
         let mut octets = Vec::new();
         loop {
             interrupt::check()?;
             while active.len() < at_once
-                && let Some(conversation) = next(random, &active)
+                && let Some(number) = numbers.next()
             {
+                let conversation = make(number, random, &active);
                 active.push(conversation);
             }
             if active.is_empty() {

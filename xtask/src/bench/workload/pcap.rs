@@ -47,6 +47,11 @@ impl Pcap {
         self.time * 1_000
     }
 
+    /// Lets `microseconds` pass, in which a frame comes that is not captured.
+    pub(super) fn miss(&mut self, microseconds: u64) {
+        self.time += microseconds;
+    }
+
     /// Writes a frame, which takes `microseconds`.
     pub(super) fn write(&mut self, segment: &Segment<'_>, microseconds: u64) -> Result<()> {
         let options: &[u8] = if segment.flags & SYN != 0 { &SYN_OPTIONS } else { &OPTIONS };

@@ -1,6 +1,6 @@
 //! Random numbers that are the same for the same seed.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014).
+/// SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators"). What fails should fail again.
 pub(crate) struct Random(u64);
 
 impl Random {
@@ -32,8 +32,22 @@ impl Random {
     }
 }
 
+/// Fills `buffer` with what `seed` says from octet `at` on: the generator counts, so it can start anywhere.
+pub(crate) fn fill(seed: u64, at: u64, buffer: &mut [u8]) {
+    let mut at = at;
+    let mut rest = buffer;
+    while !rest.is_empty() {
+        let word = word(seed, at / 8).to_le_bytes();
+        let part = &word[(at % 8) as usize..];
+        let (filled, unfilled) = rest.split_at_mut(part.len().min(rest.len()));
+        filled.copy_from_slice(&part[..filled.len()]);
+        at += filled.len() as u64;
+        rest = unfilled;
+    }
+}
+
 /// The `number`th word of what `seed` says.
-pub(super) fn word(seed: u64, number: u64) -> u64 {
+pub(crate) fn word(seed: u64, number: u64) -> u64 {
     mixed(seed.wrapping_add(number.wrapping_mul(GAMMA)))
 }
 

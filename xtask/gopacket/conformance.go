@@ -7,11 +7,9 @@ import (
 	"bufio"
 	"errors"
 	"flag"
-	"fmt"
 	"io"
 	"log"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/google/gopacket"
@@ -34,8 +32,7 @@ const (
 
 func main() {
 	flag.Parse()
-	connections := &connections{}
-	assembler := reassembly.NewAssembler(reassembly.NewStreamPool(connections))
+	assembler := reassembly.NewAssembler(reassembly.NewStreamPool(&connections{folder: *output}))
 	defragmenter := ip4defrag.NewIPv4Defragmenter()
 	var flushed time.Time
 	for _, name := range flag.Args() {
@@ -139,63 +136,4 @@ func innermost(
 		}
 	}
 	return inside, tcp
-}
-
-type context gopacket.CaptureInfo
-
-func (c context) GetCaptureInfo() gopacket.CaptureInfo { return gopacket.CaptureInfo(c) }
-
-type connections struct{ count int }
-
-func (c *connections) New(
-	network, transport gopacket.Flow, _ *layers.TCP, _ reassembly.AssemblerContext,
-) reassembly.Stream {
-	c.count++
-	return &connection{number: c.count, network: network, transport: transport}
-}
-
-type connection struct {
-	number             int
-	network, transport gopacket.Flow
-	files              [2]*os.File
-}
-
-func (c *connection) Accept(
-	*layers.TCP, gopacket.CaptureInfo, reassembly.TCPFlowDirection, reassembly.Sequence, *bool,
-	reassembly.AssemblerContext,
-) bool {
-	return true
-}
-
-func (c *connection) ReassembledSG(octets reassembly.ScatterGather, _ reassembly.AssemblerContext) {
-	available, _ := octets.Lengths()
-	if available == 0 {
-		return
-	}
-	direction, _, _, _ := octets.Info()
-	side, network, transport := 0, c.network, c.transport
-	if direction == reassembly.TCPDirServerToClient {
-		side, network, transport = 1, network.Reverse(), transport.Reverse()
-	}
-	if c.files[side] == nil {
-		name := fmt.Sprintf("%d-%v.%v-%v.%v",
-			c.number, network.Src(), transport.Src(), network.Dst(), transport.Dst())
-		file, err := os.Create(filepath.Join(*output, name))
-		if err != nil {
-			log.Fatal(err)
-		}
-		c.files[side] = file
-	}
-	if _, err := c.files[side].Write(octets.Fetch(available)); err != nil {
-		log.Fatal(err)
-	}
-}
-
-func (c *connection) ReassemblyComplete(reassembly.AssemblerContext) bool {
-	for _, file := range c.files {
-		if file != nil {
-			file.Close()
-		}
-	}
-	return true
 }

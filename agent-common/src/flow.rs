@@ -192,7 +192,7 @@ impl Flow {
         // Forged ones, and those of what went past us, do not stand in the way of those that follow.
         let believable = self.knows_ack(head, side);
         let (own, control) = (&mut self.sides[side & 1], head.control());
-        let begin = own.note(head, len);
+        let begin = own.note(head, len, self.state >> side & state::FIN != 0);
         let mut bits = self.state & !state::REFUSED;
         let mut advances = false;
         if control & control::ACK != 0 && believable {
@@ -270,9 +270,10 @@ impl Side {
         self.end != 0 && (self.end as u32).wrapping_add(fin as u32).wrapping_sub(seq).cast_signed() >= 0
     }
 
-    /// A jump by more than [`JUMP_MAX`] is nobody's who has a window.
+    /// A jump by more than [`JUMP_MAX`] is nobody's who has a window. Behind its `fin` a side sends nothing, but the octet of a
+    /// keep-alive may have the FIN's number (RFC 9293 section 3.8.4); PSH tells it from one that comes late.
     #[inline(always)]
-    fn note(&mut self, head: &Head, len: u64) -> i64 {
+    fn note(&mut self, head: &Head, len: u64, fin: bool) -> i64 {
         let (syn, rst) = (head.control() & control::SYN != 0, head.control() & control::RST != 0);
         let first = head.seq().wrapping_add(syn as u32);
         if self.end == 0 && !rst {
@@ -284,7 +285,8 @@ impl Side {
         let end = begin.wrapping_add(len);
         // A forged RST may lie anywhere in the window, and only says where it wants to be believed. What has no octets may
         // stand behind a FIN.
-        if !rst && len > 0 && end > self.end && end - self.end <= JUMP_MAX {
+        let probes = fin && len == 1 && begin == self.end && head.control() & control::PSH == 0;
+        if !rst && !probes && len > 0 && end > self.end && end - self.end <= JUMP_MAX {
             self.end = end;
         }
         begin.wrapping_sub(self.start).cast_signed()
@@ -380,6 +382,19 @@ mod tests {
         flow.note(&segment(control::FIN, 15, 1), 0, 0);
         assert_eq!(flow.note(&segment(control::ACK, 16, 1), 0, 0).0, 6);
         assert_eq!(flow.sides[0].reach(), 5, "the FIN is no octet");
+    }
+
+    #[test]
+    fn a_keep_alive_at_the_number_of_a_fin_is_no_octet() {
+        let mut flow = Flow::NONE;
+        flow.note(&segment(control::ACK, 10, 1), 0, 5);
+        flow.note(&segment(control::ACK, 15, 1), 0, 1);
+        assert_eq!(flow.sides[0].reach(), 6, "before the FIN it is one");
+        flow.note(&segment(control::ACK | control::FIN, 17, 1), 0, 0);
+        assert_eq!(flow.note(&segment(control::ACK | control::PSH, 16, 1), 0, 1).0, 6);
+        assert_eq!(flow.sides[0].reach(), 7, "late");
+        assert_eq!(flow.note(&segment(control::ACK, 17, 1), 0, 1).0, 7);
+        assert_eq!(flow.sides[0].reach(), 7);
     }
 
     #[test]

@@ -10,10 +10,7 @@ use std::{
 use rustix::process::{Resource, getrlimit};
 
 use super::{Cause, Error, Reader};
-use crate::{
-    frame::Frame,
-    segment::{Origin, Timestamp},
-};
+use crate::{frame::Frame, segment::Timestamp};
 
 /// The frames of several captures in the order of their timestamps; of equal ones, in the order in which the captures were
 /// given. Within a capture their order is never changed, even where its timestamps decrease.
@@ -83,18 +80,17 @@ impl Merge {
 
     /// The next frame. A capture that fails ends there, and the others go on.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self) -> Option<Frame<'_>> {
         let index = self.advance()?;
         self.current = Some(index);
         let alone = self.sources.len() == 1;
         let source = self.sources.get_mut(index)?;
-        let frame = source.reader.as_mut()?.next().ok()??;
-        if alone {
-            return Some(frame);
+        let mut frame = source.reader.as_mut()?.take()?;
+        if !alone {
+            frame.origin.interface = number(&mut source.numbers, frame.origin.interface, &mut self.interfaces);
         }
-        let interface = number(&mut source.numbers, frame.origin.interface, &mut self.interfaces);
-        Some(Frame { origin: Origin { interface, ..frame.origin }, ..frame })
+        Some(frame)
     }
 
     /// The capture whose turn it is. Frames of others may come between those that are ahead in it.

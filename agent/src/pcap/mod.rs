@@ -61,10 +61,16 @@ impl Reader {
     /// The next frame, or `None` at the end of the file. There are no more frames after an error, what a damaged file has
     /// behind the damage is not looked for; but there may be another error.
     #[expect(clippy::should_implement_trait, reason = "an iterator cannot lend")]
-    #[inline]
+    #[inline(always)]
     pub fn next(&mut self) -> Result<Option<Frame<'_>>, Error> {
         self.peek()?;
-        Ok(self.found.pop_front().map(|record| self.frame(&record)))
+        Ok(self.take())
+    }
+
+    /// The next frame, if [`peek`](Self::peek) has found it.
+    #[inline(always)]
+    fn take(&mut self) -> Option<Frame<'_>> {
+        self.found.pop_front().map(|record| self.frame(&record))
     }
 
     /// The time of the next frame.
@@ -81,7 +87,7 @@ impl Reader {
         self.found.iter().map(|record| self.frame(record))
     }
 
-    #[inline]
+    #[inline(always)]
     fn frame(&self, record: &Record) -> Frame<'_> {
         Frame {
             timestamp: record.timestamp,

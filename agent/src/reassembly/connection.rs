@@ -296,13 +296,14 @@ impl Connection {
         }
         let (client, server) = self.endpoints();
         let Some(FlowState { sides, shed }) = core.flows.flow(client, server) else { return };
+        // Accounts that have begun anew say no more than that somebody was heard, until there is a record with them.
+        let anew = self.missing_in(sides.each_ref().map(|side| side.segments)) > 0;
         let sides = Direction::BOTH.into_iter().zip(&sides).filter(|(_, side)| side.last_seen <= until);
-        for (direction, side) in sides.clone() {
+        sides.clone().for_each(|(_, side)| _ = self.hear(side.last_seen, core));
+        for (direction, side) in sides.clone().filter(|_| !anew) {
             self.handle_reach(direction, side.reach, side.lost, side.cut, shed);
         }
-        for (direction, side) in sides {
-            // Also of accounts that have begun anew, and are behind ours.
-            self.hear(side.last_seen, core);
+        for (direction, side) in sides.filter(|_| !anew) {
             self.handle_withheld(direction, side.segments, side.ack, side.last_seen, core);
         }
     }
@@ -534,13 +535,10 @@ impl Connection {
         }
         self.keep_accounts(note, segment, direction);
         self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
-        let segments = if segment.flags.contains(Flags::ACK) {
-            self.count_up_to(direction, note.segments[0]).max(1)
-        } else {
-            // What those before it have acknowledged it does not say.
-            self.stream_mut(direction).count_segment();
-            1
-        };
+        let known = self.stream(direction).segments().wrapping_add(self.ahead(direction).segments);
+        // Without an ACK it stands for itself alone: what those before it have acknowledged is still to be asked for.
+        let alone = if segment.flags.contains(Flags::ACK) { u64::MAX } else { known.wrapping_add(1) };
+        let segments = self.count_up_to(direction, note.segments[0].min(alone)).max(1);
         self.stream_mut(direction).note_record();
         // Some time before the segment, and so not after the hole that this may open.
         let heard = Timestamp(segment.timestamp.0.saturating_sub(1));
@@ -553,9 +551,7 @@ impl Connection {
         let sides = [direction, direction.reverse()];
         let known = sides.map(|side| self.stream(side).segments());
         let counted = note.segments[0].wrapping_add(note.segments[1]);
-        let ahead = sides.map(|side| self.ahead(side).segments).iter().fold(0_u64, |a, b| a.wrapping_add(*b));
-        let behind = known[0].wrapping_add(known[1]).wrapping_add(ahead).wrapping_sub(counted).cast_signed();
-        let anew = self.has_flow && (counted <= 1 || behind > DISORDER_MAX);
+        let anew = self.has_flow && (counted <= 1 || self.missing_in(note.segments) > DISORDER_MAX);
         // What they count that is not of the connection: all before this segment, or, where they began in its middle, nothing.
         let before = if anew { [0; 2] } else { [note.segments[0].wrapping_sub(1), note.segments[1]] };
         if anew || !self.has_flow && before != known {
@@ -578,6 +574,13 @@ impl Connection {
             let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
             *ahead = Ahead { reach, lost: ahead.lost.or(Some(lost)), is_open: false, ..*ahead };
         }
+    }
+
+    /// How many segments we know of that the accounts, which have counted so many of either side, do not.
+    fn missing_in(&self, counted: [u64; 2]) -> i64 {
+        let known = Direction::BOTH.map(|side| self.stream(side).segments().wrapping_add(self.ahead(side).segments));
+        let [known, counted] = [known, counted].map(|[one, other]| one.wrapping_add(other));
+        known.wrapping_sub(counted).cast_signed()
     }
 
     fn ahead(&self, direction: Direction) -> Ahead {

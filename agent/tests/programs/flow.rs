@@ -129,6 +129,17 @@ fn with_a_cutoff_of_0_each_connection_is_announced_by_headers_alone() {
 }
 
 #[test]
+fn a_keep_alive_behind_a_fin_makes_its_stream_no_longer() {
+    let name = "a_keep_alive_behind_a_fin_makes_its_stream_no_longer";
+    let Some(mut bed) = Bed::load(name, |options| options.cutoff = Some(0)) else { return };
+    bed.one(true, SYN, 100, 0, 0);
+    bed.one(true, ACK | FIN, 101, 1, 500);
+    // Its octet has the number of the FIN.
+    assert_eq!(bed.run(true, ACK, 601, 1, 1).len(), 0);
+    assert_eq!((bed.flow().sides[0].reach(), bed.flow().sides[0].segments), (500, 3));
+}
+
+#[test]
 fn positions_go_on_beyond_four_gibibytes() {
     let name = "positions_go_on_beyond_four_gibibytes";
     let cutoff = 5 << 30;

@@ -2,7 +2,7 @@
 //! size, and a ring that is read with a drawn delay. What it copies, what it says beside that, and what it answers.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard},
 };
 
@@ -90,6 +90,8 @@ struct Accounts {
     /// Conversations of which something withheld was forgotten before anybody heard of it, or whose accounts somebody else
     /// has spoilt.
     spoilt: Vec<usize>,
+    /// Those of which a ring has heard.
+    announced: HashSet<usize>,
     asked: bool,
     forgotten: u64,
 }
@@ -122,6 +124,7 @@ impl Kernel {
             clock: 0,
             refused: 0,
             spoilt: Vec::new(),
+            announced: HashSet::new(),
             asked: false,
             forgotten: 0,
         })))
@@ -177,7 +180,8 @@ impl Accounts {
         let (before, begins) = (flow.is_new(), flow.begins(&head));
         flow.open(&head, side);
         if !before && flow.is_new() {
-            if *untold != Untold::default() || packet.kind == Kind::Forged {
+            // Who asks before he has read that far hears of another one.
+            if *untold != Untold::default() || packet.kind == Kind::Forged || self.plan.ahead > 0 {
                 self.spoilt.push(*conversation);
             }
             *untold = Untold::default();
@@ -210,6 +214,10 @@ impl Accounts {
         let note = extent.is_copied().then(|| note(flow, side));
         if note.is_some() {
             flow.set(state::ANNOUNCED);
+            self.announced.insert(packet.conversation);
+        } else if !has(flow, state::ANNOUNCED) && self.announced.contains(&packet.conversation) {
+            // It was forgotten, and of accounts that begin anew without a record nobody can know whose they are.
+            self.spoilt.push(packet.conversation);
         }
         untold.segments = note.is_none();
         untold.octets[side] = note.is_none() && (len > 0 || untold.octets[side]);

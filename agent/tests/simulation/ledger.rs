@@ -71,6 +71,8 @@ pub(crate) struct SideLedger {
     pub(crate) sent_end: [Position; 2],
     /// The kernel has withheld some of it.
     pub(crate) withheld: bool,
+    /// The kernel has seen its FIN.
+    ended: bool,
     pub(crate) syn: Option<usize>,
     pub(crate) syn_ack: Option<usize>,
     pub(crate) fin: Option<(usize, Position)>,
@@ -222,7 +224,11 @@ impl Ledger {
 
         let room = |side: &SideLedger| if known { side.window.unwrap_or(0).max(1) } else { 16 << 20 };
         let reach = |side: &SideLedger| side.highest + room(side);
-        if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)) {
+        sender.ended |= packet.fin;
+        // Of what is lost to the ring the kernel tells an acknowledgment only if it has seen what that is of.
+        let seen = peer.sent_end[1] + Position::from(peer.ended);
+        let told = |ack: &Position| copied.extent != Taken::Lost || peer.segments == 0 || *ack <= seen;
+        if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)).filter(told) {
             // Of what is lost to the ring the acknowledgment is not, and what its flags would have done is.
             let (syn, rst) = (packet.syn && handed, packet.rst && handed);
             let plausible = ack <= reach(peer) && !rst;

@@ -9,6 +9,7 @@ use agent::reassembly::{
 use crate::{
     census,
     checker::{Checker, Declared, Open, OpenStream, Step},
+    drive::EPOCH,
     ledger::{Ack, SideLedger},
     packet::{Position, Side},
     scenario::generous,
@@ -99,7 +100,8 @@ impl Checker<'_> {
         // Of what is ahead of the ring only the kernel knows.
         let asked_late = self.is_ahead() || talk.spoilt || ended == Ended::Evicted;
         let least = if asked_late { talk.told_stamp } else { talk.last_stamp };
-        let most = talk.last_stamp + self.scenario.kernel.map_or(0, |plan| plan.ahead);
+        let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead);
+        let most = if ahead > 0 { talk.last_stamp.max(EPOCH + self.now()) + ahead } else { talk.last_stamp };
         let ends = (least..=most).contains(&told.1);
         if self.is_alone(open) && !(told.0 == open.start && ends) {
             return Some(format!("from and to {told:?}, not {:?}", (open.start, talk.last_stamp)));
@@ -213,9 +215,8 @@ impl Checker<'_> {
         // A keep-alive at the FIN's number may have been taken for an octet.
         let probes = Position::from(ledger.may_be_probed(sent));
         // Behind a cut-off the kernel may have believed what somebody else has sent.
-        let spoilt = self.ledger.talks[open.talk].spoilt;
-        let behind = if spoilt { behind.min(sent.saturating_sub(base + stream.edge)) } else { behind };
-        if stream.edge + behind > 0 && base + stream.edge + behind > sent + probes {
+        let spoilt = self.ledger.talks[open.talk].spoilt && stream.edge == self.wall();
+        if !spoilt && stream.edge + behind > 0 && base + stream.edge + behind > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
         if ended == Ended::Fin && ledger.fin.is_none_or(|(_, at)| at != base + stream.edge + behind) {

@@ -301,7 +301,7 @@ impl Connection {
         let sides = Direction::BOTH.into_iter().zip(&sides).filter(|(_, side)| side.last_seen <= until);
         sides.clone().for_each(|(_, side)| _ = self.hear(side.last_seen, core));
         for (direction, side) in sides.clone().filter(|_| !anew) {
-            self.handle_reach(direction, side.reach, side.lost, side.cut, shed);
+            self.handle_reach(direction, side.reach, side.segments, side.lost, side.cut || shed);
         }
         for (direction, side) in sides.filter(|_| !anew) {
             self.handle_withheld(direction, side.segments, side.ack, side.last_seen, core);
@@ -534,7 +534,8 @@ impl Connection {
             self.streams.iter_mut().for_each(Stream::shed);
         }
         self.keep_accounts(note, segment, direction);
-        self.handle_reach(direction, note.reach, note.lost, note.cut, note.shed);
+        self.locate_accounts(note, segment, direction);
+        self.handle_reach(direction, note.reach, note.segments[0], note.lost, note.cut || note.shed);
         let known = self.stream(direction).segments().wrapping_add(self.ahead(direction).segments);
         // Without an ACK it stands for itself alone: what those before it have acknowledged is still to be asked for.
         let alone = if segment.flags.contains(Flags::ACK) { u64::MAX } else { known.wrapping_add(1) };
@@ -569,7 +570,7 @@ impl Connection {
                 && !self.stream(direction).agrees_with(segment.seq, octets(segment), true);
         if self.ahead(direction).is_open && !is_elsewhere {
             let stream = self.stream(direction);
-            let position = stream.position_of(segment.seq).wrapping_add(octets(segment));
+            let position = stream.account_of(segment.seq).wrapping_add(octets(segment));
             let (reach, lost) = (note.reach.wrapping_sub(position), note.lost.wrapping_sub(stream.lost()));
             let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
             *ahead = Ahead { reach, lost: ahead.lost.or(Some(lost)), is_open: false, ..*ahead };
@@ -593,8 +594,26 @@ impl Connection {
         self.stream_mut(direction).count_up_to(count)
     }
 
-    /// What the kernel says of the octets that one side has sent.
-    fn handle_reach(&mut self, direction: Direction, reach: u64, lost: u64, cut: bool, shed: bool) {
+    /// Finds out where the accounts of this side begin, if the stream does not begin with its SYN: behind that, when it comes,
+    /// or with any segment before the first octet.
+    fn locate_accounts(&mut self, note: &FlowNote, segment: &Segment<'_>, direction: Direction) {
+        let (stream, reach) = (self.stream(direction), note.reach.wrapping_sub(self.ahead(direction).reach));
+        if stream.isn().is_some() || segment.flags.contains(Flags::RST) {
+            return;
+        }
+        let (first, len) = (segment.seq.advance(1), octets(segment));
+        if segment.flags.contains(Flags::SYN) {
+            if stream.is_located() && stream.agrees_with(segment.seq, len, true) {
+                self.stream_mut(direction).note_origin(first);
+            }
+        } else if len > 0 && !stream.has_origin() {
+            let origin = segment.seq.advance(len.wrapping_sub(reach));
+            self.stream_mut(direction).note_origin(origin);
+        }
+    }
+
+    /// What the kernel says of the octets that one side has sent, some of which it has `withheld`.
+    fn handle_reach(&mut self, direction: Direction, reach: u64, segments: u64, lost: u64, withheld: bool) {
         let ahead = self.ahead(direction);
         if ahead.is_open {
             return;
@@ -602,8 +621,8 @@ impl Connection {
         let window = self.window(direction);
         let stream = self.stream_mut(direction);
         stream.note_lost(lost.wrapping_sub(ahead.lost.unwrap_or(0)));
-        if cut || shed {
-            stream.note_reach(reach.wrapping_sub(ahead.reach), window);
+        if withheld {
+            stream.note_reach(reach.wrapping_sub(ahead.reach), segments.wrapping_sub(ahead.segments), window);
         }
     }
 

@@ -290,3 +290,44 @@ fn row_27_a_shed_connection_that_is_reset_or_idle() {
     trace.wait_until(7_600_000).expect(&["handshake idle c2s={3 shed} s2c="]);
     assert_eq!(trace.summary(0, ClientToServer).trailing_gap.map(|gap| gap.cause), Some(GapCause::Shed));
 }
+
+#[test]
+fn row_27_what_somebody_else_sends_far_ahead_says_nothing_of_the_size() {
+    let mut trace = live(2);
+    trace.send(C.data(1001, "abcd").ack(5001)).send(C.data(1005, "efgh").ack(5001)).send(S.ack(5001, 1009));
+    // No segment goes more than a window further than the one before it. What was acknowledged last may be a FIN.
+    trace.send(C.data(0x4000_0000, "far").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=ab{5 cutoff} s2c="]);
+}
+
+#[test]
+fn row_27_an_old_ack_says_nothing_of_what_was_sent_four_gibibytes_later() {
+    const FAR: u64 = 0x3000_0000;
+    let mut trace = live(4);
+    trace.send(C.data(1001, "abcdef").ack(5001)).send(S.data(5001, "x").ack(1001 + FAR as u32));
+    // Where a sequence number is 500 below that of the ACK.
+    let reach = (1 << 32) + FAR - 500;
+    trace.skip(C, reach - 6 - (4 << 30));
+    for left in (0..4).rev() {
+        trace.skip(C, 1 << 30).send(S.ack(5002, (1001 + reach - (left << 30)) as u32));
+    }
+    trace.finish();
+    trace.expect(&[&format!("handshake finish c2s=abcd{{{} cutoff}} s2c=x", reach - 4)]);
+}
+
+#[test]
+fn row_13_the_accounts_of_a_connection_under_way_may_begin_before_its_first_octet() {
+    // With an ACK that was withheld, and what was sent between that and the first segment did not pass.
+    let (orders, config) = keep(2);
+    let mut trace = Trace::live(orders, config);
+    trace.send(S.data(5001, "x").ack(1001)).send(C.ack(1001, 5002)).send(C.data(2001, "abcd").ack(5002).urgent());
+    trace.wait_until(200).send(C.data(2005, "efgh").ack(5002)).finish();
+    trace.expect(&["midstream finish c2s=x s2c=[2 snaplen]{6 cutoff}"]);
+}
+
+#[test]
+fn row_27_a_syn_that_its_acknowledgment_overtook_begins_the_accounts() {
+    let mut trace = Trace::live(Orders { shed: true, ..Orders::default() }, Config::default());
+    trace.send(C.syn(1000)).send(C.syn(1000).ack(5014)).send(S.syn(5000).ack(1001).with("thirteen more")).finish();
+    trace.expect(&["handshake finish c2s= s2c={13 shed}"]);
+}

@@ -398,6 +398,8 @@ impl Checker<'_> {
         let acked = acks.map_or(0, |ack| ack.believable);
         let fin = ledger.fin.filter(|(record, _)| *record < rst);
         let acked = fin.map_or_else(|| acked.saturating_sub(1), |(_, fin)| acked.min(fin));
+        // Of several each may have gone a window further than the one before it.
+        let most = acks.map_or(acked, |ack| acked.max(ack.reach.saturating_sub(1)));
         let reach = base + stream.edge + trailing.map_or(0, |gap| Position::from(gap.len));
         let talk = &self.ledger.talks[open.talk];
         let shed = talk.shed && open.since == 0 && self.is_alone(open);
@@ -431,7 +433,7 @@ impl Checker<'_> {
         }
         // Of a connection that was shed the kernel withholds also what speaks of octets that it has not seen, and does not tell.
         let heard = if talk.shed { acked.min(ledger.sent_end[1]) } else { acked };
-        if let Some(why) = self.judge_size(open, ledger, ended, fin.map(|(_, fin)| fin), [heard, acked], reach) {
+        if let Some(why) = self.judge_size(open, ledger, ended, fin.map(|(_, fin)| fin), [heard, most], reach) {
             return Some(why);
         }
         let started = stream.edge > 0 || stream.bases.is_some();

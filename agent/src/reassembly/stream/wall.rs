@@ -44,21 +44,27 @@ impl Stream {
 
     /// Takes note of how far this sender has come by the accounts of the kernel, which has withheld some of it: positions are
     /// told by these from now on, since 32 bits of a sequence number no longer do. Also when they say what an acknowledgment has
-    /// said, whose last octet may have been the FIN.
-    pub(in crate::reassembly) fn note_reach(&mut self, reach: u64, window: i64) {
-        let highest = self.highest();
+    /// said, whose last octet may have been the FIN. Each of the `segments` that it has counted may have gone a window further
+    /// than the one before it; what goes beyond that somebody else has sent.
+    pub(in crate::reassembly) fn note_reach(&mut self, reach: u64, segments: u64, window: i64) {
+        let (highest, reach) = (self.highest(), reach.wrapping_add(self.account_start()));
         if !self.is_located() || !(highest.max(1)..ACCOUNT_MAX).contains(&reach) {
             return;
         }
+        let extra = self.extra.get_or_insert_default();
+        let more = segments.wrapping_sub(extra.reached_with).cast_signed().max(1);
+        if reach - highest > window.max(1).saturating_mul(more).cast_unsigned() {
+            return;
+        }
         // Of what was acknowledged as far as that, none is the FIN's.
-        self.extra.get_or_insert_default().reach = reach;
+        (extra.reach, extra.reached_with) = (reach, segments);
         if reach > highest {
             self.note_sent_up_to(self.base.advance(reach));
         }
-        // An acknowledgment that was far from what was known may be near now.
+        // An acknowledgment that was far from what was known may be near now. It came before, and so goes no further than the
+        // FIN: an older one would be taken for one that 32 bits do not tell from it.
         if let Some(ack) = self.extra.as_ref().and_then(|extra| extra.far_ack)
-            && let Some(offset) =
-                self.offset_of(ack, window.saturating_add(1)).and_then(|offset| u64::try_from(offset).ok())
+            && let Some(offset) = self.offset_of(ack, 2).and_then(|offset| u64::try_from(offset).ok())
         {
             self.acked = self.acked.max(offset);
         }
@@ -89,9 +95,31 @@ impl Stream {
         self.extra.as_ref().map_or(0, |extra| extra.lost)
     }
 
-    /// Where a sequence number lies, believable or not, modulo 2^64; at the beginning where that is not known.
-    pub(in crate::reassembly) fn position_of(&self, seq: SeqNum) -> u64 {
+    /// Where a sequence number lies in the accounts, believable or not, modulo 2^64; at the beginning where that is not known.
+    pub(in crate::reassembly) fn account_of(&self, seq: SeqNum) -> u64 {
         let offset = self.is_located().then(|| self.offset_of(seq, WINDOW_ANY)).flatten();
-        offset.map_or(0, i64::cast_unsigned)
+        offset.map_or(0, |offset| offset.cast_unsigned().wrapping_sub(self.account_start()))
+    }
+
+    pub(in crate::reassembly) fn has_origin(&self) -> bool {
+        self.extra.as_ref().is_some_and(|extra| extra.origin.is_some())
+    }
+
+    /// The accounts of this sender begin here.
+    pub(in crate::reassembly) fn note_origin(&mut self, origin: SeqNum) {
+        self.extra.get_or_insert_default().origin = Some(origin);
+        self.locate_accounts();
+    }
+
+    /// Finds the place of their beginning, once offset 0 is known. A SYN begins both.
+    pub(super) fn locate_accounts(&mut self) {
+        let (located, begun, base) = (self.is_located(), self.isn().is_some(), self.base);
+        let Some(extra) = self.extra.as_mut().filter(|_| located) else { return };
+        let distance = |origin: SeqNum| i64::from(origin.distance_from(base)).cast_unsigned();
+        extra.account_start = extra.origin.filter(|_| !begun).map_or(0, distance);
+    }
+
+    fn account_start(&self) -> u64 {
+        self.extra.as_ref().map_or(0, |extra| extra.account_start)
     }
 }

@@ -495,8 +495,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "how far the kernel has counted is ignored",
         file: "connection.rs",
-        right: "            stream.note_reach(reach.wrapping_sub(ahead.reach), window);\n",
-        wrong: "            stream.note_reach(reach.wrapping_sub(ahead.reach) & 0, window);\n",
+        right: "            stream.note_reach(reach.wrapping_sub(ahead.reach.wrapping_add_signed(moved)), window);\n",
+        wrong: "            stream.note_reach(reach.wrapping_sub(ahead.reach.wrapping_add_signed(moved)) & 0, window);\n",
     },
     Bug {
         what: "nobody is asked",

@@ -59,9 +59,9 @@ struct Ahead {
     reach: u64,
     /// Sequence number of what was the first octet then. Where a stream is picked up it may turn out to be another one.
     first: Option<SeqNum>,
-    /// Not known yet where the accounts are older than the connection: it takes a segment of this side as well.
+    /// Not known yet where the accounts are older than the connection: it takes a segment of this side.
     lost: Option<u64>,
-    /// Of the octets that is not known yet: it takes a segment of this side.
+    /// Of the octets that were sent that is not known yet: it takes a segment of this side that has some, or is its first.
     is_open: bool,
 }
 
@@ -586,7 +586,11 @@ impl Connection {
             let position = stream.position_of(seq).wrapping_add(octets(segment));
             let (reach, lost) = (note.reach.wrapping_sub(position), note.lost.wrapping_sub(stream.lost()));
             let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
-            *ahead = Ahead { reach, first: Some(first), lost: ahead.lost.or(Some(lost)), is_open: false, ..*ahead };
+            ahead.lost.get_or_insert(lost);
+            // Without octets it may have overtaken some, unless it is the first of its side.
+            if octets(segment) > 0 || seq != segment.seq || note.segments[0] <= 1 {
+                *ahead = Ahead { reach, first: Some(first), is_open: false, ..*ahead };
+            }
         }
     }
 
@@ -619,13 +623,12 @@ impl Connection {
     /// What the kernel says of the octets that one side has sent.
     fn handle_reach(&mut self, direction: Direction, reach: u64, lost: u64, cut: bool, shed: bool) {
         let ahead = self.ahead(direction);
-        if ahead.is_open {
-            return;
-        }
         let window = self.window(direction);
         let stream = self.stream_mut(direction);
-        stream.note_lost(lost.wrapping_sub(ahead.lost.unwrap_or(0)));
-        if cut || shed {
+        if let Some(before) = ahead.lost.or((!ahead.is_open).then_some(0)) {
+            stream.note_lost(lost.wrapping_sub(before));
+        }
+        if (cut || shed) && !ahead.is_open {
             // As many octets as the first one lies further on now are none of the stream's.
             let moved = ahead.first.zip(stream.first()).map_or(0, |(then, now)| i64::from(now.distance_from(then)));
             stream.note_reach(reach.wrapping_sub(ahead.reach.wrapping_add_signed(moved)), window);

@@ -531,8 +531,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "what a full ring has cost is not noted",
         file: "connection.rs",
-        right: "        stream.note_lost(lost.wrapping_sub(ahead.lost.unwrap_or(0)));\n",
-        wrong: "",
+        right: "            stream.note_lost(lost.wrapping_sub(before));\n",
+        wrong: "            _ = before;\n",
     },
     Bug {
         what: "several withheld ACKs have one window",

@@ -259,7 +259,7 @@ impl Ledger {
             sender.sent_end[1] = sender.sent_end[1].max(packet.position() + packet.len);
         }
         if copied.extent == Taken::Lost {
-            sender.lost[0] += packet.len;
+            sender.lost[0] += copied.lost;
             return;
         }
         sender.withheld |= copied.extent == Taken::Headers || !handed && packet.len > 0;

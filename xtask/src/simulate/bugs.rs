@@ -495,8 +495,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "how far the kernel has counted is ignored",
         file: "connection.rs",
-        right: "            stream.note_reach(reach.wrapping_sub(ahead.reach), window);\n",
-        wrong: "            stream.note_reach(reach.wrapping_sub(ahead.reach) & 0, window);\n",
+        right: "            stream.note_reach(reach.wrapping_sub(ahead.reach.wrapping_add_signed(moved)), window);\n",
+        wrong: "            stream.note_reach(reach.wrapping_sub(ahead.reach.wrapping_add_signed(moved)) & 0, window);\n",
     },
     Bug {
         what: "nobody is asked",
@@ -531,8 +531,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "what a full ring has cost is not noted",
         file: "connection.rs",
-        right: "        stream.note_lost(lost.wrapping_sub(ahead.lost.unwrap_or(0)));\n",
-        wrong: "",
+        right: "            stream.note_lost(lost.wrapping_sub(before));\n",
+        wrong: "            _ = before;\n",
     },
     Bug {
         what: "several withheld ACKs have one window",

@@ -89,6 +89,11 @@ impl Stream {
         self.extra.as_ref().map_or(0, |extra| extra.lost)
     }
 
+    /// Sequence number of the first octet, where that is known for good.
+    pub(in crate::reassembly) fn first(&self) -> Option<SeqNum> {
+        self.is_located().then_some(self.base)
+    }
+
     /// Where a sequence number lies, believable or not, modulo 2^64; at the beginning where that is not known.
     pub(in crate::reassembly) fn position_of(&self, seq: SeqNum) -> u64 {
         let offset = self.is_located().then(|| self.offset_of(seq, WINDOW_ANY)).flatten();

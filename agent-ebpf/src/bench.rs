@@ -1,7 +1,10 @@
 //! What the programs are measured against, and with; no part of the agent.
 #![no_std]
 #![no_main]
+#![feature(asm_experimental_arch)]
 
+#[expect(dead_code, reason = "what is measured reads more of a frame")]
+mod packet;
 mod runtime;
 
 use aya_ebpf::{
@@ -10,11 +13,13 @@ use aya_ebpf::{
         BPF_RB_NO_WAKEUP,
         xdp_action::{XDP_DROP, XDP_PASS},
     },
-    helpers::generated::{bpf_ktime_get_ns, bpf_redirect, bpf_xdp_load_bytes},
+    helpers::generated::{bpf_ktime_get_ns, bpf_redirect},
     macros::{classifier, map, xdp},
     maps::{Array, ProgramArray, RingBuf},
     programs::{TcContext, XdpContext},
 };
+
+use crate::packet::Packet as _;
 
 /// How many frames [`rotate`] makes of one: a power of two.
 #[unsafe(no_mangle)]
@@ -59,24 +64,25 @@ fn pass(_context: XdpContext) -> u32 {
 #[map]
 static COPIES: RingBuf = RingBuf::with_byte_size(64 << 20, 0);
 
-/// The least that a capture can cost: a record is reserved, the frame copied into it, and submitted.
+/// The least that a capture can cost: a record is reserved, the frame copied into it as the agent's program does, and
+/// submitted.
 #[xdp(frags)]
 fn copy_64(context: XdpContext) -> u32 {
-    copy::<64>(&context);
+    copy::<96>(&context, 64);
     XDP_PASS
 }
 
 #[xdp(frags)]
 fn copy_1514(context: XdpContext) -> u32 {
-    copy::<1514>(&context);
+    copy::<1536>(&context, 1_514);
     XDP_PASS
 }
 
-fn copy<const N: usize>(context: &XdpContext) {
+#[inline(always)]
+fn copy<const N: usize>(context: &XdpContext, len: u64) {
     let Some(mut record) = COPIES.reserve_bytes(N, 0) else { return };
     // SAFETY: the record has room for `N` octets.
-    let copied = unsafe { bpf_xdp_load_bytes(context.ctx, 0, record.as_mut_ptr().cast(), N as u32) };
-    if copied == 0 {
+    if unsafe { context.load::<N>(record.as_mut_ptr().cast(), len) } {
         record.submit(BPF_RB_NO_WAKEUP.into());
     } else {
         record.discard(BPF_RB_NO_WAKEUP.into());

@@ -15,7 +15,7 @@ use agent_common::{
     filter::{Facts, Filter, REFUSE},
     flow::{Extent, Flow, FlowKey, Orders, state},
     frame::{CAPLEN_MAX, FrameHeader, INTERFACES_MAX, LinkType, VERSION, flags},
-    head::{Address, Client, Head, Kind, VLAN_ID, VLAN_PRESENT, parse_into},
+    head::{Address, Client, Head, Kind, VLAN_ID, VLAN_PRESENT, parse_into, trie_key},
     ring::{RINGS_MAX, RingStats},
     shard::ShardKey,
 };
@@ -279,7 +279,7 @@ extern "C" fn walk(generation: u32, at: u32, destination_is_client: u32) -> u32 
 #[inline(always)]
 fn sets(slot: u32, head: &Head) -> [u32; 2] {
     let Some(nets) = SETS.get(slot) else { return [0, 0] };
-    [head.src, head.dst].map(|address| nets.get(&Key::new(128, address)).copied().unwrap_or(0))
+    [head.src, head.dst].map(|address| nets.get(&Key::new(128, trie_key(address))).copied().unwrap_or(0))
 }
 
 /// Which end of the segment opened the connection: from the segment, else from what is known about the connection.

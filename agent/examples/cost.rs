@@ -39,6 +39,13 @@ fn main() -> Result<()> {
         let rotation = Rotation { frames: 8_192, source, shift: 8, ..Rotation::default() };
         Case { filter, rotation, ..Case::default() }.measure(&format!("{what} 10,000 nets"), &short)?;
     }
+    // Both are looked up to their last octet, and what the filter wants is that not both are there.
+    let set = |end| Expression::Test(Test::Set(end, ten_thousand().into()));
+    let both = Expression::And(vec![set(End::Source), set(End::Destination)]);
+    let filter = compile(&Expression::Not(both.into()), 0, Tunnels::NONE)?;
+    let destination = SOURCE_IN_NETS;
+    let rotation = Rotation { frames: 8_192, source: SOURCE_IN_NETS, destination, shift: 8 };
+    Case { filter, rotation, ..Case::default() }.measure("both ends among 10,000 nets", &short)?;
     let bare = [("copy_64", &short), ("copy_1514", &full)];
     for (program, frame) in bare {
         let (empty, with) = Rig::new(&Rotation::default())?.bare(program, frame)?;

@@ -1,6 +1,6 @@
 //! The nets of a filter, as the kernel looks them up.
 
-use agent_common::head::Address;
+use agent_common::head::{Address, trie_key};
 use anyhow::{Context as _, Result};
 use aya::{
     EbpfError,
@@ -22,7 +22,10 @@ pub(super) fn make(sets: &Sets) -> Result<Trie> {
     let map = MapData::create(map, "xdpflow_nets", None).map_err(|error| loading(&EbpfError::from(error)))?;
     let mut trie = Trie::try_from(Map::LpmTrie(map))?;
     for (address, length, bits) in sets.iter() {
-        trie.insert(&Key::new(length.into(), address), bits, 0).context("write the filter's nets")?;
+        let key = trie_key(address);
+        // What is moved to the front leaves a word behind.
+        let length = if key == address { length } else { length - 64 };
+        trie.insert(&Key::new(length.into(), key), bits, 0).context("write the filter's nets")?;
     }
     Ok(trie)
 }

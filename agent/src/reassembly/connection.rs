@@ -48,6 +48,8 @@ struct Extra {
     pending: Vec<PendingSyn>,
     /// What the kernel's accounts have beyond ours, as they began before the connection, or in its middle.
     ahead: [Ahead; 2],
+    /// Segments of either side that count, and of which it is still to be asked what they have acknowledged.
+    unheard: [i64; 2],
 }
 
 /// Of one side, modulo 2^64.
@@ -55,9 +57,11 @@ struct Extra {
 struct Ahead {
     segments: u64,
     reach: u64,
-    /// Not known yet where the accounts are older than the connection: it takes a segment of this side as well.
+    /// Sequence number of what was the first octet then. Where a stream is picked up it may turn out to be another one.
+    first: Option<SeqNum>,
+    /// Not known yet where the accounts are older than the connection: it takes a segment of this side.
     lost: Option<u64>,
-    /// Of the octets that is not known yet: it takes a segment of this side.
+    /// Of the octets that were sent that is not known yet: it takes a segment of this side that has some, or is its first.
     is_open: bool,
 }
 
@@ -297,7 +301,8 @@ impl Connection {
         let (client, server) = self.endpoints();
         let Some(FlowState { sides, shed }) = core.flows.flow(client, server) else { return };
         // Accounts that have begun anew say no more than that somebody was heard, until there is a record with them.
-        let anew = self.missing_in(sides.each_ref().map(|side| side.segments)) > 0;
+        let missing = self.missing_in(Direction::BOTH, sides.each_ref().map(|side| side.segments));
+        let anew = missing.iter().any(|missing| *missing > 0);
         let sides = Direction::BOTH.into_iter().zip(&sides).filter(|(_, side)| side.last_seen <= until);
         sides.clone().for_each(|(_, side)| _ = self.hear(side.last_seen, core));
         for (direction, side) in sides.clone().filter(|_| !anew) {
@@ -534,12 +539,15 @@ impl Connection {
             self.streams.iter_mut().for_each(Stream::shed);
         }
         self.keep_accounts(note, segment, direction);
-        self.locate_accounts(note, segment, direction);
         self.handle_reach(direction, note.reach, note.segments[0], note.lost, note.cut || note.shed);
-        let known = self.stream(direction).segments().wrapping_add(self.ahead(direction).segments);
+        let segments = self.count_up_to(direction, note.segments[0]).max(1);
         // Without an ACK it stands for itself alone: what those before it have acknowledged is still to be asked for.
-        let alone = if segment.flags.contains(Flags::ACK) { u64::MAX } else { known.wrapping_add(1) };
-        let segments = self.count_up_to(direction, note.segments[0].min(alone)).max(1);
+        let segments = if segment.flags.contains(Flags::ACK) {
+            segments + self.take_unheard(direction)
+        } else {
+            self.note_unheard(direction, segments - 1);
+            1
+        };
         self.stream_mut(direction).note_record();
         // Some time before the segment, and so not after the hole that this may open.
         let heard = Timestamp(segment.timestamp.0.saturating_sub(1));
@@ -552,15 +560,18 @@ impl Connection {
         let sides = [direction, direction.reverse()];
         let known = sides.map(|side| self.stream(side).segments());
         let counted = note.segments[0].wrapping_add(note.segments[1]);
-        let anew = self.has_flow && (counted <= 1 || self.missing_in(note.segments) > DISORDER_MAX);
+        let missing = || self.missing_in(sides, note.segments).iter().sum::<i64>();
+        let anew = self.has_flow && (counted <= 1 || missing() > DISORDER_MAX);
         // What they count that is not of the connection: all before this segment, or, where they began in its middle, nothing.
         let before = if anew { [0; 2] } else { [note.segments[0].wrapping_sub(1), note.segments[1]] };
-        if anew || !self.has_flow && before != known {
+        // Accounts that begin with the connection may still have another first octet, unless it begins with its SYN.
+        let together = before == known;
+        if anew || !self.has_flow && !(together && segment.flags.contains(Flags::SYN)) {
             for (place, side) in sides.into_iter().enumerate() {
                 let segments = before[place].wrapping_sub(known[place]);
-                let lost = anew.then(|| 0_u64.wrapping_sub(self.stream(side).lost()));
+                let lost = (anew || together).then(|| 0_u64.wrapping_sub(self.stream(side).lost()));
                 self.extra.get_or_insert_default().ahead[side as usize] =
-                    Ahead { segments, reach: 0, lost, is_open: true };
+                    Ahead { segments, lost, is_open: true, ..Ahead::default() };
             }
         }
         self.has_flow = true;
@@ -568,20 +579,29 @@ impl Connection {
         let is_elsewhere = segment.flags.contains(Flags::RST)
             || segment.flags.contains(Flags::SYN)
                 && !self.stream(direction).agrees_with(segment.seq, octets(segment), true);
-        if self.ahead(direction).is_open && !is_elsewhere {
-            let stream = self.stream(direction);
-            let position = stream.account_of(segment.seq).wrapping_add(octets(segment));
+        let (stream, is_open) = (self.stream(direction), self.ahead(direction).is_open);
+        // They begin behind a SYN also where its peer has acknowledged more before it came.
+        let was_overtaken = || segment.flags.contains(Flags::SYN) && stream.isn().is_none() && stream.first().is_some();
+        if (is_open || was_overtaken()) && !is_elsewhere {
+            let seq = segment.seq.advance(u64::from(segment.flags.contains(Flags::SYN)));
+            let first = stream.first().unwrap_or(seq);
+            let position = stream.position_of(seq).wrapping_add(octets(segment));
             let (reach, lost) = (note.reach.wrapping_sub(position), note.lost.wrapping_sub(stream.lost()));
             let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
-            *ahead = Ahead { reach, lost: ahead.lost.or(Some(lost)), is_open: false, ..*ahead };
+            if is_open {
+                ahead.lost.get_or_insert(lost);
+            }
+            // Without octets it may have overtaken some, unless it is the first of its side.
+            if octets(segment) > 0 || seq != segment.seq || note.segments[0] <= 1 {
+                *ahead = Ahead { reach, first: Some(first), is_open: false, ..*ahead };
+            }
         }
     }
 
-    /// How many segments we know of that the accounts, which have counted so many of either side, do not.
-    fn missing_in(&self, counted: [u64; 2]) -> i64 {
-        let known = Direction::BOTH.map(|side| self.stream(side).segments().wrapping_add(self.ahead(side).segments));
-        let [known, counted] = [known, counted].map(|[one, other]| one.wrapping_add(other));
-        known.wrapping_sub(counted).cast_signed()
+    /// How many segments we know of that the accounts, which have counted so many of these sides, do not.
+    fn missing_in(&self, sides: [Direction; 2], counted: [u64; 2]) -> [i64; 2] {
+        let known = sides.map(|side| self.stream(side).segments().wrapping_add(self.ahead(side).segments));
+        [known[0].wrapping_sub(counted[0]), known[1].wrapping_sub(counted[1])].map(u64::cast_signed)
     }
 
     fn ahead(&self, direction: Direction) -> Ahead {
@@ -594,35 +614,29 @@ impl Connection {
         self.stream_mut(direction).count_up_to(count)
     }
 
-    /// Finds out where the accounts of this side begin, if the stream does not begin with its SYN: behind that, when it comes,
-    /// or with any segment before the first octet.
-    fn locate_accounts(&mut self, note: &FlowNote, segment: &Segment<'_>, direction: Direction) {
-        let (stream, reach) = (self.stream(direction), note.reach.wrapping_sub(self.ahead(direction).reach));
-        if stream.isn().is_some() || segment.flags.contains(Flags::RST) {
-            return;
-        }
-        let (first, len) = (segment.seq.advance(1), octets(segment));
-        if segment.flags.contains(Flags::SYN) {
-            if stream.is_located() && stream.agrees_with(segment.seq, len, true) {
-                self.stream_mut(direction).note_origin(first);
-            }
-        } else if len > 0 && !stream.has_origin() {
-            let origin = segment.seq.advance(len.wrapping_sub(reach));
-            self.stream_mut(direction).note_origin(origin);
+    fn take_unheard(&mut self, direction: Direction) -> i64 {
+        self.extra.as_mut().map_or(0, |extra| std::mem::take(&mut extra.unheard[direction as usize]))
+    }
+
+    fn note_unheard(&mut self, direction: Direction, segments: i64) {
+        if segments > 0 {
+            self.extra.get_or_insert_default().unheard[direction as usize] += segments;
         }
     }
 
     /// What the kernel says of the octets that one side has sent, some of which it has `withheld`.
     fn handle_reach(&mut self, direction: Direction, reach: u64, segments: u64, lost: u64, withheld: bool) {
         let ahead = self.ahead(direction);
-        if ahead.is_open {
-            return;
-        }
         let window = self.window(direction);
         let stream = self.stream_mut(direction);
-        stream.note_lost(lost.wrapping_sub(ahead.lost.unwrap_or(0)));
-        if withheld {
-            stream.note_reach(reach.wrapping_sub(ahead.reach), segments.wrapping_sub(ahead.segments), window);
+        if let Some(before) = ahead.lost.or((!ahead.is_open).then_some(0)) {
+            stream.note_lost(lost.wrapping_sub(before));
+        }
+        if withheld && !ahead.is_open {
+            // As many octets as the first one lies further on now are none of the stream's.
+            let moved = ahead.first.zip(stream.first()).map_or(0, |(then, now)| i64::from(now.distance_from(then)));
+            let reach = reach.wrapping_sub(ahead.reach.wrapping_add_signed(moved));
+            stream.note_reach(reach, segments.wrapping_sub(ahead.segments), window);
         }
     }
 
@@ -635,7 +649,7 @@ impl Connection {
         heard: Timestamp,
         core: &mut Core<'_, S>,
     ) {
-        let more = self.count_up_to(direction, segments);
+        let more = self.count_up_to(direction, segments) + self.take_unheard(direction);
         // A later record of this side has counted them all, and need not acknowledge as much.
         let is_news = |ack: Acknowledgment| self.stream(direction.reverse()).is_ahead(ack.number);
         if more == 0 && !ack.is_some_and(is_news) {

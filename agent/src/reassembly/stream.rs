@@ -131,9 +131,6 @@ struct Extra {
     reach: u64,
     /// Segments that these had counted then.
     reached_with: u64,
-    /// Sequence number at which they begin, where that need not be the stream's first octet, and its offset, modulo 2^64.
-    origin: Option<SeqNum>,
-    account_start: u64,
     /// Octets that a full ring has cost, and those of them that were sent before the last segment.
     lost: u64,
     lost_before: u64,

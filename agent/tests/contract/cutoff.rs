@@ -188,6 +188,25 @@ fn row_27_a_connection_under_way() {
 }
 
 #[test]
+fn row_27_the_size_of_a_connection_under_way_begins_where_that_does() {
+    // Behind the octet of a keep-alive, and before a segment that was overtaken.
+    for (first, at) in [("x", 7000), ("def", 7004)] {
+        let mut trace = cut_at(3);
+        trace.send(C.data(at, first).without_psh().ack(5001)).send(C.data(7001, "abc").ack(5001).at(50));
+        trace.send(C.data(7004, "def").ack(5001)).wait_until(200).finish();
+        trace.expect(&["midstream finish c2s=abc{3 cutoff} s2c="]);
+    }
+}
+
+#[test]
+fn row_27_the_size_of_a_stream_whose_syn_comes_behind_its_first_ack() {
+    let mut trace = cut_at(3);
+    trace.send(C.syn(1000)).send(S.ack(5000, 1001)).send(S.syn(5000)).send(C.syn(1000).ack(5001));
+    trace.send(C.data(1001, "abcdef").ack(5001)).send(C.data(1007, "ghi").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=abc{6 cutoff} s2c="]);
+}
+
+#[test]
 fn row_27_idle_behind_the_cutoff() {
     let mut trace = established(3);
     trace.send(C.data(1001, "abcd").ack(5001)).send(C.data(1005, "efgh").ack(5001).at(3_600_000));

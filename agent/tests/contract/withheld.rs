@@ -145,6 +145,26 @@ fn row_27_accounts_that_were_forgotten_begin_again() {
 }
 
 #[test]
+fn row_27_a_segment_that_accounts_begin_anew_with_counts_once_if_they_were_asked_before() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).kernel().forget();
+    trace.send(S.data(5001, "x").ack(1004)).kernel().forget();
+    trace.lose(C.data(1004, "def").ack(5002)).wait_until(1_500).kernel().forget();
+    trace.send(C.data(1004, "def").ack(5002)).finish().expect(&["handshake finish c2s=abcdefghi s2c=x"]);
+    assert_eq!(trace.summary(0, ClientToServer).segments, 5);
+    assert_eq!(trace.summary(0, ServerToClient).segments, 2);
+}
+
+#[test]
+fn row_27_what_a_full_ring_has_refused_before_an_rst_counts_with_that() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(S.rst(5001)).lose(S.rst(5001)).send(S.rst(5001)).kernel().forget();
+    trace.wait_until(2_000).expect(&["handshake rst c2s=abc s2c="]);
+    assert_eq!(trace.summary(0, ClientToServer).segments, 3);
+    assert_eq!(trace.summary(0, ServerToClient).segments, 4);
+}
+
+#[test]
 fn row_27_accounts_that_are_older_than_the_connection() {
     let mut trace = live();
     trace.send(C.data(1001, "abc").ack(5001)).wait_until(7_600_000);

@@ -41,8 +41,9 @@ pub(crate) struct Plan {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Copied {
     pub(crate) extent: Taken,
-    /// Octets of payload.
+    /// Octets of payload; those that were wanted, and the ring had no room for.
     pub(crate) captured: Position,
+    pub(crate) lost: Position,
     pub(crate) note: Option<FlowNote>,
     /// Records that the ring had refused before.
     pub(crate) refused: u64,
@@ -63,7 +64,7 @@ pub(crate) enum Taken {
 impl Copied {
     pub(crate) fn whole(record: &Record) -> Self {
         let captured = record.packet.len;
-        Self { extent: Taken::Whole, captured, note: None, refused: record.refused, shed: false }
+        Self { extent: Taken::Whole, captured, lost: 0, note: None, refused: record.refused, shed: false }
     }
 }
 
@@ -207,9 +208,10 @@ impl Accounts {
         let whole = if wanted == Taken::Whole { packet.len } else { 0 };
         let refused = self.refused;
         let extent = if wanted.is_copied() && record.squeezed { Taken::Lost } else { wanted };
+        let lost = if extent == Taken::Lost { whole } else { 0 };
         if extent == Taken::Lost {
             self.refused += 1;
-            flow.sides[side].lost += whole as u64;
+            flow.sides[side].lost += lost as u64;
         }
         let note = extent.is_copied().then(|| note(flow, side));
         if note.is_some() {
@@ -222,7 +224,7 @@ impl Accounts {
         untold.segments = note.is_none();
         untold.octets[side] = note.is_none() && (len > 0 || untold.octets[side]);
         let captured = if extent.is_copied() { whole.min(self.snaplen.map_or(whole, Position::from)) } else { 0 };
-        Copied { extent, captured, note, refused, shed: has(flow, state::SHED) }
+        Copied { extent, captured, lost, note, refused, shed: has(flow, state::SHED) }
     }
 
     /// Forgets the flow that was silent longest, if there is no room for another one.

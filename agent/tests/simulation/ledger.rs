@@ -69,6 +69,8 @@ pub(crate) struct SideLedger {
     pub(crate) lost: [Position; 2],
     /// Behind all that the kernel, or the reassembler, has seen of this side; with the last record, and now.
     pub(crate) sent_end: [Position; 2],
+    /// Where the first segment of it stood that the kernel has seen: what lies before it has passed, for all it knows.
+    account: Option<Position>,
     /// The kernel has withheld some of it.
     pub(crate) withheld: bool,
     /// The kernel has seen its FIN.
@@ -209,6 +211,9 @@ impl Ledger {
         if opens && handed {
             talk.opener.get_or_insert(index);
         }
+        if !packet.rst {
+            talk.sides[packet.from].account.get_or_insert(packet.position());
+        }
         if talk.opener.is_none() {
             return;
         }
@@ -226,8 +231,8 @@ impl Ledger {
         let reach = |side: &SideLedger| side.highest + room(side);
         sender.ended |= packet.fin;
         // Of what is lost to the ring the kernel tells an acknowledgment only if it has seen what that is of.
-        let seen = peer.sent_end[1] + Position::from(peer.ended);
-        let told = |ack: &Position| copied.extent != Taken::Lost || peer.segments == 0 || *ack <= seen;
+        let seen = peer.account.map(|first| peer.sent_end[1].max(first) + Position::from(peer.ended));
+        let told = |ack: &Position| copied.extent != Taken::Lost || seen.is_none_or(|seen| *ack <= seen);
         if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)).filter(told) {
             // Of what is lost to the ring the acknowledgment is not, and what its flags would have done is.
             let (syn, rst) = (packet.syn && handed, packet.rst && handed);
@@ -259,7 +264,7 @@ impl Ledger {
             sender.sent_end[1] = sender.sent_end[1].max(packet.position() + packet.len);
         }
         if copied.extent == Taken::Lost {
-            sender.lost[0] += packet.len;
+            sender.lost[0] += copied.lost;
             return;
         }
         sender.withheld |= copied.extent == Taken::Headers || !handed && packet.len > 0;

@@ -495,8 +495,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "how far the kernel has counted is ignored",
         file: "connection.rs",
-        right: "            stream.note_reach(reach.wrapping_sub(ahead.reach), segments.wrapping_sub(ahead.segments), window);\n",
-        wrong: "            stream.note_reach(reach.wrapping_sub(ahead.reach) & 0, segments.wrapping_sub(ahead.segments), window);\n",
+        right: "            stream.note_reach(reach, segments.wrapping_sub(ahead.segments), window);\n",
+        wrong: "            stream.note_reach(reach & 0, segments.wrapping_sub(ahead.segments), window);\n",
     },
     Bug {
         what: "nobody is asked",
@@ -531,8 +531,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "what a full ring has cost is not noted",
         file: "connection.rs",
-        right: "        stream.note_lost(lost.wrapping_sub(ahead.lost.unwrap_or(0)));\n",
-        wrong: "",
+        right: "            stream.note_lost(lost.wrapping_sub(before));\n",
+        wrong: "            _ = before;\n",
     },
     Bug {
         what: "several withheld ACKs have one window",

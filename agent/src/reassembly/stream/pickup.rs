@@ -83,7 +83,6 @@ impl Stream {
             }
         }
         (self.start, self.base) = (start, first);
-        self.locate_accounts();
         if self.acked == 0
             && let Some(ack) = self.peer_ack()
             && let Some(offset) = self.offset_of(ack, WINDOW_UNKNOWN)

@@ -47,7 +47,7 @@ impl Stream {
     /// said, whose last octet may have been the FIN. Each of the `segments` that it has counted may have gone a window further
     /// than the one before it; what goes beyond that somebody else has sent.
     pub(in crate::reassembly) fn note_reach(&mut self, reach: u64, segments: u64, window: i64) {
-        let (highest, reach) = (self.highest(), reach.wrapping_add(self.account_start()));
+        let highest = self.highest();
         if !self.is_located() || !(highest.max(1)..ACCOUNT_MAX).contains(&reach) {
             return;
         }
@@ -95,31 +95,14 @@ impl Stream {
         self.extra.as_ref().map_or(0, |extra| extra.lost)
     }
 
-    /// Where a sequence number lies in the accounts, believable or not, modulo 2^64; at the beginning where that is not known.
-    pub(in crate::reassembly) fn account_of(&self, seq: SeqNum) -> u64 {
+    /// Sequence number of the first octet, where that is known for good.
+    pub(in crate::reassembly) fn first(&self) -> Option<SeqNum> {
+        self.is_located().then_some(self.base)
+    }
+
+    /// Where a sequence number lies, believable or not, modulo 2^64; at the beginning where that is not known.
+    pub(in crate::reassembly) fn position_of(&self, seq: SeqNum) -> u64 {
         let offset = self.is_located().then(|| self.offset_of(seq, WINDOW_ANY)).flatten();
-        offset.map_or(0, |offset| offset.cast_unsigned().wrapping_sub(self.account_start()))
-    }
-
-    pub(in crate::reassembly) fn has_origin(&self) -> bool {
-        self.extra.as_ref().is_some_and(|extra| extra.origin.is_some())
-    }
-
-    /// The accounts of this sender begin here.
-    pub(in crate::reassembly) fn note_origin(&mut self, origin: SeqNum) {
-        self.extra.get_or_insert_default().origin = Some(origin);
-        self.locate_accounts();
-    }
-
-    /// Finds the place of their beginning, once offset 0 is known. A SYN begins both.
-    pub(super) fn locate_accounts(&mut self) {
-        let (located, begun, base) = (self.is_located(), self.isn().is_some(), self.base);
-        let Some(extra) = self.extra.as_mut().filter(|_| located) else { return };
-        let distance = |origin: SeqNum| i64::from(origin.distance_from(base)).cast_unsigned();
-        extra.account_start = extra.origin.filter(|_| !begun).map_or(0, distance);
-    }
-
-    fn account_start(&self) -> u64 {
-        self.extra.as_ref().map_or(0, |extra| extra.account_start)
+        offset.map_or(0, i64::cast_unsigned)
     }
 }

@@ -202,7 +202,7 @@ impl Notes {
 
     fn ack(&mut self, now: u64) -> Option<Acknowledgment> {
         let number = SeqNum(if self.chance(2) { self.next() as u32 } else { 5_000 + self.count() as u32 });
-        let time = if self.chance(8) { self.next() } else { now - self.next() % (10 * SECOND) };
+        let time = if self.chance(8) { self.next() } else { now.saturating_sub(self.next() % (10 * SECOND)) };
         let ack = Acknowledgment { number, time: Timestamp(time), window: self.next() as u16 };
         self.chance(2).then_some(ack)
     }

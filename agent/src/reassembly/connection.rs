@@ -534,8 +534,10 @@ impl Connection {
         direction: Direction,
         core: &mut Core<'_, S>,
     ) -> i64 {
-        // Connections are shed when they begin. What is said later is about another one, on the same endpoints.
-        if note.shed && !self.has_flow {
+        // Connections are shed when they begin, if need be again. What is said later is about another one, on the same
+        // endpoints.
+        let begins = segment.flags.contains(Flags::SYN) && self.stream(direction).isn() == Some(segment.seq);
+        if note.shed && (begins || !self.has_flow) {
             self.streams.iter_mut().for_each(Stream::shed);
         }
         self.keep_accounts(note, segment, direction);
@@ -564,26 +566,29 @@ impl Connection {
         let anew = self.has_flow && (counted <= 1 || missing() > DISORDER_MAX);
         // What they count that is not of the connection: all before this segment, or, where they began in its middle, nothing.
         let before = if anew { [0; 2] } else { [note.segments[0].wrapping_sub(1), note.segments[1]] };
-        // Accounts that begin with the connection may still have another first octet, unless it begins with its SYN.
-        let together = before == known;
-        if anew || !self.has_flow && !(together && segment.flags.contains(Flags::SYN)) {
+        if anew || !self.has_flow && before != known {
             for (place, side) in sides.into_iter().enumerate() {
                 let segments = before[place].wrapping_sub(known[place]);
-                let lost = (anew || together).then(|| 0_u64.wrapping_sub(self.stream(side).lost()));
+                let lost = anew.then(|| 0_u64.wrapping_sub(self.stream(side).lost()));
                 self.extra.get_or_insert_default().ahead[side as usize] =
                     Ahead { segments, lost, is_open: true, ..Ahead::default() };
             }
         }
         self.has_flow = true;
+        let syn = segment.flags.contains(Flags::SYN);
+        if !syn && !self.stream(direction).has_sent() && !self.ahead(direction).is_open {
+            // Accounts that began with the connection may have another first octet than a stream that is picked up.
+            let ahead = &mut self.extra.get_or_insert_default().ahead[direction as usize];
+            *ahead = Ahead { lost: Some(0), is_open: true, ..*ahead };
+        }
         // The SYN of another connection on the same endpoints says nothing of where this one is, nor does any RST.
         let is_elsewhere = segment.flags.contains(Flags::RST)
-            || segment.flags.contains(Flags::SYN)
-                && !self.stream(direction).agrees_with(segment.seq, octets(segment), true);
+            || syn && !self.stream(direction).agrees_with(segment.seq, octets(segment), true);
         let (stream, is_open) = (self.stream(direction), self.ahead(direction).is_open);
         // They begin behind a SYN also where its peer has acknowledged more before it came.
-        let was_overtaken = || segment.flags.contains(Flags::SYN) && stream.isn().is_none() && stream.first().is_some();
+        let was_overtaken = || syn && stream.isn().is_none() && stream.first().is_some();
         if (is_open || was_overtaken()) && !is_elsewhere {
-            let seq = segment.seq.advance(u64::from(segment.flags.contains(Flags::SYN)));
+            let seq = segment.seq.advance(u64::from(syn));
             let first = stream.first().unwrap_or(seq);
             let position = stream.position_of(seq).wrapping_add(octets(segment));
             let (reach, lost) = (note.reach.wrapping_sub(position), note.lost.wrapping_sub(stream.lost()));
@@ -592,7 +597,7 @@ impl Connection {
                 ahead.lost.get_or_insert(lost);
             }
             // Without octets it may have overtaken some, unless it is the first of its side.
-            if octets(segment) > 0 || seq != segment.seq || note.segments[0] <= 1 {
+            if octets(segment) > 0 || syn || note.segments[0] <= 1 {
                 *ahead = Ahead { reach, first: Some(first), is_open: false, ..*ahead };
             }
         }

@@ -199,6 +199,14 @@ fn row_27_the_size_of_a_connection_under_way_begins_where_that_does() {
 }
 
 #[test]
+fn row_27_the_size_of_a_stream_whose_syn_was_not_captured() {
+    let mut trace = cut_at(4);
+    trace.send(C.syn(1000)).send(S.ack(5001, 1001)).send(S.data(5002, "uvwxyz").ack(1001));
+    trace.send(S.data(5008, "ab").ack(1001)).wait_until(2_000).finish();
+    trace.expect(&["handshake finish c2s= s2c=uvwx{4 cutoff}"]);
+}
+
+#[test]
 fn row_27_the_size_of_a_stream_whose_syn_comes_behind_its_first_ack() {
     let mut trace = cut_at(3);
     trace.send(C.syn(1000)).send(S.ack(5000, 1001)).send(S.syn(5000)).send(C.syn(1000).ack(5001));
@@ -283,6 +291,14 @@ fn row_27_a_shed_connection_is_one_gap() {
     trace.send(S.fin(5005).ack(1005)).expect(&["handshake fin c2s={3 shed} s2c={4 shed}"]);
     let Stats { payload, gaps_shed, opened, closed, .. } = *stats(&trace);
     assert_eq!((payload, gaps_shed, opened, closed), (0, 7, 1, 1));
+}
+
+#[test]
+fn row_27_a_connection_is_shed_when_its_syn_comes_again_to_a_kernel_that_has_forgotten_it() {
+    let mut trace = Trace::live(Orders { acks: true, ..Orders::default() }, Config::default());
+    trace.send(C.syn(1000)).kernel().forget();
+    trace.shed().send(C.syn(1000).at(1_000)).send(S.syn(5000).ack(1001)).send(C.data(1001, "get").ack(5001));
+    trace.send(C.fin(1004).ack(5001)).send(S.fin(5001).ack(1005)).expect(&["handshake fin c2s={3 shed} s2c="]);
 }
 
 #[test]

@@ -218,6 +218,14 @@ impl Trace {
         self.copied.kernel.as_ref().expect("a live one")
     }
 
+    /// From here on the kernel sheds what begins.
+    pub(crate) fn shed(&mut self) -> &mut Self {
+        for listener in self.listeners() {
+            listener.kernel.iter_mut().for_each(|kernel| kernel.orders.shed = true);
+        }
+        self
+    }
+
     /// As if `side` had sent so many octets more, all of them behind the cut-off.
     pub(crate) fn skip(&mut self, side: Side, octets: u64) -> &mut Self {
         let seg = Seg::new(side, 0, Flags(0));

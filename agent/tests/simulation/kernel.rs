@@ -161,8 +161,12 @@ impl Flows for Kernel {
         let (key, side) = FlowKey::of(&head);
         let mut accounts = self.lock();
         accounts.asked = true;
+        let is_ahead = accounts.plan.ahead > 0;
         let entry = accounts.flows.get_mut(&key)?;
-        entry.untold = Untold::default();
+        if !is_ahead {
+            // Otherwise it may be more than is done now, or about another connection than that of the one who asks.
+            entry.untold = Untold::default();
+        }
         let sides = [side, side ^ 1].map(|side| told(&entry.flow, side));
         Some(FlowState { sides, shed: has(&entry.flow, state::SHED) })
     }

@@ -78,6 +78,11 @@ impl Stream {
         self.peer_ack().is_some_and(|known| ack.distance_from(known) > 0)
     }
 
+    /// Whether anything is known that this sender has used.
+    pub(in crate::reassembly) fn has_sent(&self) -> bool {
+        self.known.has(Known::SENT)
+    }
+
     pub(super) fn sent(&self) -> Option<SeqNum> {
         self.known.has(Known::SENT).then_some(self.sent)
     }

@@ -212,7 +212,7 @@ impl Ledger {
             talk.opener.get_or_insert(index);
         }
         if !packet.rst {
-            talk.sides[packet.from].account.get_or_insert(packet.position());
+            talk.sides[packet.from].account.get_or_insert_with(|| packet.position());
         }
         if talk.opener.is_none() {
             return;

@@ -630,7 +630,7 @@ impl Connection {
         let ahead = self.ahead(direction);
         let window = self.window(direction);
         let stream = self.stream_mut(direction);
-        if let Some(before) = ahead.lost.or((!ahead.is_open).then_some(0)) {
+        if let Some(before) = ahead.lost.or_else(|| (!ahead.is_open).then_some(0)) {
             stream.note_lost(lost.wrapping_sub(before));
         }
         if (cut || shed) && !ahead.is_open {

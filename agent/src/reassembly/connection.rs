@@ -545,7 +545,7 @@ impl Connection {
         let segments = self.count_up_to(direction, note.segments[0]).max(1);
         // Without an ACK it stands for itself alone: what those before it have acknowledged is still to be asked for.
         let segments = if segment.flags.contains(Flags::ACK) {
-            segments + self.take_unheard(direction)
+            segments.saturating_add(self.take_unheard(direction))
         } else {
             self.note_unheard(direction, segments - 1);
             1
@@ -562,7 +562,7 @@ impl Connection {
         let sides = [direction, direction.reverse()];
         let known = sides.map(|side| self.stream(side).segments());
         let counted = note.segments[0].wrapping_add(note.segments[1]);
-        let missing = || self.missing_in(sides, note.segments).iter().sum::<i64>();
+        let missing = || self.missing_in(sides, note.segments).into_iter().fold(0, i64::saturating_add);
         let anew = self.has_flow && (counted <= 1 || missing() > DISORDER_MAX);
         // What they count that is not of the connection: all before this segment, or, where they began in its middle, nothing.
         let before = if anew { [0; 2] } else { [note.segments[0].wrapping_sub(1), note.segments[1]] };
@@ -625,7 +625,8 @@ impl Connection {
 
     fn note_unheard(&mut self, direction: Direction, segments: i64) {
         if segments > 0 {
-            self.extra.get_or_insert_default().unheard[direction as usize] += segments;
+            let unheard = &mut self.extra.get_or_insert_default().unheard[direction as usize];
+            *unheard = unheard.saturating_add(segments);
         }
     }
 

@@ -80,6 +80,18 @@ fn row_27_each_withheld_ack_may_have_gone_a_window_further() {
 }
 
 #[test]
+fn row_27_what_withheld_acks_made_room_for_waits_like_any_other() {
+    let mut trace = Trace::live(Orders { acks: true, ..Orders::default() }, Config::default());
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(8)).send(C.ack(1001, 5001));
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1007, "ghi").ack(5001)).send(C.data(1018, "st").ack(5001));
+    trace.send(S.ack(5001, 1014).window(8)).send(S.ack(5001, 1020).window(8)).send(C.data(1014, "op").ack(5001));
+    trace.wait_until(900).expect(&["handshake open c2s=abc s2c="]);
+    trace
+        .wait_until(1_100)
+        .expect(&["handshake open c2s=abc[3 not-captured]ghi[4 not-captured]op[2 not-captured]st s2c="]);
+}
+
+#[test]
 fn row_27_so_may_each_that_a_full_ring_has_refused() {
     let mut trace = live();
     trace.send(C.data(1001, "abc").ack(5001));

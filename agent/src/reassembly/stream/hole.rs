@@ -32,7 +32,10 @@ impl Stream {
         }
         if self.extra.is_some() {
             self.note_ack_time(at);
-            self.corroborate(ack, window, cx);
+            // What is near says no more of what is parked than that there was room for it.
+            if self.offset_of(ack, window.saturating_add(1)).is_none() {
+                self.corroborate(ack, window, cx);
+            }
         }
         // It stands behind the last octet that the window has room for.
         let Some(offset) = self.offset_of(ack, window.saturating_add(1)) else { return self.note_far_ack(ack) };

@@ -214,9 +214,12 @@ impl Checker<'_> {
         let behind = trailing.filter(|_| ended != Ended::Reused).map_or(0, |gap| Position::from(gap.len));
         // A keep-alive at the FIN's number may have been taken for an octet.
         let probes = Position::from(ledger.may_be_probed(sent));
-        // Behind a cut-off the kernel may have believed what somebody else has sent.
-        let spoilt = self.ledger.talks[open.talk].spoilt && stream.edge == self.wall();
-        if !spoilt && stream.edge + behind > 0 && base + stream.edge + behind > sent + probes {
+        // Of what is not copied, behind a cut-off or of a connection that was shed, the kernel may have believed what somebody
+        // else has sent.
+        let talk = &self.ledger.talks[open.talk];
+        let end = base + stream.edge + behind;
+        let spoilt = talk.spoilt && (stream.edge == self.wall() || talk.shed);
+        if !spoilt && stream.edge + behind > 0 && end > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
         if ended == Ended::Fin && ledger.fin.is_none_or(|(_, at)| at != base + stream.edge + behind) {

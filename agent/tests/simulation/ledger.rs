@@ -60,6 +60,8 @@ pub(crate) struct SideLedger {
     pub(crate) tampered: Spans,
     /// Nor what was captured first: the true copy closed a connection of which nothing is remembered.
     pub(crate) tampered_first: Spans,
+    /// How far forged segments of the other side say that this one has come.
+    pub(crate) forged_acks: Vec<Position>,
     /// Octets that were captured, each counted once.
     pub(crate) captured: Position,
     /// Segments, forged ones included; and those with URG set.
@@ -205,6 +207,7 @@ impl Ledger {
         self.fresh = 0;
         if packet.kind == Kind::Forged {
             talk.sides[packet.from].segments += 1;
+            talk.sides[1 - packet.from].forged_acks.extend(packet.ack.and_then(|ack| ack.checked_sub(1)));
             return;
         }
         let opens = packet.syn || !packet.rst && packet.len > 0 && !self.require_handshake;

@@ -143,9 +143,12 @@ mod tests {
 
     /// A server whose orders are answered with what they were, and what `clients` make of it.
     fn with_server<T: Send + 'static>(test: &str, clients: impl FnOnce(PathBuf) -> T + Send + 'static) -> T {
-        let path = std::env::temp_dir().join(format!("xdpflow-server-{test}-{}", process::id()));
+        // One of its own, since who makes a socket holds its folder.
+        let folder = std::env::temp_dir().join(format!("xdpflow-server-{test}-{}", process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let path = folder.join("control");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(async {
+        let result = runtime.block_on(async {
             let socket = Socket::bind(&path).unwrap();
             let (sender, mut orders) = mpsc::channel::<Order>(1);
             let talk = task::spawn_blocking(move || clients(path));
@@ -163,7 +166,9 @@ mod tests {
                 () = answer => panic!("there are no more orders"),
                 result = talk => result.unwrap(),
             }
-        })
+        });
+        std::fs::remove_dir(&folder).unwrap();
+        result
     }
 
     fn parse(words: &Words) -> anyhow::Result<Parsed> {

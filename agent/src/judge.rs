@@ -48,12 +48,14 @@ impl Judge {
     /// Which end opened the connection, as far as anyone remembers.
     fn client(&mut self, decoded: &Decoded<'_>, head: &Head, flows: &mut dyn Flows) -> Client {
         let segment = &decoded.segment;
-        match segment.flow {
-            Some(note) if note.client != Client::Unknown => note.client,
-            _ => match self.roles.client(head, head.client()) {
-                Client::Unknown => flows.client(segment.src, segment.dst),
-                client => client,
-            },
+        let noted = segment.flow.map_or(Client::Unknown, |note| note.client);
+        if noted != Client::Unknown {
+            return noted;
+        }
+        match self.roles.client(head, head.client()) {
+            // With a note the kernel has answered already.
+            Client::Unknown if segment.flow.is_none() => flows.client(segment.src, segment.dst),
+            client => client,
         }
     }
 }

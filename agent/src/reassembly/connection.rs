@@ -655,7 +655,7 @@ impl Connection {
         heard: Timestamp,
         core: &mut Core<'_, S>,
     ) {
-        let more = self.count_up_to(direction, segments) + self.take_unheard(direction);
+        let more = self.count_up_to(direction, segments).saturating_add(self.take_unheard(direction));
         // A later record of this side has counted them all, and need not acknowledge as much.
         let is_news = |ack: Acknowledgment| self.stream(direction.reverse()).is_ahead(ack.number);
         if more == 0 && !ack.is_some_and(is_news) {

@@ -89,7 +89,7 @@ impl Namer {
         }
         let at = wall.civil();
         let mut path = String::with_capacity(PATH);
-        push_day(&mut path, wall);
+        text::date(&mut path, at);
         path.push('/');
         text::digits::<2>(&mut path, at.hour);
         text::digits::<2>(&mut path, at.minute);
@@ -105,17 +105,8 @@ impl Namer {
 /// Folder of a day.
 pub(super) fn day(wall: Wall) -> String {
     let mut path = String::new();
-    push_day(&mut path, wall);
+    text::date(&mut path, wall.civil());
     path
-}
-
-fn push_day(path: &mut String, wall: Wall) {
-    let at = wall.civil();
-    text::digits::<4>(path, at.year);
-    for value in [at.month, at.day] {
-        path.push('-');
-        text::digits::<2>(path, value);
-    }
 }
 
 const MINUTE: u64 = 60_000_000_000;

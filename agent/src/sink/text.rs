@@ -22,11 +22,21 @@ pub(super) fn digits<const N: usize>(out: &mut String, mut value: u64) {
     out.push_str(str::from_utf8(&text).unwrap_or_default());
 }
 
+/// The first ten characters of [`time`].
+pub(super) fn date(out: &mut String, Civil { year, month, day, .. }: Civil) {
+    digits::<4>(out, year);
+    for value in [month, day] {
+        out.push('-');
+        digits::<2>(out, value);
+    }
+}
+
 /// As [`Wall`] displays it.
 pub(super) fn time(out: &mut String, time: Wall) {
-    let Civil { year, month, day, hour, minute, second, nanosecond } = time.civil();
-    digits::<4>(out, year);
-    for (before, value) in [('-', month), ('-', day), ('T', hour), (':', minute), (':', second)] {
+    let civil = time.civil();
+    let Civil { hour, minute, second, nanosecond, .. } = civil;
+    date(out, civil);
+    for (before, value) in [('T', hour), (':', minute), (':', second)] {
         out.push(before);
         digits::<2>(out, value);
     }

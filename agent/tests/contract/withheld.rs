@@ -72,8 +72,8 @@ fn row_20_what_was_cut_off_before_a_far_segment() {
 fn row_27_each_withheld_ack_may_have_gone_a_window_further() {
     let mut trace = live();
     trace.send(C.data(1001, "abc").ack(5001));
-    for n in 1..=4 {
-        trace.send(S.ack(5001, 1004 + n * 60_000));
+    for n in 0..4 {
+        trace.lose(C.data(1004 + n * 60_000, [b'-'; 60_000]).ack(5001)).send(S.ack(5001, 61_004 + n * 60_000));
     }
     trace.send(C.data(241_004, "xyz").ack(5001)).wait_until(900).expect(&["handshake open c2s=abc s2c="]);
     trace.wait_until(1_100).expect(&["handshake open c2s=abc[240000 not-captured]xyz s2c="]);

@@ -38,7 +38,7 @@ impl Stream {
             }
         }
         // It stands behind the last octet that the window has room for.
-        let Some(offset) = self.offset_of(ack, window.saturating_add(1)) else { return self.note_far_ack(ack) };
+        let Some(offset) = self.offset_of(ack, window.saturating_add(1)) else { return self.note_far_ack(ack, window) };
         let Some(offset) = u64::try_from(offset).ok().filter(|&offset| offset >= self.acked) else { return };
         self.note_peer_ack(ack);
         if offset > self.acked {

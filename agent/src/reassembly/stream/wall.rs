@@ -66,10 +66,9 @@ impl Stream {
         }
         // An acknowledgment that was far from what was known may be near now. Where 32 bits do not tell it from an older one it
         // goes no further than the FIN, since it came before.
-        let room = if reach - highest < FAR { window.saturating_add(1) } else { 2 };
-        if let Some(ack) = self.extra.as_ref().and_then(|extra| extra.far_ack)
-            && let Some(offset) = self.offset_of(ack, room).and_then(|offset| u64::try_from(offset).ok())
-        {
+        let is_clear = reach - highest < FAR;
+        let room = if is_clear { window.saturating_add(1) } else { 2 };
+        if let Some(offset) = self.far_ack(room).filter(|&offset| is_clear || offset < reach + 2) {
             self.acked = self.acked.max(offset);
         }
     }

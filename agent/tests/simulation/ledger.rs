@@ -61,6 +61,8 @@ pub(crate) struct SideLedger {
     pub(crate) tampered: Spans,
     /// Nor what was captured first: the true copy closed a connection of which nothing is remembered.
     pub(crate) tampered_first: Spans,
+    /// Nor what was captured of them at any time.
+    pub(crate) tampered_ever: Spans,
     /// ACKs for this side that somebody else sent, and that may have been believed: they stood for many, or the kernel tells
     /// them.
     pub(crate) forged_acks: Vec<ForgedAck>,
@@ -337,6 +339,7 @@ impl Ledger {
                     sender.tampered_first.add(position, position + captured, index);
                 }
                 sender.tampered.add(position, position + captured, index);
+                sender.tampered_ever.add(position, position + captured, index);
             } else if !sender.tampered.is_empty() {
                 sender.tampered.remove(position, position + captured);
             }

@@ -261,17 +261,20 @@ impl Checker<'_> {
         let held = |since: u64| closing || self.small_limits() || elapsed(since) >= self.config.gap_hold;
         // An ACK that stands for many may have gone as far as somebody else says.
         let forged = |ack: &ForgedAck| ack.position >= end && ack.record <= until && held(ack.time);
+        let ahead = || self.passing_ahead(declared);
+        let told = |packet: &Packet| match packet.from == side {
+            _ if packet.conversation != open.talk => false,
+            true => at_wall && packet.position() + packet.stream_octets() > end,
+            false => packet.ack.is_some_and(|ack| ack > end),
+        };
         let waited = |cause: GapCause| match cause {
             // Behind it more was sent, of which nothing is wanted.
             GapCause::NotCaptured if at_wall && ledger.sent_end[1] > end => true,
             GapCause::NotCaptured => {
                 far || acked.is_some_and(held)
                     || spoilt && ledger.forged_acks.iter().any(forged)
-                    || closing
-                        && self.passes_ahead(open, declared, |packet| match packet.from == side {
-                            true => at_wall && packet.position() + packet.stream_octets() > end,
-                            false => packet.ack.is_some_and(|ack| ack > end),
-                        })
+                    || closing && ahead().any(told)
+                    || spoilt && ahead().any(|packet| packet.ack.is_some() && self.succeeds(open, packet))
             }
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.may_be_full(ledger, start, until),
@@ -507,11 +510,17 @@ impl Checker<'_> {
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
     }
 
-    /// Whether the kernel may have told of such a packet, which had not come out of the ring when a gap was declared.
-    fn passes_ahead(&self, open: &Open, declared: &Declared, is_it: impl Fn(&Packet) -> bool) -> bool {
+    /// What the kernel may have told of, and had not come out of the ring when a gap was declared.
+    fn passing_ahead(&self, declared: &Declared) -> impl Iterator<Item = &Packet> {
         let until = declared.time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
-        let ahead = self.capture.records.iter().skip(declared.record).take_while(|record| record.time <= until);
-        ahead.map(|record| &record.packet).any(|packet| packet.conversation == open.talk && is_it(packet))
+        let ahead = self.capture.records.iter().skip(declared.record);
+        ahead.take_while(move |record| record.time <= until).map(|record| &record.packet)
+    }
+
+    /// Whether a packet belongs to a later conversation on the same endpoints.
+    fn succeeds(&self, open: &Open, packet: &Packet) -> bool {
+        let pair = |talk: usize| self.capture.talks[talk].pair;
+        packet.conversation > open.talk && pair(packet.conversation) == pair(open.talk)
     }
 
     /// Between the time that something happened and a gap. Timers may run while the ledger's clock stands still.

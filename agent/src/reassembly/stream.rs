@@ -121,7 +121,7 @@ struct Extra {
     /// Segments far from everything known, until something corroborates them.
     parked: VecDeque<Parked>,
     held: Held,
-    /// The last ACKs far from everything known.
+    /// The last ACKs ahead of everything known, and far from it.
     far_acks: Option<FarAcks>,
     gaps: Gaps,
     /// Octets from `next` up to here were cut off by the snaplen. They are a gap once something is captured behind them.

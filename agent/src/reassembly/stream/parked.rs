@@ -14,11 +14,12 @@ pub(super) struct Parked {
     pub(super) seen: Timestamp,
 }
 
-/// ACKs far from everything known, each within a window of the one before it.
+/// Offsets of ACKs that were far from everything known when they came, each within a window of the one before it: of the
+/// first and of the last.
 #[derive(Clone, Copy)]
 pub(super) struct FarAcks {
-    first: SeqNum,
-    last: SeqNum,
+    pub(super) first: u64,
+    pub(super) last: u64,
 }
 
 const PARKED_MAX: usize = 2;
@@ -67,9 +68,9 @@ impl Stream {
         if piece.len() == 0 && !piece.fin {
             return;
         }
-        let parked = Parked::new(piece, cx.now);
+        let (parked, base) = (Parked::new(piece, cx.now), self.base);
         let extra = self.extra.get_or_insert_default();
-        if extra.far_acks.take_if(|acks| parked.agrees_with(acks.last, piece.window)).is_some() {
+        if extra.far_acks.take_if(|acks| parked.agrees_with(base.advance(acks.last), piece.window)).is_some() {
             return self.believe(&parked, cx);
         }
         // Of two copies the first stays, as everywhere.
@@ -111,19 +112,17 @@ impl Stream {
         }
     }
 
-    /// Remembers an ACK of the peer that lies far from everything known: it corroborates a segment that is still to come.
+    /// Remembers an ACK of the peer that lies far from everything known: it corroborates a segment that is still to come, or
+    /// is of one that the kernel has withheld.
     pub(super) fn note_far_ack(&mut self, ack: SeqNum, window: i64) {
+        let Some(offset) = self.offset_of(ack, WINDOW_ANY).and_then(|offset| u64::try_from(offset).ok()) else {
+            return;
+        };
         let acks = &mut self.extra.get_or_insert_default().far_acks;
-        let goes_on = |acks: &FarAcks| (0..=window).contains(&i64::from(ack.distance_from(acks.last)));
-        let first = acks.filter(goes_on).map_or(ack, |acks| acks.first);
-        *acks = Some(FarAcks { first, last: ack });
-    }
-
-    /// Where the last of those lies, if the first is near what is known by now.
-    pub(super) fn far_ack(&self, window: i64) -> Option<u64> {
-        let FarAcks { first, last } = self.extra.as_ref()?.far_acks?;
-        let offset = self.offset_of(first, window)?.saturating_add(last.distance_from(first).into());
-        u64::try_from(offset).ok()
+        let goes_on =
+            |acks: &FarAcks| offset.checked_sub(acks.last).is_some_and(|ahead| ahead <= window.cast_unsigned());
+        let first = acks.filter(goes_on).map_or(offset, |acks| acks.first);
+        *acks = Some(FarAcks { first, last: offset });
     }
 
     /// Whether a parked segment is ahead of everything known, and before `offset`.

@@ -1,6 +1,6 @@
 //! Where delivery ends before the stream does: at the cut-off, or at the very beginning of what was shed.
 
-use super::{Context, Known, Stream, WINDOW_ANY};
+use super::{Context, Known, Stream, WINDOW_ANY, parked::FarAcks};
 use crate::{
     reassembly::{config::Config, event::GapCause},
     segment::SeqNum,
@@ -8,9 +8,6 @@ use crate::{
 
 /// No connection has this many octets: what is below zero, modulo 2^64, is not below this.
 const ACCOUNT_MAX: u64 = 1 << 56;
-
-/// Positions that are no further apart are told apart by 32 bits of them, with a window.
-const FAR: u64 = 1 << 31;
 
 impl Stream {
     /// No octet from here on is wanted.
@@ -64,12 +61,10 @@ impl Stream {
         if reach > highest {
             self.note_sent_up_to(self.base.advance(reach));
         }
-        // An acknowledgment that was far from what was known may be near now. Where 32 bits do not tell it from an older one it
-        // goes no further than the FIN, since it came before.
-        let is_clear = reach - highest < FAR;
-        let room = if is_clear { window.saturating_add(1) } else { 2 };
-        if let Some(offset) = self.far_ack(room).filter(|&offset| is_clear || offset < reach + 2) {
-            self.acked = self.acked.max(offset);
+        // Acknowledgments that were far from what was known may be near now.
+        let is_near = |acks: &mut FarAcks| acks.first <= reach.saturating_add_signed(window.saturating_add(1));
+        if let Some(acks) = self.extra.as_mut().and_then(|extra| extra.far_acks.take_if(is_near)) {
+            self.acked = self.acked.max(acks.last);
         }
     }
 

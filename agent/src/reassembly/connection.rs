@@ -247,8 +247,7 @@ impl Connection {
             self.handle_reset(segment, direction, segments, core);
             return Outcome::Open;
         }
-        let shaking_hands = self.stream(direction.reverse()).isn().is_some();
-        if syn && self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands) {
+        if self.is_own_syn(segment, direction) {
             if self.stream(direction).isn().is_none() {
                 self.started = Started::Handshake;
                 self.stream_mut(direction).handle_syn(
@@ -536,8 +535,7 @@ impl Connection {
     ) -> i64 {
         // Connections are shed when they begin, if need be again. What is said later is about another one, on the same
         // endpoints.
-        let begins = segment.flags.contains(Flags::SYN) && self.stream(direction).isn() == Some(segment.seq);
-        if note.shed && (begins || !self.has_flow) {
+        if note.shed && (!self.has_flow || self.is_own_syn(segment, direction)) {
             self.streams.iter_mut().for_each(Stream::shed);
         }
         self.keep_accounts(note, segment, direction);
@@ -735,6 +733,13 @@ impl Connection {
         let unanswered = !stream.is_located() && !stream.has_fin();
         let answers_syn = unanswered && segment.flags.contains(Flags::ACK) && peer.is_answered_by(segment.ack);
         answers_syn || stream.may_reset(segment.seq, peer)
+    }
+
+    /// Whether this is a SYN of this connection, the first one or again.
+    fn is_own_syn(&self, segment: &Segment<'_>, direction: Direction) -> bool {
+        let shaking_hands = self.stream(direction.reverse()).isn().is_some();
+        segment.flags.contains(Flags::SYN)
+            && self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands)
     }
 
     /// Whether this is the SYN-ACK of a connection that was picked up, and comes late: both its numbers lie right before

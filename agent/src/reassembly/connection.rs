@@ -77,6 +77,8 @@ struct Reset {
 pub(super) struct PendingSyn {
     direction: Direction,
     segment: OwnedSegment,
+    /// Of payload that it came with.
+    octets: u64,
     /// Its sender has gone on in the old sequence space since.
     doubted: bool,
 }
@@ -104,6 +106,10 @@ pub(super) struct Core<'a, S> {
 }
 
 impl PendingSyn {
+    fn new(segment: &Segment<'_>, direction: Direction) -> Self {
+        Self { direction, segment: segment.into(), octets: octets(segment), doubted: false }
+    }
+
     pub(super) fn segment(&self) -> Segment<'_> {
         self.segment.lend()
     }
@@ -126,7 +132,7 @@ impl PendingSyn {
         let first = self.segment().seq.advance(1);
         // Of data in a SYN (RFC 7413) its peer takes all, some or nothing.
         let taken = u64::try_from(segment.ack.distance_from(first));
-        let answers = ack && taken.is_ok_and(|taken| taken <= octets(&self.segment()));
+        let answers = ack && taken.is_ok_and(|taken| taken <= self.octets);
         if segment.flags.contains(Flags::RST) {
             false
         } else if self.direction == direction {
@@ -257,7 +263,7 @@ impl Connection {
                 );
             }
         } else if syn && !self.is_old_syn_ack(segment, direction) {
-            let syn = PendingSyn { direction, segment: segment.into(), doubted: false };
+            let syn = PendingSyn::new(segment, direction);
             if self.reset().is_some() {
                 return Outcome::Reused { syn, then_segment: false };
             }
@@ -389,14 +395,14 @@ impl Connection {
         pending
     }
 
-    /// Gives up the first hole of one direction.
+    /// Gives up the first hole of one direction, or the data of a remembered SYN: without that it still says whose the segments
+    /// behind it are.
     pub(super) fn give_way<S: Sink>(&mut self, direction: Direction, core: &mut Core<'_, S>) {
         if self.stream(direction).charged() == 0 {
-            let pending = self.extra.as_mut().map(|extra| &mut extra.pending);
-            pending
-                .into_iter()
-                .flat_map(|pending| pending.extract_if(.., |syn| syn.direction == direction))
-                .for_each(|syn| syn.count_dropped(core.stats));
+            let pending = self.extra.iter_mut().flat_map(|extra| &mut extra.pending);
+            for syn in pending.filter(|syn| syn.direction == direction) {
+                core.stats.after_close += syn.segment.take_payload().len() as u64;
+            }
             return;
         }
         let cx = &mut core.stream(self.serial, direction);

@@ -314,7 +314,7 @@ impl Connection {
             self.handle_reach(direction, side.reach, side.segments, side.lost, side.cut || shed);
         }
         for (direction, side) in sides.filter(|_| !anew) {
-            self.handle_withheld(direction, side.segments, side.ack, side.last_seen, core);
+            self.handle_withheld(direction, side.segments, side.ack, side.last_seen, true, core);
         }
     }
 
@@ -557,7 +557,7 @@ impl Connection {
         self.stream_mut(direction).note_record();
         // Some time before the segment, and so not after the hole that this may open.
         let heard = Timestamp(segment.timestamp.0.saturating_sub(1));
-        self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, core);
+        self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, false, core);
         segments
     }
 
@@ -650,26 +650,31 @@ impl Connection {
         }
     }
 
-    /// What the kernel has heard from one side, if it was more than we have: as if the last bare ACK were here.
+    /// What the kernel has heard from one side, if it was more than we have: as if the last bare ACK were here. If it was
+    /// `asked`, it may be ahead of the ring.
     fn handle_withheld<S: Sink>(
         &mut self,
         direction: Direction,
         segments: u64,
         ack: Option<Acknowledgment>,
         heard: Timestamp,
+        asked: bool,
         core: &mut Core<'_, S>,
     ) {
         let more = self.count_up_to(direction, segments).saturating_add(self.take_unheard(direction));
         // A later record of this side has counted them all, and need not acknowledge as much.
         let is_news = |ack: Acknowledgment| self.stream(direction.reverse()).is_ahead(ack.number);
         if more == 0 && !ack.is_some_and(is_news) {
+            if let Some(ack) = ack.filter(|_| !asked) {
+                self.stream_mut(direction.reverse()).catch_up(ack.number);
+            }
             return;
         }
         let heard = self.hear(heard, core);
         let Some(Acknowledgment { number, time, window }) = ack else { return };
         // What moves nothing forward, such as a duplicate, is a word from the peer as well.
         self.stream_mut(direction.reverse()).note_ack_time(heard);
-        self.acknowledge(number, direction, core.clock.when(time), more.max(1), core);
+        self.acknowledge(number, direction, core.clock.when(time), more.max(1), asked, core);
         self.stream_mut(direction).note_window(window, false);
     }
 
@@ -695,7 +700,7 @@ impl Connection {
             let cx = &mut core.stream(serial, reverse);
             self.stream_mut(reverse).handle_syn_ack(segment.ack, cx);
         }
-        self.acknowledge(segment.ack, direction, core.now, segments, core);
+        self.acknowledge(segment.ack, direction, core.now, segments, false, core);
         if self.reset().is_none() {
             self.stream_mut(reverse).flush_due(&mut core.stream(serial, reverse));
         }
@@ -709,6 +714,7 @@ impl Connection {
         direction: Direction,
         at: Timestamp,
         acks: i64,
+        asked: bool,
         core: &mut Core<'_, S>,
     ) {
         let (serial, reverse) = (self.serial, direction.reverse());
@@ -717,7 +723,7 @@ impl Connection {
         let reset = self.reset();
         let cx = &mut core.stream(serial, reverse);
         let acked = &mut self.streams[reverse as usize];
-        acked.handle_ack(ack, window, at, cx);
+        acked.handle_ack(ack, window, at, asked, cx);
         let Some(reset) = reset else { return };
         if !acked.held_was_acked(reset.acked[reverse as usize]) {
             return;

@@ -517,7 +517,7 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "that a connection was shed is told late",
         file: "connection.rs",
-        right: "if note.shed && (begins || !self.has_flow) {",
+        right: "if note.shed && (!self.has_flow || self.is_own_syn(segment, direction)) {",
         wrong: "if note.shed && self.has_flow {",
     },
     Bug {

@@ -42,7 +42,7 @@ impl Stream {
         if !asked {
             self.catch_up(ack);
         }
-        let Some(offset) = self.offset_of_ack(ack, window, asked) else { return self.note_far_ack(ack) };
+        let Some(offset) = self.offset_of_ack(ack, window, asked) else { return self.note_far_ack(ack, window) };
         let Some(offset) = u64::try_from(offset).ok().filter(|&offset| offset >= self.acked) else { return };
         self.note_peer_ack(ack);
         if offset > self.acked {

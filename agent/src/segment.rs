@@ -47,6 +47,11 @@ impl OwnedSegment {
     pub fn lend(&self) -> Segment<'_> {
         Segment { payload: &self.payload, flow: self.flow.as_deref(), ..self.head }
     }
+
+    /// Gives up its payload, and all else stays.
+    pub fn take_payload(&mut self) -> Box<[u8]> {
+        std::mem::take(&mut self.payload)
+    }
 }
 
 impl From<&Segment<'_>> for OwnedSegment {

@@ -77,6 +77,8 @@ struct Reset {
 pub(super) struct PendingSyn {
     direction: Direction,
     segment: OwnedSegment,
+    /// Of payload that it came with.
+    octets: u64,
     /// Its sender has gone on in the old sequence space since.
     doubted: bool,
 }
@@ -104,6 +106,10 @@ pub(super) struct Core<'a, S> {
 }
 
 impl PendingSyn {
+    fn new(segment: &Segment<'_>, direction: Direction) -> Self {
+        Self { direction, segment: segment.into(), octets: octets(segment), doubted: false }
+    }
+
     pub(super) fn segment(&self) -> Segment<'_> {
         self.segment.lend()
     }
@@ -126,7 +132,7 @@ impl PendingSyn {
         let first = self.segment().seq.advance(1);
         // Of data in a SYN (RFC 7413) its peer takes all, some or nothing.
         let taken = u64::try_from(segment.ack.distance_from(first));
-        let answers = ack && taken.is_ok_and(|taken| taken <= octets(&self.segment()));
+        let answers = ack && taken.is_ok_and(|taken| taken <= self.octets);
         if segment.flags.contains(Flags::RST) {
             false
         } else if self.direction == direction {
@@ -247,8 +253,7 @@ impl Connection {
             self.handle_reset(segment, direction, segments, core);
             return Outcome::Open;
         }
-        let shaking_hands = self.stream(direction.reverse()).isn().is_some();
-        if syn && self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands) {
+        if self.is_own_syn(segment, direction) {
             if self.stream(direction).isn().is_none() {
                 self.started = Started::Handshake;
                 self.stream_mut(direction).handle_syn(
@@ -258,7 +263,7 @@ impl Connection {
                 );
             }
         } else if syn && !self.is_old_syn_ack(segment, direction) {
-            let syn = PendingSyn { direction, segment: segment.into(), doubted: false };
+            let syn = PendingSyn::new(segment, direction);
             if self.reset().is_some() {
                 return Outcome::Reused { syn, then_segment: false };
             }
@@ -309,7 +314,7 @@ impl Connection {
             self.handle_reach(direction, side.reach, side.segments, side.lost, side.cut || shed);
         }
         for (direction, side) in sides.filter(|_| !anew) {
-            self.handle_withheld(direction, side.segments, side.ack, side.last_seen, core);
+            self.handle_withheld(direction, side.segments, side.ack, side.last_seen, true, core);
         }
     }
 
@@ -390,14 +395,14 @@ impl Connection {
         pending
     }
 
-    /// Gives up the first hole of one direction.
+    /// Gives up the first hole of one direction, or the data of a remembered SYN: without that it still says whose the segments
+    /// behind it are.
     pub(super) fn give_way<S: Sink>(&mut self, direction: Direction, core: &mut Core<'_, S>) {
         if self.stream(direction).charged() == 0 {
-            let pending = self.extra.as_mut().map(|extra| &mut extra.pending);
-            pending
-                .into_iter()
-                .flat_map(|pending| pending.extract_if(.., |syn| syn.direction == direction))
-                .for_each(|syn| syn.count_dropped(core.stats));
+            let pending = self.extra.iter_mut().flat_map(|extra| &mut extra.pending);
+            for syn in pending.filter(|syn| syn.direction == direction) {
+                core.stats.after_close += syn.segment.take_payload().len() as u64;
+            }
             return;
         }
         let cx = &mut core.stream(self.serial, direction);
@@ -536,8 +541,7 @@ impl Connection {
     ) -> i64 {
         // Connections are shed when they begin, if need be again. What is said later is about another one, on the same
         // endpoints.
-        let begins = segment.flags.contains(Flags::SYN) && self.stream(direction).isn() == Some(segment.seq);
-        if note.shed && (begins || !self.has_flow) {
+        if note.shed && (!self.has_flow || self.is_own_syn(segment, direction)) {
             self.streams.iter_mut().for_each(Stream::shed);
         }
         self.keep_accounts(note, segment, direction);
@@ -553,7 +557,7 @@ impl Connection {
         self.stream_mut(direction).note_record();
         // Some time before the segment, and so not after the hole that this may open.
         let heard = Timestamp(segment.timestamp.0.saturating_sub(1));
-        self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, core);
+        self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, false, core);
         segments
     }
 
@@ -646,26 +650,31 @@ impl Connection {
         }
     }
 
-    /// What the kernel has heard from one side, if it was more than we have: as if the last bare ACK were here.
+    /// What the kernel has heard from one side, if it was more than we have: as if the last bare ACK were here. If it was
+    /// `asked`, it may be ahead of the ring.
     fn handle_withheld<S: Sink>(
         &mut self,
         direction: Direction,
         segments: u64,
         ack: Option<Acknowledgment>,
         heard: Timestamp,
+        asked: bool,
         core: &mut Core<'_, S>,
     ) {
         let more = self.count_up_to(direction, segments).saturating_add(self.take_unheard(direction));
         // A later record of this side has counted them all, and need not acknowledge as much.
         let is_news = |ack: Acknowledgment| self.stream(direction.reverse()).is_ahead(ack.number);
         if more == 0 && !ack.is_some_and(is_news) {
+            if let Some(ack) = ack.filter(|_| !asked) {
+                self.stream_mut(direction.reverse()).catch_up(ack.number);
+            }
             return;
         }
         let heard = self.hear(heard, core);
         let Some(Acknowledgment { number, time, window }) = ack else { return };
         // What moves nothing forward, such as a duplicate, is a word from the peer as well.
         self.stream_mut(direction.reverse()).note_ack_time(heard);
-        self.acknowledge(number, direction, core.clock.when(time), more.max(1), core);
+        self.acknowledge(number, direction, core.clock.when(time), more.max(1), asked, core);
         self.stream_mut(direction).note_window(window, false);
     }
 
@@ -691,7 +700,7 @@ impl Connection {
             let cx = &mut core.stream(serial, reverse);
             self.stream_mut(reverse).handle_syn_ack(segment.ack, cx);
         }
-        self.acknowledge(segment.ack, direction, core.now, segments, core);
+        self.acknowledge(segment.ack, direction, core.now, segments, false, core);
         if self.reset().is_none() {
             self.stream_mut(reverse).flush_due(&mut core.stream(serial, reverse));
         }
@@ -705,6 +714,7 @@ impl Connection {
         direction: Direction,
         at: Timestamp,
         acks: i64,
+        asked: bool,
         core: &mut Core<'_, S>,
     ) {
         let (serial, reverse) = (self.serial, direction.reverse());
@@ -713,7 +723,7 @@ impl Connection {
         let reset = self.reset();
         let cx = &mut core.stream(serial, reverse);
         let acked = &mut self.streams[reverse as usize];
-        acked.handle_ack(ack, window, at, cx);
+        acked.handle_ack(ack, window, at, asked, cx);
         let Some(reset) = reset else { return };
         if !acked.held_was_acked(reset.acked[reverse as usize]) {
             return;
@@ -735,6 +745,13 @@ impl Connection {
         let unanswered = !stream.is_located() && !stream.has_fin();
         let answers_syn = unanswered && segment.flags.contains(Flags::ACK) && peer.is_answered_by(segment.ack);
         answers_syn || stream.may_reset(segment.seq, peer)
+    }
+
+    /// Whether this is a SYN of this connection, the first one or again.
+    fn is_own_syn(&self, segment: &Segment<'_>, direction: Direction) -> bool {
+        let shaking_hands = self.stream(direction.reverse()).isn().is_some();
+        segment.flags.contains(Flags::SYN)
+            && self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands)
     }
 
     /// Whether this is the SYN-ACK of a connection that was picked up, and comes late: both its numbers lie right before

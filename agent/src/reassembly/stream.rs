@@ -106,6 +106,8 @@ struct Extra {
     assembler: Assembler,
     fin_seen: Timestamp,
     pickup_since: Timestamp,
+    /// Of what the peer has acknowledged, as much as the ring has come to, where the kernel was asked and is ahead of it.
+    told: Option<u64>,
     /// ACKs that are ahead of `next`, and when they arrived; at most [`ACKS_MAX`].
     acks: VecDeque<(u64, Timestamp)>,
     /// What ACKs cover that are older than the hold.
@@ -322,21 +324,31 @@ impl Stream {
 
     /// Where a sequence number lies, if that is believable: the one place where a sequence number becomes an offset.
     fn offset_of(&self, seq: SeqNum, window: i64) -> Option<i64> {
-        let highest = self.highest();
+        self.offset_near(self.highest(), seq, window)
+    }
+
+    fn offset_near(&self, highest: u64, seq: SeqNum, window: i64) -> Option<i64> {
         let distance = i64::from(seq.distance_from(self.base.advance(highest)));
         let ahead = if distance < -BEHIND_MAX { distance + (1 << 32) } else { distance };
         // The very next octet is always believed: it may be a window probe.
         (ahead < window.max(1)).then(|| highest.cast_signed() + ahead)
     }
 
-    /// Highest position known: delivered, queued, held, withheld, acknowledged or the FIN.
+    /// Highest position known: delivered, queued, held, withheld, acknowledged or the FIN. What was asked for does not count:
+    /// the segments that come out of the ring are not there yet.
     fn highest(&self) -> u64 {
-        let queued = self.extra.as_ref().map_or(0, |extra| {
+        let (acked, queued) = self.extra.as_ref().map_or((self.acked, 0), |extra| {
             let unseen = extra.beyond.max(extra.reach);
-            extra.assembler.end().unwrap_or(0).max(extra.held.end).max(unseen)
+            let queued = extra.assembler.end().unwrap_or(0).max(extra.held.end);
+            (extra.told.unwrap_or(self.acked), queued.max(unseen))
         });
         let picked_up = if self.start == Start::Pickup { PICKUP_ROOM } else { 0 };
-        self.edge().max(self.acked).max(self.fin.offset().unwrap_or(0)).max(queued).max(picked_up)
+        self.edge().max(acked).max(self.fin.offset().unwrap_or(0)).max(queued).max(picked_up)
+    }
+
+    /// The same with what was asked for.
+    fn farthest(&self) -> u64 {
+        self.highest().max(self.acked)
     }
 
     /// Everything below has been delivered, or is missing for a reason that is known.

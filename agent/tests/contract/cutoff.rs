@@ -302,6 +302,16 @@ fn row_27_a_connection_is_shed_when_its_syn_comes_again_to_a_kernel_that_has_for
 }
 
 #[test]
+fn row_27_a_connection_is_shed_by_the_other_syn_to_a_kernel_that_has_forgotten_the_first() {
+    for (first, other) in [(C.syn(1000), S.syn(5000)), (S.syn(5000).ack(1001), C.syn(1000))] {
+        let mut trace = Trace::live(Orders { acks: true, ..Orders::default() }, Config::default());
+        trace.send(first).kernel().forget();
+        trace.shed().send(other).send(C.data(1001, "get").ack(5001)).send(C.fin(1004).ack(5001));
+        trace.send(S.fin(5001).ack(1005)).expect(&["handshake fin c2s={3 shed} s2c="]);
+    }
+}
+
+#[test]
 fn row_27_a_syn_that_reuses_endpoints_says_nothing_of_the_size() {
     let mut trace = shed();
     trace.send(C.data(1001, "get").ack(5001)).send(C.syn(900_000).at(1_000)).send(S.syn(700_000).ack(900_001));

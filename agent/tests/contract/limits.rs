@@ -121,3 +121,14 @@ fn row_24_the_data_of_a_remembered_syn_counts_as_queued() {
     }
     assert_eq!(trace.reassembler().stats().after_close, 800);
 }
+
+#[test]
+fn row_24_a_remembered_syn_gives_up_its_data_and_still_begins_a_connection() {
+    let mut trace = Trace::established(Config { max_total_queue: 200, ..Config::default() });
+    trace.send(C.data(1001, "old").ack(5001)).send(C.syn(700_000).with([b'x'; 400]).at(100));
+    trace.send(S.syn(900_000).ack(700_301)).send(C.data(700_401, "new").ack(900_001)).send(S.ack(900_001, 700_404));
+    trace.wait_until(3_000);
+    trace.expect(&["handshake reused c2s=old s2c=", "handshake open c2s=[400 not-captured]new s2c="]);
+    let stats = trace.reassembler().stats();
+    assert_eq!((stats.after_close, stats.syn_unconfirmed, stats.imbalance()), (400, 0, 0));
+}

@@ -173,6 +173,8 @@ pub(crate) struct Trace {
     withheld: Option<Listener>,
     /// A clock has jumped, and what was withheld then is known as of another time.
     jumped: bool,
+    /// What a kernel has copied, and nobody has read yet.
+    ring: Vec<(Seg, FlowNote)>,
 }
 
 /// A reassembler, and what it has said.
@@ -192,7 +194,7 @@ impl Trace {
         let Config { strict_fsm, strict_options, interface_key, vlan_key, .. } = config;
         // These want to see all segments, or tell more connections apart than the kernel does.
         if strict_fsm || strict_options || interface_key || vlan_key {
-            return Self { now: 0, copied: Listener::new(config), withheld: None, jumped: false };
+            return Self { now: 0, copied: Listener::new(config), withheld: None, jumped: false, ring: Vec::new() };
         }
         Self::behind(Orders { acks: true, ..Orders::default() }, config)
     }
@@ -200,12 +202,18 @@ impl Trace {
     /// With a kernel that withholds what it is told to.
     pub(crate) fn behind(orders: Orders, config: Config) -> Self {
         let withheld = Some(Listener::behind(Kernel::new(orders), config));
-        Self { now: 0, copied: Listener::new(config), withheld, jumped: false }
+        Self { now: 0, copied: Listener::new(config), withheld, jumped: false, ring: Vec::new() }
     }
 
     /// Behind a kernel alone: for what no segments are there of.
     pub(crate) fn live(orders: Orders, config: Config) -> Self {
-        Self { now: 0, copied: Listener::behind(Kernel::new(orders), config), withheld: None, jumped: false }
+        Self {
+            now: 0,
+            copied: Listener::behind(Kernel::new(orders), config),
+            withheld: None,
+            jumped: false,
+            ring: Vec::new(),
+        }
     }
 
     /// The usual handshake.
@@ -237,6 +245,22 @@ impl Trace {
     /// A segment that a full ring costs, or that the kernel has seen and withheld before its time comes here.
     pub(crate) fn lose(&mut self, seg: Seg) -> &mut Self {
         self.kernel().lose(&segment(&seg, seg.at.unwrap_or(self.now)));
+        self
+    }
+
+    /// A segment that lies in the ring from now on.
+    pub(crate) fn fill(&mut self, seg: Seg) -> &mut Self {
+        let (_, note) = self.kernel().copy(&segment(&seg, self.now)).expect("one that is copied");
+        self.ring.push((seg, note));
+        self
+    }
+
+    /// Hands over what lies in the ring.
+    pub(crate) fn drain(&mut self) -> &mut Self {
+        let Listener { reassembler, heard, .. } = &mut self.copied;
+        for (seg, note) in self.ring.drain(..) {
+            reassembler.handle_segment(&Segment { flow: Some(&note), ..segment(&seg, self.now) }, heard);
+        }
         self
     }
 

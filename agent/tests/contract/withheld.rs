@@ -235,3 +235,16 @@ fn row_06_what_comes_while_a_gap_is_due_is_out_of_order() {
     trace.expect(&["handshake finish c2s=abc[3 not-captured]ghijkl s2c="]);
     assert_eq!(trace.summary(0, ClientToServer).out_of_order, 2);
 }
+
+#[test]
+fn row_21_what_lies_in_the_ring_is_not_far_because_the_kernel_was_asked_what_comes_after() {
+    let mut trace = Trace::live(Orders { acks: true, ..Orders::default() }, Config::default());
+    trace.send(C.syn(1000).scale(14)).send(S.syn(5000).ack(1001).scale(14)).send(C.data(1001, "abc").ack(5001));
+    trace.send(S.data(5001, "x").ack(1004)).send(C.data(1007, "ghi").ack(5002)).fill(C.data(1010, "jkl").ack(5002));
+    for (at, number) in [(500, 900_000_000), (1_100, 1_800_000_000)] {
+        trace.lose(C.data(number - 1, "y").ack(5002).at(at)).send(S.ack(5002, number).at(at));
+    }
+    trace.wait_until(2_000);
+    trace.expect(&["handshake open c2s=abc[3 not-captured]ghi s2c=x"]).drain();
+    trace.expect(&["handshake open c2s=abc[3 not-captured]ghijkl s2c=x"]);
+}

@@ -16,7 +16,7 @@ use crate::{
     figures::{Expected, Figures, Frames},
     kernel::{Copied, Taken},
     ledger::{Ledger, SideLedger},
-    network::{Capture, Record},
+    network::{Capture, Record, TalkEnd},
     packet::{Kind, Packet, Position, Side},
     scenario::Scenario,
     spans::Spans,
@@ -418,9 +418,18 @@ impl<'a> Checker<'a> {
         starts
     }
 
-    /// A SYN that reuses endpoints waits for confirmation, and the limit for all may take it, with its data.
+    /// A SYN that reuses endpoints waits for confirmation, and the limit for all may take its data. So does the end of the
+    /// connection before, if that has not closed in order.
     pub(crate) fn may_give_up_syn(&self, open: &Open) -> bool {
-        self.capture.talks[open.talk].index > 0 && self.config.max_total_queue != Config::default().max_total_queue
+        let TalkEnd { pair, index, .. } = self.capture.talks[open.talk];
+        let sides = &self.ledger.talks[open.talk].sides;
+        let syn = sides.iter().filter_map(|side| side.syn.or(side.syn_ack)).min().unwrap_or(usize::MAX);
+        let waited = |record: usize| (syn..open.opened).contains(&record);
+        let dropped = |became: &Became| matches!(became.closed, Some((record, Ended::Idle | Ended::Evicted | Ended::Rst, _)) if waited(record));
+        let before = self.became.iter().zip(&self.capture.talks).filter(|(_, other)| other.pair == pair);
+        index > 0
+            && (self.config.max_total_queue != Config::default().max_total_queue
+                || before.flat_map(|(became, _)| became).any(dropped))
     }
 
     pub(crate) fn endpoints(&self, talk: usize) -> [Endpoint; 2] {

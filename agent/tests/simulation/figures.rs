@@ -326,6 +326,7 @@ impl Checker<'_> {
             && !cuts
             && !opens
             && self.config.max_total_queue == Config::default().max_total_queue
+            && !self.may_give_up_syn(open)
             && !packet.rst
             && !succeeded
             && talk.real_rst.is_none()

@@ -1,6 +1,6 @@
 //! Holes: what the peer has acknowledged, how long is waited, and when a hole becomes a gap.
 
-use super::{Context, Extra, Parked, Start, Stream, window::goes_on};
+use super::{Context, Extra, Parked, Start, Stream, WINDOW_ANY, window::goes_on};
 use crate::{
     reassembly::{
         config::Config,
@@ -16,12 +16,14 @@ const ACKS_MAX: usize = 16;
 const FRAGMENTED_MAX: usize = 8;
 
 impl Stream {
-    /// Takes an ACK number of the peer, which came at `at`.
+    /// Takes an ACK number of the peer, which came at `at`. The kernel may have been `asked` for it: then it says nothing of
+    /// where the segments are that are still in the ring.
     pub(in crate::reassembly) fn handle_ack<S: Sink>(
         &mut self,
         ack: SeqNum,
         window: i64,
         at: Timestamp,
+        asked: bool,
         cx: &mut Context<'_, S>,
     ) {
         if !self.is_located() {
@@ -33,17 +35,37 @@ impl Stream {
         if self.extra.is_some() {
             self.note_ack_time(at);
             // What is near says no more of what is parked than that there was room for it.
-            if self.offset_of(ack, window.saturating_add(1)).is_none() {
+            if self.offset_of_ack(ack, window, asked).is_none() {
                 self.corroborate(ack, window, cx);
             }
         }
-        // It stands behind the last octet that the window has room for.
-        let Some(offset) = self.offset_of(ack, window.saturating_add(1)) else { return self.note_far_ack(ack, window) };
+        if !asked {
+            self.catch_up(ack);
+        }
+        let Some(offset) = self.offset_of_ack(ack, window, asked) else { return self.note_far_ack(ack, window) };
         let Some(offset) = u64::try_from(offset).ok().filter(|&offset| offset >= self.acked) else { return };
         self.note_peer_ack(ack);
         if offset > self.acked {
+            if asked {
+                self.extra.get_or_insert_default().told.get_or_insert(self.acked);
+            }
             self.set_acked(offset, at, cx.config);
             self.unpark(window, cx);
+        }
+    }
+
+    /// It stands behind the last octet that the window has room for.
+    fn offset_of_ack(&self, ack: SeqNum, window: i64, asked: bool) -> Option<i64> {
+        let highest = if asked { self.farthest() } else { self.highest() };
+        self.offset_near(highest, ack, window.saturating_add(1))
+    }
+
+    /// The ring has come to an ACK of the peer, for which the kernel may have been asked before.
+    pub(in crate::reassembly) fn catch_up(&mut self, ack: SeqNum) {
+        let Some(told) = self.extra.as_ref().and_then(|extra| extra.told) else { return };
+        let offset = self.offset_of(ack, WINDOW_ANY).and_then(|offset| u64::try_from(offset).ok());
+        if let Some(offset) = offset.filter(|offset| (told..=self.acked).contains(offset)) {
+            self.extra.get_or_insert_default().told = Some(offset).filter(|&offset| offset < self.acked);
         }
     }
 

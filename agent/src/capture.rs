@@ -163,7 +163,7 @@ impl Capture {
         }
         kernel.messages().iter().for_each(|message| (self.tell)(message));
         report.source = Source::Kernel(kernel.counters()?);
-        report.flows = kernel.flows().present();
+        report.flows_spared = kernel.flows().spared();
         for shard in 0..self.shards {
             report.ring_level_max = report.ring_level_max.max(kernel.ring_stats(shard)?.level_max);
         }

@@ -21,6 +21,10 @@ impl Flows for kernel::Flows {
         let (key, side) = key(a, b);
         self.get(&key).map_or(Client::Unknown, |flow| flow.client(side))
     }
+
+    fn forget(&mut self, a: Endpoint, b: Endpoint) {
+        self.remove(&key(a, b).0);
+    }
 }
 
 /// The key of what is between two endpoints, and the side that `a` is.

@@ -14,8 +14,8 @@ use crate::shard::Totals;
 pub struct Report {
     pub source: Source,
     pub totals: Totals,
-    /// Connections in the kernel's flow table at the end.
-    pub flows: u64,
+    /// Connections in the kernel's flow table at the end, and those that were taken out of it.
+    pub flows_spared: u64,
     /// Most unread octets that the kernel saw in a ring, and octets of that ring; it does not look at each record.
     pub ring_level_max: u64,
     pub ring_size: u32,
@@ -208,7 +208,7 @@ impl Report {
 
     /// Connections whose place in the kernel's flow table others needed.
     fn flows_evicted(&self, counters: &[u64; Counter::ALL.len()]) -> u64 {
-        counters[Counter::FlowsCreated as usize].saturating_sub(self.flows)
+        counters[Counter::FlowsCreated as usize].saturating_sub(self.flows_spared)
     }
 
     /// Octets that are known to have been sent and are in no file.

@@ -293,6 +293,11 @@ impl Connection {
         Outcome::Open
     }
 
+    /// Whether the kernel withholds something of it.
+    pub(super) fn has_flow(&self) -> bool {
+        self.has_flow
+    }
+
     /// Takes note of what the kernel has withheld, before something is decided that no segment brings.
     pub(super) fn ask<S: Sink>(&mut self, core: &mut Core<'_, S>) {
         self.ask_before(Timestamp(u64::MAX), core);

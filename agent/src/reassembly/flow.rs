@@ -14,6 +14,9 @@ pub trait Flows {
     fn client(&mut self, _a: Endpoint, _b: Endpoint) -> Client {
         Client::Unknown
     }
+
+    /// The connection between `a` and `b` was given up. If it goes on all the same, that is to be copied like a new one.
+    fn forget(&mut self, a: Endpoint, b: Endpoint);
 }
 
 /// One connection.
@@ -47,4 +50,6 @@ impl Flows for NoFlows {
     fn flow(&mut self, _: Endpoint, _: Endpoint) -> Option<FlowState> {
         None
     }
+
+    fn forget(&mut self, _: Endpoint, _: Endpoint) {}
 }

@@ -300,6 +300,9 @@ impl Reassembler {
                 self.over.insert(Entry { fingerprint, expires, kind }, self.config.max_linger as usize)
             }
             Ended::Idle | Ended::Evicted => {
+                if connection.has_flow() {
+                    self.flows.forget(client, server);
+                }
                 let kind = Kind::GivenUp(connection.serial);
                 let expires = self.now.after(self.config.idle_timeout);
                 self.given_up.insert(Entry { fingerprint, expires, kind }, self.config.max_linger as usize)

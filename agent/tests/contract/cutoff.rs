@@ -223,6 +223,16 @@ fn row_27_idle_behind_the_cutoff() {
 }
 
 #[test]
+fn row_27_what_goes_on_behind_its_cutoff_when_it_was_given_up_is_a_connection_again() {
+    let mut trace = established(4);
+    trace.send(C.data(1001, "abcdef").ack(5001)).send(S.ack(5001, 1007)).wait_until(8_000_000);
+    trace.expect(&["handshake idle c2s=abcd{2 cutoff} s2c="]);
+    trace.send(C.data(1007, "ghijkl").ack(5001)).send(S.data(5001, "xyz").ack(1013)).finish();
+    trace.expect(&["handshake idle c2s=abcd{2 cutoff} s2c=", "midstream finish c2s=ghij{2 cutoff} s2c=xyz"]);
+    assert_eq!(trace.continues(1), Some(trace.serial(0)));
+}
+
+#[test]
 fn row_27_a_syn_with_data_beyond_the_cutoff() {
     let mut trace = cut_at(2);
     trace.send(C.syn(1000).with("GET")).send(S.syn(5000).ack(1004).with("200")).send(C.fin(1004).ack(5004));

@@ -154,6 +154,10 @@ impl Flows for Kernel {
         }
         Some(FlowState { sides, shed: account.shed })
     }
+
+    fn forget(&mut self, a: Endpoint, b: Endpoint) {
+        self.accounts.lock().expect("one thread").remove(&key(a, b).0);
+    }
 }
 
 fn key(from: Endpoint, to: Endpoint) -> ([Endpoint; 2], usize) {

@@ -234,6 +234,8 @@ impl Flows for Notes {
         let sides = [side(), side()];
         (!self.chance(4)).then_some(FlowState { sides, shed: self.chance(32) })
     }
+
+    fn forget(&mut self, _: Endpoint, _: Endpoint) {}
 }
 
 impl Spec {

@@ -21,6 +21,7 @@ pub(crate) const TESTS: &[Test] = &[
     Test::new("withheld::acks_of_sockets", acks_of_sockets),
     Test::new("withheld::acks_of_made_frames", acks_of_made_frames),
     Test::new("withheld::cutoff_of_made_frames", cutoff_of_made_frames),
+    Test::new("withheld::cutoff_of_what_was_given_up", cutoff_of_what_was_given_up),
 ];
 
 /// Two captures of the same interface, of which one copies everything.
@@ -94,6 +95,32 @@ fn cutoff_of_made_frames() {
         replayed.assert_success();
         live.output.assert_alike(&replayed.output, &["interface", "filter"]);
     }
+}
+
+/// What goes on behind its cut-off when its record is closed has another record, as in a replay.
+fn cutoff_of_what_was_given_up() {
+    const FLAGS: &str = "--cutoff 1000 --idle-timeout 1s";
+    let pair = Pair::new();
+    let recording = Recording::start(&pair.server, "s0");
+    let capture = Capture::start(&pair.server, &format!("-i s0 --attach tc {FLAGS}"));
+    let listener = pair.server.run(|| TcpListener::bind((server_v4(0), 0))).unwrap();
+    let client = pair.client.run(|| TcpStream::connect(listener.local_addr().unwrap())).unwrap();
+    let (server, _) = listener.accept().unwrap();
+    say(&client, &server, 5_000);
+    sleep(Duration::from_millis(2_500));
+    say(&client, &server, 3_000);
+    say(&server, &client, 2_000);
+    close(client, server);
+    let live = capture.stop();
+    live.assert_success();
+    assert_eq!(live.count("/source/kernel/flows_evicted"), 0);
+    let [first, then] = &live.output.closed[..] else { panic!("{:#?}", live.output.closed) };
+    assert_eq!((&*first.ended, &*then.ended), ("idle", "fin"));
+    assert_eq!((first.c2s.bytes, then.c2s.bytes, then.s2c.bytes), (1_000, 1_000, 1_000));
+    let (file, _scratch) = recording.stop();
+    let replayed = Capture::replay(&format!("{} {FLAGS}", file.display()));
+    replayed.assert_success();
+    live.output.assert_alike(&replayed.output, &["interface", "filter"]);
 }
 
 /// All at once, so that time runs out in none of them.

@@ -43,7 +43,7 @@ fn records_say_what_the_connection_has_done() {
     assert_eq!((flow.last_seen, client.last_seen), (fin.timestamp, again.timestamp));
     assert_eq!(flow.state, state::ANNOUNCED | state::CLIENT | state::ACKED | state::ACKED << 1 | state::FIN << 1);
     assert!((before..=boot_clock()).contains(&flow.last_seen));
-    assert_eq!(bed.kernel.flows().present(), 1);
+    assert_eq!(bed.kernel.flows().spared(), 1);
     bed.assert_counters(&[(Counter::Seen, 5), (Counter::Matched, 5), (Counter::FlowsCreated, 1)]);
 }
 
@@ -295,7 +295,7 @@ fn who_was_silent_longest_makes_room() {
         bed.drain();
     }
     let created = bed.kernel.counters().unwrap()[Counter::FlowsCreated as usize];
-    let present = bed.kernel.flows().present();
+    let present = bed.kernel.flows().spared();
     assert_eq!(created, 6000);
     assert!((1000..=2000).contains(&present), "{present}");
     assert_eq!(bed.flow_of(Bed::port(0)).unwrap().sides[0].segments, 6001);
@@ -312,7 +312,7 @@ fn fragments_and_what_is_refused_leave_no_trace() {
     run(&mut bed.kernel, "xdpflow_xdp", &fragment);
     assert_eq!(bed.drain()[0].flags & OF_FLOW, 0);
     run(&mut bed.kernel, "xdpflow_xdp", &tcp([10, 0, 0, 1], [10, 0, 0, 2], 1, 81, 10));
-    assert_eq!(bed.kernel.flows().present(), 0);
+    assert_eq!(bed.kernel.flows().spared(), 0);
     bed.assert_counters(&[(Counter::Seen, 2), (Counter::Matched, 1)]);
 }
 

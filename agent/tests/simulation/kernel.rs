@@ -175,6 +175,14 @@ impl Flows for Kernel {
         let sides = [side, side ^ 1].map(|side| told(&entry.flow, side));
         Some(FlowState { sides, shed: has(&entry.flow, state::SHED) })
     }
+
+    fn forget(&mut self, a: Endpoint, b: Endpoint) {
+        let head = Head { src: a.address, dst: b.address, src_port: a.port, dst_port: b.port, ..Head::default() };
+        let mut accounts = self.lock();
+        if let Some(entry) = accounts.flows.remove(&FlowKey::of(&head).0) {
+            accounts.spoil(&entry);
+        }
+    }
 }
 
 impl Accounts {
@@ -242,6 +250,11 @@ impl Accounts {
         let oldest = self.flows.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
         let Some(entry) = oldest.filter(|_| full).and_then(|key| self.flows.remove(&key)) else { return };
         self.forgotten += 1;
+        self.spoil(&entry);
+    }
+
+    /// What is forgotten before anybody has heard of it.
+    fn spoil(&mut self, entry: &Entry) {
         if entry.untold != Untold::default() {
             self.spoilt.push(entry.conversation);
         }

@@ -14,14 +14,6 @@ pub(super) struct Parked {
     pub(super) seen: Timestamp,
 }
 
-/// Offsets of ACKs that were far from everything known when they came, each within a window of the one before it: of the
-/// first and of the last.
-#[derive(Clone, Copy)]
-pub(super) struct FarAcks {
-    pub(super) first: u64,
-    pub(super) last: u64,
-}
-
 const PARKED_MAX: usize = 2;
 
 impl Parked {
@@ -68,9 +60,9 @@ impl Stream {
         if piece.len() == 0 && !piece.fin {
             return;
         }
-        let (parked, base) = (Parked::new(piece, cx.now), self.base);
+        let parked = Parked::new(piece, cx.now);
         let extra = self.extra.get_or_insert_default();
-        if extra.far_acks.take_if(|acks| parked.agrees_with(base.advance(acks.last), piece.window)).is_some() {
+        if extra.far_ack.take_if(|ack| parked.agrees_with(*ack, piece.window)).is_some() {
             return self.believe(&parked, cx);
         }
         // Of two copies the first stays, as everywhere.
@@ -112,17 +104,9 @@ impl Stream {
         }
     }
 
-    /// Remembers an ACK of the peer that lies far from everything known: it corroborates a segment that is still to come, or
-    /// is of one that the kernel has withheld.
-    pub(super) fn note_far_ack(&mut self, ack: SeqNum, window: i64) {
-        let Some(offset) = self.offset_of(ack, WINDOW_ANY).and_then(|offset| u64::try_from(offset).ok()) else {
-            return;
-        };
-        let acks = &mut self.extra.get_or_insert_default().far_acks;
-        let goes_on =
-            |acks: &FarAcks| offset.checked_sub(acks.last).is_some_and(|ahead| ahead <= window.cast_unsigned());
-        let first = acks.filter(goes_on).map_or(offset, |acks| acks.first);
-        *acks = Some(FarAcks { first, last: offset });
+    /// Remembers an ACK of the peer that lies far from everything known: it corroborates a segment that is still to come.
+    pub(in crate::reassembly) fn note_far_ack(&mut self, ack: SeqNum) {
+        self.extra.get_or_insert_default().far_ack = Some(ack);
     }
 
     /// Whether a parked segment is ahead of everything known, and before `offset`.

@@ -115,8 +115,7 @@ impl Extra {
             .into_iter()
             .filter(|edge| **edge > 0);
         let acks = self.acks.iter_mut().map(|(upto, _)| upto);
-        let far = self.far_acks.iter_mut().flat_map(|acks| [&mut acks.first, &mut acks.last]);
-        let positions = edges.chain(acks).chain(far).chain(&mut self.fragmented).chain(&mut self.told);
+        let positions = edges.chain(acks).chain(&mut self.fragmented).chain(&mut self.told);
         positions.for_each(|position| *position = position.saturating_add_signed(distance));
     }
 }

@@ -1,6 +1,6 @@
 //! Where delivery ends before the stream does: at the cut-off, or at the very beginning of what was shed.
 
-use super::{Context, Known, Stream, WINDOW_ANY, parked::FarAcks};
+use super::{Context, Known, Stream, WINDOW_ANY};
 use crate::{
     reassembly::{config::Config, event::GapCause},
     segment::SeqNum,
@@ -44,8 +44,9 @@ impl Stream {
 
     /// Takes note of how far this sender has come by the accounts of the kernel, which has withheld some of it: positions are
     /// told by these from now on, since 32 bits of a sequence number no longer do. Also when they say what an acknowledgment has
-    /// said, whose last octet may have been the FIN. Each of the `segments` that it has counted may have gone a window further
-    /// than the one before it; what goes beyond that somebody else has sent.
+    /// said, whose last octet may have been the FIN. Each of the `segments` that it has counted of both sides, some of which
+    /// acknowledge what did not pass, may have gone a window further than the one before it; what goes beyond that somebody else
+    /// has sent.
     pub(in crate::reassembly) fn note_reach(&mut self, reach: u64, segments: u64, window: i64) {
         let highest = self.highest();
         if !self.is_located() || !(highest.max(1)..ACCOUNT_MAX).contains(&reach) {
@@ -60,11 +61,6 @@ impl Stream {
         (extra.reach, extra.reached_with) = (reach, segments);
         if reach > highest {
             self.note_sent_up_to(self.base.advance(reach));
-        }
-        // Acknowledgments that were far from what was known may be near now.
-        let is_near = |acks: &mut FarAcks| acks.first <= reach.saturating_add_signed(window.saturating_add(1));
-        if let Some(acks) = self.extra.as_mut().and_then(|extra| extra.far_acks.take_if(is_near)) {
-            self.acked = self.acked.max(acks.last);
         }
     }
 

@@ -86,6 +86,8 @@ pub(crate) struct SideLedger {
     pub(crate) answered: Option<(usize, Position)>,
     /// ACKs of the peer for this side.
     pub(crate) acks: Vec<Ack>,
+    /// How far the peer had acknowledged before the connection was opened, and when: the kernel's accounts may be older.
+    pub(crate) acked_before: Option<(Position, u64)>,
     /// Records of this side.
     pub(crate) records: Vec<SideRecord>,
     /// Octets of keep-alives: while nothing says that they lie before RCV.NXT, they may be taken for data (row 16).
@@ -188,8 +190,13 @@ impl Ledger {
 
     /// A connection is picked up that had been given up: nothing before this record is known to it.
     pub(crate) fn forget(&mut self, record: &Record, copied: &Copied) {
-        let TalkLedger { spoilt, shed, .. } = self.talks[record.packet.conversation];
-        self.talks[record.packet.conversation] = TalkLedger { spoilt, shed, ..TalkLedger::default() };
+        let TalkLedger { spoilt, shed, ref sides, .. } = self.talks[record.packet.conversation];
+        let sides = sides.each_ref().map(|side| {
+            let acks = side.acks.iter().map(|ack| (ack.position, ack.time));
+            let acked_before = acks.chain(side.acked_before).max_by_key(|(position, _)| *position);
+            SideLedger { acked_before, ..SideLedger::default() }
+        });
+        self.talks[record.packet.conversation] = TalkLedger { spoilt, shed, sides, ..TalkLedger::default() };
         self.apply(record, copied);
     }
 
@@ -218,6 +225,9 @@ impl Ledger {
             talk.sides[packet.from].account.get_or_insert_with(|| packet.position());
         }
         if talk.opener.is_none() {
+            let before = &mut talk.sides[1 - packet.from].acked_before;
+            let acked = packet.ack.and_then(|ack| ack.checked_sub(1)).map(|ack| (ack, now));
+            *before = acked.filter(|(ack, _)| before.is_none_or(|(before, _)| *ack > before)).or(*before);
             return;
         }
         // A bare ACK confirms no SYN: it may be an old one.

@@ -262,6 +262,10 @@ impl Checker<'_> {
             GapCause::NotCaptured => {
                 far || acked.is_some_and(|at| closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
                     || closing && self.is_acked_ahead(open, side, declared, end)
+                    || self.scenario.kernel.is_some()
+                        && ledger.acked_before.is_some_and(|(acked, at)| {
+                            acked >= end && (closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
+                        })
             }
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.may_be_full(ledger, start, until),
@@ -406,7 +410,8 @@ impl Checker<'_> {
         let most = acks.map_or(acked, |ack| acked.max(ack.reach.saturating_sub(1)));
         let reach = base + stream.edge + trailing.map_or(0, |gap| Position::from(gap.len));
         let talk = &self.ledger.talks[open.talk];
-        let shed = talk.shed && open.since == 0 && self.is_alone(open);
+        // Accounts that begin anew may not know that it was.
+        let shed = talk.shed && !talk.spoilt && open.since == 0 && self.is_alone(open);
         if let Some(gap) = trailing {
             let start = base + Position::from(gap.offset);
             let end = start + Position::from(gap.len);

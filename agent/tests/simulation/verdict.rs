@@ -257,8 +257,8 @@ impl Checker<'_> {
         let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, until);
         let at_wall = closing && Position::from(declared.gap.offset + declared.gap.len) == self.wall();
         let waited = |cause: GapCause| match cause {
-            // Behind it more was sent, of which nothing is wanted.
-            GapCause::NotCaptured if at_wall && ledger.sent_end[1] > end => true,
+            // Behind it more was sent, of which nothing is wanted, or the kernel has believed somebody else that it was.
+            GapCause::NotCaptured if at_wall && (spoilt || ledger.sent_end[1] > end) => true,
             GapCause::NotCaptured => {
                 far || acked.is_some_and(|at| closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
                     || closing && self.is_acked_ahead(open, side, declared, end)

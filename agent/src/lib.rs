@@ -25,5 +25,6 @@ pub mod segment;
 pub mod shard;
 pub mod signals;
 pub mod sink;
+mod slab;
 mod steady;
 pub mod voice;

@@ -22,7 +22,7 @@ use agent::{
     interface::Interface,
     pcap, replay,
     report::Report,
-    signals::Signals,
+    signals::{self, Signals},
     sink::{OnFull, Output, Report as Tell},
     voice::Voice,
 };
@@ -55,6 +55,7 @@ fn innermost(matches: &ArgMatches) -> &ArgMatches {
 }
 
 fn run_capture(args: &cli::Capture, typed: &ArgMatches) -> anyhow::Result<ExitCode> {
+    signals::survive_file_size_limit()?;
     let settings = &args.settings;
     let words = cli::words(typed)?;
     let mut filter = cli::parse(&words).unwrap_or_else(|error| misused("capture", &error));
@@ -152,6 +153,7 @@ fn explain(args: &cli::filter::Explain) -> anyhow::Result<ExitCode> {
 
 fn run_replay(args: &cli::Replay) -> anyhow::Result<ExitCode> {
     let started = clock::now();
+    signals::survive_file_size_limit()?;
     let settings = &args.settings;
     let filter = settings.filter().unwrap_or_else(|error| misused("replay", &error));
     let config = settings.reassembly(args.shards, agent::reassembly::Config::default().hash_key);

@@ -1,17 +1,19 @@
-//! SIGINT, SIGTERM and SIGHUP.
+//! SIGINT, SIGTERM and SIGHUP, and what SIGXFSZ is not to do.
 
 use std::{fs, future};
 
 use anyhow::Context as _;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use rustix::process::Signal as Name;
+use tokio::{
+    runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 
 /// The signals that mean something here.
 pub struct Signals {
     interrupt: Signal,
     terminate: Signal,
     hangup: Option<Signal>,
-    /// Caught and never looked at: past the limit of a file's size (ulimit -f), write(2) is to fail and not to kill.
-    _file_size: Signal,
 }
 
 /// What one of them asks for.
@@ -63,9 +65,20 @@ impl Signals {
             interrupt: catch(SignalKind::interrupt())?,
             terminate: catch(SignalKind::terminate())?,
             hangup: hangup.then(|| catch(SignalKind::hangup())).transpose()?,
-            _file_size: catch(SignalKind::from_raw(rustix::process::Signal::XFSZ.as_raw()))?,
         })
     }
+}
+
+/// From here on, write(2) past the limit of a file's size (ulimit -f) fails in place of killing.
+///
+/// # Errors
+///
+/// When the kernel refuses.
+pub fn survive_file_size_limit() -> anyhow::Result<()> {
+    let runtime = runtime::Builder::new_current_thread().enable_io().build().context("start the runtime")?;
+    let caught = runtime.block_on(async { signal(SignalKind::from_raw(Name::XFSZ.as_raw())) });
+    // For good, though nobody looks at it.
+    caught.map(drop).context("catch SIGXFSZ")
 }
 
 /// Whether this process was started with a signal ignored (`SigIgn` in proc_pid_status(5), bit 0 is signal 1).

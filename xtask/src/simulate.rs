@@ -35,7 +35,7 @@ pub(crate) fn run(args: &Args) -> Result<()> {
         return bugs::run(parts);
     }
     let mut test = command::cargo();
-    test.args(["test", "--release", "--quiet", "--package", "agent", "--test", "simulation"]);
+    test.args(["test", "--profile", "simulation", "--quiet", "--package", "agent", "--test", "simulation"]);
     test.args(["--", "--exact", "seeds", "--nocapture"]);
     if let Some(seed) = args.seed {
         test.env("XDPFLOW_SEED", seed.to_string());

@@ -4,12 +4,15 @@ use agent_common::{head::Head, shard::ShardKey};
 use hashbrown::HashTable;
 
 use super::{config::Config, connection::Connection};
-use crate::segment::{Endpoint, Origin, Segment, Timestamp};
+use crate::{
+    segment::{Endpoint, Origin, Segment, Timestamp},
+    slab::Slab,
+};
 
 /// Slots are dense and used again; the index holds slot numbers alone, so that it costs five octets per place.
 pub(super) struct Table {
     index: HashTable<u32>,
-    slots: Slots,
+    slots: Slab<Connection>,
     hasher: Hasher,
     /// Longest idle connections at one moment, the longest last: see [`longest_idle`](Self::longest_idle).
     idle: Vec<(Timestamp, u32)>,
@@ -17,7 +20,7 @@ pub(super) struct Table {
 
 impl Table {
     pub(super) fn new(config: &Config) -> Self {
-        Self { index: HashTable::new(), slots: Slots::default(), hasher: Hasher::new(config), idle: Vec::new() }
+        Self { index: HashTable::new(), slots: Slab::default(), hasher: Hasher::new(config), idle: Vec::new() }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -144,85 +147,8 @@ impl Hasher {
     }
 }
 
-/// Connections in pages, so that growing neither moves them nor needs room for all of them twice.
-#[derive(Default)]
-struct Slots {
-    pages: Vec<Box<[Place]>>,
-    len: u32,
-    /// The vacant slot that is used next. The others follow in the slots themselves: what closes a million connections needs
-    /// no memory for it.
-    vacant: Option<u32>,
-}
-
-enum Place {
-    Open(Connection),
-    Vacant { next: Option<u32> },
-}
-
-impl Slots {
-    fn insert(&mut self, connection: Connection) -> u32 {
-        if let Some(slot) = self.vacant
-            && let Some(place) = self.place(slot)
-            && let Place::Vacant { next } = *place
-        {
-            *place = Place::Open(connection);
-            self.vacant = next;
-            return slot;
-        }
-        let slot = self.len;
-        self.len += 1;
-        if slot as usize / PAGE == self.pages.len() {
-            self.pages.push(std::iter::repeat_with(|| Place::Vacant { next: None }).take(PAGE).collect());
-        }
-        if let Some(place) = self.place(slot) {
-            *place = Place::Open(connection);
-        }
-        slot
-    }
-
-    fn remove(&mut self, slot: u32) -> Option<Connection> {
-        let next = self.vacant;
-        let place = self.place(slot).filter(|place| matches!(place, Place::Open(_)))?;
-        let Place::Open(connection) = std::mem::replace(place, Place::Vacant { next }) else { return None };
-        self.vacant = Some(slot);
-        Some(connection)
-    }
-
-    #[inline]
-    fn get(&self, slot: u32) -> Option<&Connection> {
-        match self.pages.get(slot as usize / PAGE)?.get(slot as usize % PAGE)? {
-            Place::Open(connection) => Some(connection),
-            Place::Vacant { .. } => None,
-        }
-    }
-
-    #[inline]
-    fn get_mut(&mut self, slot: u32) -> Option<&mut Connection> {
-        match self.place(slot)? {
-            Place::Open(connection) => Some(connection),
-            Place::Vacant { .. } => None,
-        }
-    }
-
-    #[inline]
-    fn place(&mut self, slot: u32) -> Option<&mut Place> {
-        self.pages.get_mut(slot as usize / PAGE)?.get_mut(slot as usize % PAGE)
-    }
-
-    fn iter(&self) -> impl Iterator<Item = (u32, &Connection)> {
-        let all = self.pages.iter().flatten();
-        (0..).zip(all).filter_map(|(slot, place)| match place {
-            Place::Open(connection) => Some((slot, connection)),
-            Place::Vacant { .. } => None,
-        })
-    }
-}
-
-/// Connections in a page of [`Slots`]: 52 KiB.
-const PAGE: usize = 256;
-
 // The README says what a connection costs.
-const _: () = assert!(size_of::<Place>() <= 208);
+const _: () = assert!(Slab::<Connection>::PLACE <= 208);
 
 #[cfg(test)]
 mod tests {

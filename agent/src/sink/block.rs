@@ -9,7 +9,10 @@ use std::{
     time::Duration,
 };
 
-use crate::sink::short::{SHORT, Short, Slab};
+use crate::{
+    sink::short::{SHORT, Short},
+    slab::Slab,
+};
 
 /// A place for stream octets that follow each other, and the block before it in its chain.
 pub(super) struct Block<D: ?Sized = [u8]> {
@@ -177,7 +180,7 @@ impl Pool {
 
     /// Whether one more short stream may be kept, in memory that stays what it is: so they get no more than a quarter.
     pub(super) fn lets_grow(&self, shorts: &Slab<Short>) -> bool {
-        !shorts.is_full() || {
+        shorts.has_vacancy() || {
             let mut free = self.lock();
             let grows =
                 free.shorts + size_of::<Short>() <= self.limit / 4 && free.make_room(size_of::<Short>(), self.limit);

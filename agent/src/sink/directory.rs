@@ -23,10 +23,11 @@ use crate::{
         block::{Block, Chain, LARGEST, Pool, class_of},
         queue::{Close, Message, Queue, Write},
         record::{Identity, Kind, Loss, Record},
-        short::{SHORT, Short, Slab},
+        short::{SHORT, Short},
         tree::OPEN,
         writer::Writer,
     },
+    slab::Slab,
 };
 
 /// Files and an index in a directory. Lives on a shard's thread and never waits for a disk, unless
@@ -207,7 +208,7 @@ impl Directory {
                 if short.is_some_and(|short| short.bytes().len() as u64 == offset && short.fill(bytes)) {
                     return;
                 }
-                let short = self.shorts.remove(index);
+                let short = self.shorts.remove(index).unwrap_or_default();
                 self.lengthen(key);
                 self.append_long(key, 0, short.bytes());
             }
@@ -325,7 +326,7 @@ impl Directory {
         match place {
             Where::Nowhere => Chain::default(),
             Where::Short(index) => {
-                let short = self.shorts.remove(index);
+                let short = self.shorts.remove(index).unwrap_or_default();
                 self.lengthen(key);
                 self.shared.pool.chain_of(short.bytes())
             }

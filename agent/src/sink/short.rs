@@ -1,10 +1,10 @@
 //! Streams of a few octets, of which there may be millions: smaller than any block.
 
-use std::{mem, num::NonZeroU8};
+use std::num::NonZeroU8;
 
 /// The first octets of a stream.
 pub(super) struct Short {
-    /// One more than there are octets: so a vacant place of a [`Slab`] is no larger than one that is not.
+    /// One more than there are octets: so a vacant place in a [`Slab`](crate::slab::Slab) is no larger than one that is not.
     next: NonZeroU8,
     data: [u8; SHORT],
 }
@@ -46,73 +46,10 @@ impl Default for Short {
     }
 }
 
-/// Things of one kind without an allocation for each.
-pub(super) struct Slab<T> {
-    places: Vec<Place<T>>,
-    /// The place that is filled next; from there on, each vacant one says which.
-    vacant: Option<u32>,
-}
-
-enum Place<T> {
-    Full(T),
-    Vacant { next: Option<u32> },
-}
-
-impl<T> Default for Slab<T> {
-    fn default() -> Self {
-        Self { places: Vec::new(), vacant: None }
-    }
-}
-
-impl<T: Default> Slab<T> {
-    /// Its index is its name until it is removed.
-    pub(super) fn insert(&mut self, entry: T) -> u32 {
-        if let Some(index) = self.vacant
-            && let Some(place) = self.places.get_mut(index as usize)
-            && let Place::Vacant { next } = *place
-        {
-            *place = Place::Full(entry);
-            self.vacant = next;
-            return index;
-        }
-        self.places.push(Place::Full(entry));
-        (self.places.len() - 1) as u32
-    }
-
-    pub(super) fn get(&self, index: u32) -> Option<&T> {
-        match self.places.get(index as usize)? {
-            Place::Full(entry) => Some(entry),
-            Place::Vacant { .. } => None,
-        }
-    }
-
-    pub(super) fn get_mut(&mut self, index: u32) -> Option<&mut T> {
-        match self.places.get_mut(index as usize)? {
-            Place::Full(entry) => Some(entry),
-            Place::Vacant { .. } => None,
-        }
-    }
-
-    pub(super) fn remove(&mut self, index: u32) -> T {
-        let place = self.places.get_mut(index as usize).filter(|place| matches!(place, Place::Full(_)));
-        match place.map(|place| mem::replace(place, Place::Vacant { next: self.vacant })) {
-            Some(Place::Full(entry)) => {
-                self.vacant = Some(index);
-                entry
-            }
-            _ => T::default(),
-        }
-    }
-
-    /// Whether the next one needs memory.
-    pub(super) fn is_full(&self) -> bool {
-        self.vacant.is_none()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slab::Slab;
 
     #[test]
     fn a_short_stream_takes_all_or_nothing() {
@@ -121,19 +58,6 @@ mod tests {
         assert!(short.fill(b" it"));
         assert_eq!(short.bytes(), b"twenty octets are in it");
         assert!(!short.fill(b"!") && short.fill(b""));
-        assert_eq!(size_of::<Place<Short>>(), 24);
-    }
-
-    #[test]
-    fn what_is_removed_makes_room() {
-        let mut slab = Slab::default();
-        let [one, two] = [1, 2].map(|number| slab.insert(number));
-        assert!(slab.is_full());
-        assert_eq!(slab.remove(one), 1);
-        assert!(!slab.is_full());
-        assert_eq!((slab.insert(3), slab.remove(two)), (one, 2));
-        assert_eq!((slab.get(one), slab.get(two)), (Some(&3), None));
-        assert_eq!((slab.remove(two), slab.get_mut(one)), (0, Some(&mut 3)));
-        assert_eq!((slab.insert(4), slab.insert(5)), (two, 2));
+        assert_eq!(Slab::<Short>::PLACE, 24);
     }
 }

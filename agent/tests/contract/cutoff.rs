@@ -361,6 +361,17 @@ fn row_27_an_old_ack_says_nothing_of_what_was_sent_four_gibibytes_later() {
 }
 
 #[test]
+fn row_27_acks_that_go_beyond_what_was_withheld() {
+    let mut trace = cut_at(2);
+    trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(8)).send(C.ack(1001, 5001));
+    trace.send(C.data(1001, "abcd").ack(5001)).send(S.data(5001, "x").ack(1005).window(8));
+    trace.send(C.data(1005, "efgh").ack(5002)).send(C.data(1009, "ijkl").ack(5002));
+    // What these acknowledge besides did not pass, and one octet of that may be the FIN.
+    trace.send(S.data(5002, "y").ack(1017).window(8)).send(S.ack(5003, 1023).window(8)).finish();
+    trace.expect(&["handshake finish c2s=ab{19 cutoff} s2c=xy"]);
+}
+
+#[test]
 fn row_13_the_accounts_of_a_connection_under_way_may_begin_before_its_first_octet() {
     // With an ACK that was withheld, and what was sent between that and the first segment did not pass.
     let (orders, config) = keep(2);

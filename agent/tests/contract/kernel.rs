@@ -46,6 +46,13 @@ struct Side {
     start: Option<SeqNum>,
 }
 
+impl Side {
+    /// Whether it has sent all before `number`, one of which may be a FIN's. What it has sent may not pass here at all.
+    fn has_reached(&self, number: SeqNum) -> bool {
+        self.start.is_none_or(|start| number.distance_from(start.advance(self.state.reach + 1)) <= 0)
+    }
+}
+
 impl Kernel {
     pub(crate) fn new(orders: Orders) -> Self {
         Self { orders, ..Self::default() }
@@ -70,6 +77,7 @@ impl Kernel {
             *account = Account { shed: self.orders.shed, ..Account::default() };
         }
         let [own, peer] = if side == 0 { [0, 1] } else { [1, 0] };
+        let knows_ack = account.sides[peer].has_reached(segment.ack);
         let sender = &mut account.sides[own];
         let start = *sender.start.get_or_insert(first);
         let position = {
@@ -81,7 +89,7 @@ impl Kernel {
         }
         sender.state.segments += 1;
         sender.state.last_seen = segment.timestamp;
-        if has(Flags::ACK) {
+        if has(Flags::ACK) && knows_ack {
             let new = Acknowledgment { number: segment.ack, time: segment.timestamp, window: segment.window };
             let ack = sender.state.ack.get_or_insert(new);
             if segment.ack.distance_from(ack.number) > 0 {
@@ -93,7 +101,7 @@ impl Kernel {
         let cutoff = if account.shed { Some(0) } else { self.orders.cutoff };
         let behind = len > 0 && cutoff.is_some_and(|cutoff| position >= cutoff);
         sender.state.cut |= behind && !account.shed;
-        let withheld = account.announced && !control && (behind || self.orders.acks && len == 0);
+        let withheld = account.announced && !control && (behind || self.orders.acks && knows_ack && len == 0);
         let [own, peer] = [account.sides[own].state, account.sides[peer].state];
         account.announced |= !withheld;
         let note = FlowNote {

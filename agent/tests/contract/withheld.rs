@@ -72,8 +72,8 @@ fn row_20_what_was_cut_off_before_a_far_segment() {
 fn row_27_each_withheld_ack_may_have_gone_a_window_further() {
     let mut trace = live();
     trace.send(C.data(1001, "abc").ack(5001));
-    for n in 1..=4 {
-        trace.send(S.ack(5001, 1004 + n * 60_000));
+    for n in 0..4 {
+        trace.lose(C.data(1004 + n * 60_000, [b'-'; 60_000]).ack(5001)).send(S.ack(5001, 61_004 + n * 60_000));
     }
     trace.send(C.data(241_004, "xyz").ack(5001)).wait_until(900).expect(&["handshake open c2s=abc s2c="]);
     trace.wait_until(1_100).expect(&["handshake open c2s=abc[240000 not-captured]xyz s2c="]);
@@ -241,7 +241,10 @@ fn row_21_what_lies_in_the_ring_is_not_far_because_the_kernel_was_asked_what_com
     let mut trace = Trace::live(Orders { acks: true, ..Orders::default() }, Config::default());
     trace.send(C.syn(1000).scale(14)).send(S.syn(5000).ack(1001).scale(14)).send(C.data(1001, "abc").ack(5001));
     trace.send(S.data(5001, "x").ack(1004)).send(C.data(1007, "ghi").ack(5002)).fill(C.data(1010, "jkl").ack(5002));
-    trace.send(S.ack(5002, 900_000_000).at(500)).send(S.ack(5002, 1_800_000_000).at(1_100)).wait_until(2_000);
+    for (at, number) in [(500, 900_000_000), (1_100, 1_800_000_000)] {
+        trace.lose(C.data(number - 1, "y").ack(5002).at(at)).send(S.ack(5002, number).at(at));
+    }
+    trace.wait_until(2_000);
     trace.expect(&["handshake open c2s=abc[3 not-captured]ghi s2c=x"]).drain();
     trace.expect(&["handshake open c2s=abc[3 not-captured]ghijkl s2c=x"]);
 }

@@ -1,5 +1,7 @@
 //! What each flag of reassembly and output changes, shown by a few frames written by hand.
 
+use std::process::Command;
+
 use serde_json::{Value, json};
 
 use crate::{
@@ -60,6 +62,27 @@ fn a_segment_whose_fragments_were_lost_is_a_gap_of_that_cause() {
     let outcome = told(&frames, &[]);
     assert_eq!(outcome.closed[0]["c2s"]["gaps"], json!([{ "offset": 0, "len": 12, "cause": "fragment" }]));
     assert_eq!(outcome.summary()["fragments"]["unfinished"], 1);
+}
+
+#[test]
+fn past_a_limit_of_file_size_a_stream_stops_and_nothing_else_does() {
+    const MOST: usize = 8_192;
+    let text: &str = "0123456789".repeat(1_400).leak();
+    let segments: Vec<_> = (0..10).map(|at| C.data(1_400 * at, &text[..1_400])).collect();
+    let segments: Vec<_> = (10..).zip(segments).chain([(30, S.data(0, "short")), (31, S.ack(14_000))]).collect();
+    let capture = Pcap::PLAIN.write(&opened(1, 0, &segments));
+    for shards in ["1", "2"] {
+        let folder = Folder::new();
+        let mut limited = Command::new("prlimit");
+        limited.arg(format!("--fsize={MOST}")).arg(env!("CARGO_BIN_EXE_xdpflow"));
+        let child = folder.start_as(limited, &[folder.file("capture", &capture)], &["--shards", shards, "--json"]);
+        let outcome = folder.outcome(child.wait_with_output().unwrap());
+        let record = &outcome.closed[0];
+        let missing = json!({ "offset": MOST, "len": text.len() - MOST, "cause": "write-error" });
+        assert_eq!((&record["c2s"]["gaps"], &record["s2c"]["gaps"]), (&json!([missing]), &json!([])), "{record}");
+        assert_eq!(outcome.files[record["c2s"]["file"].as_str().unwrap()], text.as_bytes()[..MOST]);
+        assert_eq!(outcome.summary()["sink"]["write_error"], text.len() - MOST);
+    }
 }
 
 #[test]

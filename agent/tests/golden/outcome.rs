@@ -68,7 +68,11 @@ impl Folder {
 
     /// Starts a replay whose standard streams are pipes.
     pub(crate) fn start(&self, files: &[PathBuf], args: &[&str]) -> Child {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_xdpflow"));
+        self.start_as(Command::new(env!("CARGO_BIN_EXE_xdpflow")), files, args)
+    }
+
+    /// The same by a command that runs xdpflow.
+    pub(crate) fn start_as(&self, mut command: Command, files: &[PathBuf], args: &[&str]) -> Child {
         command.arg("replay").args(files).args(args);
         if !args.contains(&"--output") {
             command.arg("-o").arg(self.0.join("out"));

@@ -295,32 +295,39 @@ impl<'a> Checker<'a> {
     /// while the octets waited is right.
     fn mismatch(&self, talk: usize, side: Side, position: Position, octets: &[u8]) -> Option<usize> {
         let (content, ledger) = (self.contents[talk][side], self.ledger.side(talk, side));
-        if self.scenario.is_strict() && self.scenario.tap.tampered > 0 {
-            // They may have refused any copy, and all that came later.
-            let mut other = octets.to_vec();
-            tamper(&mut other);
-            let mut at = 0;
-            while let Some(changed) = content.mismatch(position + at as Position, &octets[at..]) {
-                at += changed;
-                match content.mismatch(position + at as Position, &other[at..]) {
-                    Some(0) => return Some(at),
-                    Some(right) => at += right,
-                    None => break,
-                }
-            }
-            return None;
-        }
-        if ledger.tampered.is_empty() && ledger.tampered_first.is_empty() {
+        if ledger.tampered_ever.is_empty() {
             return content.mismatch(position, octets);
         }
-        let [first, last] = [&ledger.tampered_first, &ledger.tampered]
-            .map(|tampered| content.mismatch(position, &untampered(tampered, position, octets)));
-        let (right, other) = if self.config.overlap == Overlap::First { (first, last) } else { (last, first) };
-        // Of what waits to be corroborated the first copy may have been dropped. What waits behind an RST, or with a SYN
-        // that reuses endpoints, comes out as if it had not waited.
-        let waits = self.ledger.talks[talk].real_rst.is_some()
+        let right = if self.config.overlap == Overlap::First { &ledger.tampered_first } else { &ledger.tampered };
+        let right = content.mismatch(position, &untampered(right, position, octets));
+        // Strict checks may have refused any copy. Of what waits to be corroborated the first one may have been dropped, and
+        // what waits behind an RST, or with a SYN that reuses endpoints, comes out as if it had not waited.
+        let any = self.scenario.is_strict()
+            || !ledger.all_plausible()
+            || self.ledger.talks[talk].real_rst.is_some()
             || self.capture.talks[talk].index > 0 && position < ledger.octets_of_syn;
-        right.filter(|_| ledger.all_plausible() && !waits || other.is_some())
+        right.filter(|_| !any).or_else(|| right.and_then(|_| self.mismatch_of_all(talk, side, position, octets)))
+    }
+
+    /// The same where any copy is right.
+    fn mismatch_of_all(&self, talk: usize, side: Side, position: Position, octets: &[u8]) -> Option<usize> {
+        let (content, ledger) = (self.contents[talk][side], self.ledger.side(talk, side));
+        let mut other = octets.to_vec();
+        tamper(&mut other);
+        let mut at = 0;
+        while let Some(changed) = content.mismatch(position + at as Position, &octets[at..]) {
+            at += changed;
+            let here = position + at as Position;
+            let mut tampered = ledger.tampered_ever.within(here, position + octets.len() as Position);
+            let Some((_, until, _)) = tampered.next().filter(|(from, ..)| *from == here) else { return Some(at) };
+            let until = (until - position) as usize;
+            at = match content.mismatch(here, &other[at..until]) {
+                Some(0) => return Some(at),
+                Some(right) => at + right,
+                None => until,
+            };
+        }
+        None
     }
 
     fn on_gap(&mut self, open: &mut Open, direction: Direction, gap: Gap) {

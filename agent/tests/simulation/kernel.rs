@@ -66,6 +66,11 @@ impl Copied {
         let captured = record.packet.len;
         Self { extent: Taken::Whole, captured, lost: 0, note: None, refused: record.refused, shed: false }
     }
+
+    /// Whether the kernel has accounts that it is in.
+    pub(crate) fn is_accounted_for(&self) -> bool {
+        self.note.is_some() || !self.extent.is_copied()
+    }
 }
 
 impl Taken {

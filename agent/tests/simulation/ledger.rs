@@ -43,7 +43,8 @@ pub(crate) struct TalkLedger {
     pub(crate) opener: Option<usize>,
     /// More than SYNs of one side: where endpoints are reused, these are not enough.
     pub(crate) confirmed: bool,
-    /// The stamp of the last record that the reassembler got.
+    /// When the last record came that the reassembler got, and its stamp.
+    pub(crate) told: u64,
     pub(crate) told_stamp: u64,
     /// The kernel shed it.
     pub(crate) shed: bool,
@@ -60,12 +61,16 @@ pub(crate) struct SideLedger {
     pub(crate) tampered: Spans,
     /// Nor what was captured first: the true copy closed a connection of which nothing is remembered.
     pub(crate) tampered_first: Spans,
-    /// How far forged segments of the other side say that this one has come.
-    pub(crate) forged_acks: Vec<Position>,
+    /// Nor what was captured of them at any time.
+    pub(crate) tampered_ever: Spans,
+    /// ACKs for this side that somebody else sent, and that may have been believed: they stood for many, or the kernel tells
+    /// them.
+    pub(crate) forged_acks: Vec<ForgedAck>,
     /// Octets that were captured, each counted once.
     pub(crate) captured: Position,
-    /// Segments, forged ones included; and those with URG set.
+    /// Segments, forged ones included; those since the last one with an ACK that was handed over; those with URG set.
     pub(crate) segments: u64,
+    unheard_segments: u64,
     pub(crate) urgent: u64,
     /// Octets that a full ring has cost: all, and those before the last record of this side.
     pub(crate) lost: [Position; 2],
@@ -86,8 +91,8 @@ pub(crate) struct SideLedger {
     pub(crate) answered: Option<(usize, Position)>,
     /// ACKs of the peer for this side.
     pub(crate) acks: Vec<Ack>,
-    /// How far the peer had acknowledged before the connection was opened, and when: the kernel's accounts may be older.
-    pub(crate) acked_before: Option<(Position, u64)>,
+    /// When a segment of the peer was last lost to the ring of whose ACK the kernel does not tell.
+    pub(crate) lost_word: u64,
     /// Records of this side.
     pub(crate) records: Vec<SideRecord>,
     /// Octets of keep-alives: while nothing says that they lie before RCV.NXT, they may be taken for data (row 16).
@@ -155,6 +160,13 @@ pub(crate) struct Ack {
     pub(crate) handed: bool,
 }
 
+#[derive(Clone, Copy)]
+pub(crate) struct ForgedAck {
+    pub(crate) record: usize,
+    pub(crate) time: u64,
+    pub(crate) position: Position,
+}
+
 impl Ledger {
     pub(crate) fn new(capture: &Capture, require_handshake: bool) -> Self {
         let talks = capture.talks.iter().map(|_| TalkLedger::default()).collect();
@@ -188,15 +200,13 @@ impl Ledger {
         side.begun.push(Begun { record: self.record, position, sure });
     }
 
-    /// A connection is picked up that had been given up: nothing before this record is known to it.
+    /// A connection is picked up that had been given up: nothing before this record is known to it, but for what the kernel
+    /// still tells.
     pub(crate) fn forget(&mut self, record: &Record, copied: &Copied) {
-        let TalkLedger { spoilt, shed, ref sides, .. } = self.talks[record.packet.conversation];
-        let sides = sides.each_ref().map(|side| {
-            let acks = side.acks.iter().map(|ack| (ack.position, ack.time));
-            let acked_before = acks.chain(side.acked_before).max_by_key(|(position, _)| *position);
-            SideLedger { acked_before, ..SideLedger::default() }
-        });
-        self.talks[record.packet.conversation] = TalkLedger { spoilt, shed, sides, ..TalkLedger::default() };
+        let talk = &mut self.talks[record.packet.conversation];
+        let TalkLedger { spoilt, shed, sides, .. } = std::mem::take(talk);
+        let sides = sides.map(|SideLedger { forged_acks, .. }| SideLedger { forged_acks, ..SideLedger::default() });
+        *talk = TalkLedger { spoilt, shed, sides, ..TalkLedger::default() };
         self.apply(record, copied);
     }
 
@@ -208,13 +218,18 @@ impl Ledger {
         talk.last_stamp = self.stamp;
         talk.shed |= copied.shed;
         if handed {
-            talk.told_stamp = self.stamp;
+            (talk.told, talk.told_stamp) = (now, self.stamp);
         }
         talk.first_record.get_or_insert(index);
         self.fresh = 0;
+        let [one, other] = &mut talk.sides;
+        let (sender, peer) = if packet.from == 0 { (one, other) } else { (other, one) };
+        let stands_for_many = sender.unheard_segments > 0 || !handed;
+        sender.unheard_segments = if handed && packet.ack.is_some() { 0 } else { sender.unheard_segments + 1 };
         if packet.kind == Kind::Forged {
-            talk.sides[packet.from].segments += 1;
-            talk.sides[1 - packet.from].forged_acks.extend(packet.ack.and_then(|ack| ack.checked_sub(1)));
+            sender.segments += 1;
+            let believed = packet.ack.and_then(|ack| ack.checked_sub(1)).filter(|_| stands_for_many);
+            peer.forged_acks.extend(believed.map(|position| ForgedAck { record: index, time: now, position }));
             return;
         }
         let opens = packet.syn || !packet.rst && packet.len > 0 && !self.require_handshake;
@@ -222,12 +237,23 @@ impl Ledger {
             talk.opener.get_or_insert(index);
         }
         if !packet.rst {
-            talk.sides[packet.from].account.get_or_insert_with(|| packet.position());
+            sender.account.get_or_insert_with(|| packet.position());
+            if packet.stream_octets() > 0 {
+                sender.sent_end[1] = sender.sent_end[1].max(packet.position() + packet.len);
+            }
         }
+        // The kernel tells an acknowledgment only if it has seen what that is of.
+        let seen = peer.account.map(|first| peer.sent_end[1].max(first) + Position::from(peer.ended));
+        let ack = packet.ack.and_then(|ack| ack.checked_sub(1));
+        let told = ack.is_some_and(|ack| seen.is_none_or(|seen| ack <= seen));
+        sender.ended |= packet.fin;
         if talk.opener.is_none() {
-            let before = &mut talk.sides[1 - packet.from].acked_before;
-            let acked = packet.ack.and_then(|ack| ack.checked_sub(1)).map(|ack| (ack, now));
-            *before = acked.filter(|(ack, _)| before.is_none_or(|(before, _)| *ack > before)).or(*before);
+            // Nothing is open to take it, and what is opened later hears of it.
+            if let Some(position) = ack.filter(|_| told && copied.is_accounted_for()) {
+                let reach = peer.acks.last().map_or(0, |last| last.reach).max(position);
+                let (record, time) = (index, now);
+                peer.acks.push(Ack { record, time, position, reach, believable: 0, of_rst: packet.rst, handed: false });
+            }
             return;
         }
         // A bare ACK confirms no SYN: it may be an old one.
@@ -242,11 +268,9 @@ impl Ledger {
 
         let room = |side: &SideLedger| if known { side.window.unwrap_or(0).max(1) } else { 16 << 20 };
         let reach = |side: &SideLedger| side.highest + room(side);
-        sender.ended |= packet.fin;
-        // Of what is lost to the ring the kernel tells an acknowledgment only if it has seen what that is of.
-        let seen = peer.account.map(|first| peer.sent_end[1].max(first) + Position::from(peer.ended));
-        let told = |ack: &Position| copied.extent != Taken::Lost || seen.is_none_or(|seen| *ack <= seen);
-        if let Some(ack) = packet.ack.and_then(|ack| ack.checked_sub(1)).filter(told) {
+        if copied.extent == Taken::Lost && !told {
+            peer.lost_word = now;
+        } else if let Some(ack) = ack {
             // Of what is lost to the ring the acknowledgment is not, and what its flags would have done is.
             let (syn, rst) = (packet.syn && handed, packet.rst && handed);
             let plausible = ack <= reach(peer) && !rst;
@@ -273,9 +297,6 @@ impl Ledger {
         });
         let plausible = packet.position() < reach(sender) || sender.records.is_empty();
         let window = room(sender);
-        if !packet.rst && packet.stream_octets() > 0 {
-            sender.sent_end[1] = sender.sent_end[1].max(packet.position() + packet.len);
-        }
         if copied.extent == Taken::Lost {
             sender.lost[0] += copied.lost;
             return;
@@ -318,6 +339,7 @@ impl Ledger {
                     sender.tampered_first.add(position, position + captured, index);
                 }
                 sender.tampered.add(position, position + captured, index);
+                sender.tampered_ever.add(position, position + captured, index);
             } else if !sender.tampered.is_empty() {
                 sender.tampered.remove(position, position + captured);
             }
@@ -430,6 +452,12 @@ impl SideLedger {
         [&self.ambiguous, &self.withheld_probes]
             .into_iter()
             .any(|probes| probes.within(position, position + 1).next().is_some())
+    }
+
+    /// Behind the last of them.
+    pub(crate) fn probed_end(&self) -> Position {
+        let probes = [&self.ambiguous, &self.withheld_probes].into_iter().flat_map(Spans::all);
+        probes.map(|(_, end, _)| end).max().unwrap_or(0)
     }
 
     pub(crate) fn window_is_closed(&self) -> bool {

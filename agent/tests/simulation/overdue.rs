@@ -98,6 +98,7 @@ impl Checker<'_> {
                     .then(|| format!("{edge}..{behind} was acknowledged {} ns ago", now - highest))
             }
             Some(last) if last.reach > edge || last.time >= opened => None,
+            _ if ledger.lost_word >= opened => None,
             _ => overdue(opened, self.config.gap_timeout)
                 .then(|| format!("nobody has filled or denied {edge}..{behind} for {} ns", now - opened)),
         }

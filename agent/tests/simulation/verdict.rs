@@ -10,8 +10,8 @@ use crate::{
     census,
     checker::{Checker, Declared, Open, OpenStream, Step},
     drive::EPOCH,
-    ledger::{Ack, SideLedger},
-    packet::{Position, Side},
+    ledger::{Ack, ForgedAck, SideLedger},
+    packet::{Packet, Position, Side},
     scenario::generous,
 };
 
@@ -75,7 +75,9 @@ impl Checker<'_> {
         let talk = &self.ledger.talks[open.talk];
         let fins = talk.sides.iter().all(|side| side.fin.is_some());
         let syn = talk.sides.iter().any(|side| side.syn.or(side.syn_ack).is_some());
-        let idle = self.ledger.now.max(self.clock_hint) - talk.last_seen;
+        // Of what the kernel has forgotten nobody was told.
+        let heard = if talk.spoilt { talk.told } else { talk.last_seen };
+        let idle = self.ledger.now.max(self.clock_hint) - heard;
         let legal = match ended {
             Ended::Fin => fins,
             Ended::Rst => {
@@ -84,7 +86,7 @@ impl Checker<'_> {
                 let over = waited >= self.config.rst_hold || idle >= self.least_timeout(open);
                 talk.real_rst.is_some() && (self.step != Step::Timeout || over)
             }
-            Ended::Idle => idle >= self.least_timeout(open) || talk.spoilt,
+            Ended::Idle => idle >= self.least_timeout(open),
             Ended::Reused => self.ledger.talks.iter().enumerate().any(|(other, later)| {
                 other > open.talk
                     && self.capture.talks[other].pair == self.capture.talks[open.talk].pair
@@ -218,7 +220,7 @@ impl Checker<'_> {
         // else has sent; and an ACK that stands for many may have gone as far as somebody else says, to a FIN at most.
         let talk = &self.ledger.talks[open.talk];
         let end = base + stream.edge + behind;
-        let forged = || ledger.forged_acks.iter().any(|ack| [end, end + 1].contains(ack));
+        let forged = || ledger.forged_acks.iter().any(|ack| [end, end + 1].contains(&ack.position));
         let spoilt = talk.spoilt && (stream.edge == self.wall() || talk.shed || forged());
         if !spoilt && stream.edge + behind > 0 && end > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
@@ -256,16 +258,23 @@ impl Checker<'_> {
         let elapsed = |since: u64| self.elapsed(declared, since);
         let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, until);
         let at_wall = closing && Position::from(declared.gap.offset + declared.gap.len) == self.wall();
+        let held = |since: u64| closing || self.small_limits() || elapsed(since) >= self.config.gap_hold;
+        // An ACK that stands for many may have gone as far as somebody else says.
+        let forged = |ack: &ForgedAck| ack.position >= end && ack.record <= until && held(ack.time);
+        let ahead = || self.passing_ahead(declared);
+        let told = |packet: &Packet| match packet.from == side {
+            _ if packet.conversation != open.talk => false,
+            true => at_wall && packet.position() + packet.stream_octets() > end,
+            false => packet.ack.is_some_and(|ack| ack > end),
+        };
         let waited = |cause: GapCause| match cause {
             // Behind it more was sent, of which nothing is wanted, or the kernel has believed somebody else that it was.
             GapCause::NotCaptured if at_wall && (spoilt || ledger.sent_end[1] > end) => true,
             GapCause::NotCaptured => {
-                far || acked.is_some_and(|at| closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
-                    || closing && self.is_acked_ahead(open, side, declared, end)
-                    || self.scenario.kernel.is_some()
-                        && ledger.acked_before.is_some_and(|(acked, at)| {
-                            acked >= end && (closing || self.small_limits() || elapsed(at) >= self.config.gap_hold)
-                        })
+                far || acked.is_some_and(held)
+                    || spoilt && ledger.forged_acks.iter().any(forged)
+                    || closing && ahead().any(told)
+                    || spoilt && ahead().any(|packet| packet.ack.is_some() && self.succeeds(open, packet))
             }
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.may_be_full(ledger, start, until),
@@ -471,8 +480,8 @@ impl Checker<'_> {
         let [told, sent] = if ledger.withheld || self.scenario.kernel.is_none() { [told, sent] } else { [0, sent] };
         let told = if matches!(ended, Ended::Fin | Ended::Rst) { told } else { sent };
         let [least, most] = fin.map_or_else(|| [told.max(heard), sent.max(acked)], |fin| [fin; 2]);
-        // A keep-alive at the FIN's number may have been taken for an octet.
-        let most = most + Position::from(ledger.may_be_probed(most));
+        // A keep-alive's octet may have been taken for one that was sent.
+        let most = most.max(ledger.probed_end());
         let most = if self.is_ahead() { Position::MAX } else { most };
         (!(least..=most).contains(&reach)).then(|| format!("ends at {reach}, and {least} to {most} octets were sent"))
     }
@@ -502,12 +511,17 @@ impl Checker<'_> {
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
     }
 
-    /// Whether the kernel may have told of an acknowledgment that had not come out of the ring when a gap was declared.
-    fn is_acked_ahead(&self, open: &Open, side: Side, declared: &Declared, end: Position) -> bool {
+    /// What the kernel may have told of, and had not come out of the ring when a gap was declared.
+    fn passing_ahead(&self, declared: &Declared) -> impl Iterator<Item = &Packet> {
         let until = declared.time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
-        let ahead = self.capture.records.iter().skip(declared.record).take_while(|record| record.time <= until);
-        let of_peer = ahead.filter(|record| (record.packet.conversation, 1 - record.packet.from) == (open.talk, side));
-        of_peer.filter_map(|record| record.packet.ack).any(|ack| ack > end)
+        let ahead = self.capture.records.iter().skip(declared.record);
+        ahead.take_while(move |record| record.time <= until).map(|record| &record.packet)
+    }
+
+    /// Whether a packet belongs to a later conversation on the same endpoints.
+    fn succeeds(&self, open: &Open, packet: &Packet) -> bool {
+        let pair = |talk: usize| self.capture.talks[talk].pair;
+        packet.conversation > open.talk && pair(packet.conversation) == pair(open.talk)
     }
 
     /// Between the time that something happened and a gap. Timers may run while the ledger's clock stands still.

@@ -57,11 +57,9 @@ impl Bug {
 /// Whether the simulation in `copy` fails.
 fn simulate(copy: &Path) -> Result<bool> {
     let mut build = command::cargo();
-    // Without optimisation across crates, which takes longer than the runs.
     build.current_dir(copy).env("CARGO_TARGET_DIR", copy.join("target"));
-    build.env("CARGO_PROFILE_RELEASE_LTO", "off").env("CARGO_PROFILE_RELEASE_INCREMENTAL", "true");
     build.env("XDPFLOW_SEEDS", SEEDS.to_string());
-    build.args(["test", "--release", "--quiet", "--package", "agent", "--test", "simulation"]);
+    build.args(["test", "--profile", "simulation", "--quiet", "--package", "agent", "--test", "simulation"]);
     let mut test = command::cargo();
     test.current_dir(copy).args(build.get_args());
     for (name, value) in build.get_envs() {

@@ -39,7 +39,7 @@ impl Stream {
                 self.corroborate(ack, window, cx);
             }
         }
-        let Some(offset) = self.offset_of_ack(ack, window, asked) else { return self.note_far_ack(ack) };
+        let Some(offset) = self.offset_of_ack(ack, window, asked) else { return self.note_far_ack(ack, window) };
         let Ok(offset) = u64::try_from(offset) else { return };
         if !asked {
             self.catch_up(offset);

@@ -9,6 +9,9 @@ use crate::{
 /// No connection has this many octets: what is below zero, modulo 2^64, is not below this.
 const ACCOUNT_MAX: u64 = 1 << 56;
 
+/// Positions that are no further apart are told apart by 32 bits of them, with a window.
+const FAR: u64 = 1 << 31;
+
 impl Stream {
     /// No octet from here on is wanted.
     pub(super) fn wall(&self, config: &Config) -> u64 {
@@ -61,11 +64,11 @@ impl Stream {
         if reach > highest {
             self.note_sent_up_to(self.base.advance(reach));
         }
-        // An acknowledgment that was far from what was known may be near now. It came before, and so goes no further than the
-        // FIN: an older one would be taken for one that 32 bits do not tell from it.
-        if let Some(ack) = self.extra.as_ref().and_then(|extra| extra.far_ack)
-            && let Some(offset) = self.offset_of(ack, 2).and_then(|offset| u64::try_from(offset).ok())
-        {
+        // An acknowledgment that was far from what was known may be near now. Where 32 bits do not tell it from an older one it
+        // goes no further than the FIN, since it came before.
+        let is_clear = reach - highest < FAR;
+        let room = if is_clear { window.saturating_add(1) } else { 2 };
+        if let Some(offset) = self.far_ack(room).filter(|&offset| is_clear || offset < reach + 2) {
             self.acked = self.acked.max(offset);
         }
     }

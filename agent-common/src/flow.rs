@@ -139,7 +139,8 @@ impl Flow {
     }
 
     /// Takes note of who opened the connection, if this segment of `side` tells. A SYN with another sequence number than the
-    /// last one's begins another connection between the same endpoints.
+    /// last one's begins another connection between the same endpoints. The bare ACK of a split handshake comes before its
+    /// SYN, and has the same number.
     #[inline(always)]
     pub fn open(&mut self, head: &Head, side: usize) {
         let client = match head.client() {
@@ -147,8 +148,11 @@ impl Flow {
             Client::Destination => side ^ 1,
             Client::Unknown => return,
         };
-        let own = &self.sides[side & 1];
-        if own.end != 0 && own.start as u32 != head.seq().wrapping_add(1) {
+        let own = &mut self.sides[side & 1];
+        if own.end != 0 && own.start == own.end && own.start as u32 == head.seq() {
+            own.start += 1;
+            own.end += 1;
+        } else if own.end != 0 && own.start as u32 != head.seq().wrapping_add(1) {
             *self = Self::NONE;
         }
         self.state = self.state & !(state::CLIENT | state::CLIENT << 1) | state::CLIENT << client;
@@ -371,6 +375,21 @@ mod tests {
         assert!(!flow.begins(&segment(control::SYN, 9_999, 0)));
         flow.note(&segment(control::FIN, 2, 0), 1, 0);
         assert!(flow.begins(&segment(control::SYN, 9_999, 0)));
+    }
+
+    #[test]
+    fn the_bare_ack_of_a_split_handshake_is_of_the_connection_whose_syn_comes_next() {
+        let mut flow = Flow::NONE;
+        for (control, seq, side) in [(control::SYN, 900, 0), (control::ACK, 7, 1), (control::SYN, 7, 1)] {
+            let head = segment(control, seq, 901);
+            flow.open(&head, side);
+            flow.note(&head, side, 0);
+            flow.set(state::SHED);
+        }
+        assert_eq!((flow.sides[0].start as u32, flow.sides[1].start as u32, flow.sides[1].reach()), (901, 8, 0));
+        let head = segment(control::SYN, 70, 0);
+        flow.open(&head, 1);
+        assert_eq!((flow.sides[0].end, flow.state & state::SHED), (0, 0), "another connection");
     }
 
     #[test]

@@ -1,5 +1,8 @@
 //! pcap-filter(7), as far as it is about TCP, to an [`Expression`].
 
+mod relation;
+mod word;
+
 use std::{
     net::{IpAddr, Ipv4Addr},
     ops::Range,
@@ -10,10 +13,10 @@ use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
 use super::{
     End, Error, Expression, Test,
-    arithmetic::Value,
     lexer::{self, Kind, Token},
     services,
 };
+use word::{TCP_ALONE, is_address, is_keyword, refusal};
 
 /// What `text` says. Nothing at all means everything.
 ///
@@ -384,98 +387,6 @@ impl<'a> Parser<'a> {
         Ok(net)
     }
 
-    /// Whether a comparison of numbers begins here.
-    fn is_arithmetic(&self) -> bool {
-        let rest = self.tokens.get(self.next..).unwrap_or_default();
-        let Some(first) = rest.iter().position(|token| token.text != "(") else { return false };
-        let text = |at: usize| rest.get(at).map_or("", |token| token.text);
-        match text(first) {
-            "-" => true,
-            word if text(first + 1) == "[" => refusal(word).is_none(),
-            word => Value::named(word).is_some() && is_operator(text(first + 1)),
-        }
-    }
-
-    /// `octets = number`, and the like.
-    fn relation(&mut self) -> Parsed<Expression> {
-        self.subject = None;
-        let left = self.sum(0)?;
-        let operator = self.peek().clone();
-        let Some(relation) = super::arithmetic::Relation::of(operator.text) else {
-            return Err(self.refuse("a comparison is missing here (such as != 0)"));
-        };
-        self.skip();
-        let right = self.sum(0)?;
-        relation.compare(left, right).map_err(|reason| Error::new(self.text, operator.at, reason))
-    }
-
-    /// Numbers with operators between them that bind as the one at `level` of [`LEVELS`], or closer.
-    fn sum(&mut self, level: usize) -> Parsed<Value> {
-        let Some(operators) = LEVELS.get(level) else { return self.number() };
-        let mut value = self.sum(level + 1)?;
-        while operators.contains(&self.peek().text) {
-            let operator = self.peek().clone();
-            self.skip();
-            let right = self.sum(level + 1)?;
-            let joined = value.join(operator.text, right);
-            value = joined.map_err(|reason| Error::new(self.text, operator.at, reason))?;
-        }
-        Ok(value)
-    }
-
-    fn number(&mut self) -> Parsed<Value> {
-        let token = self.peek().clone();
-        match token.text {
-            "(" => {
-                self.skip();
-                let value = self.within(|parser| parser.sum(0))?;
-                self.expect(")", "a parenthesis is not closed before this")?;
-                Ok(value)
-            }
-            "-" => {
-                self.skip();
-                let value = self.within(Self::number)?;
-                value.negate().map_err(|reason| Error::new(self.text, token.at, reason))
-            }
-            text => {
-                if let Some(value) = Value::named(text) {
-                    self.skip();
-                    return Ok(value);
-                }
-                if self.tokens.get(self.next + 1).is_some_and(|token| token.text == "[") {
-                    return self.octets();
-                }
-                let reason = refusal(text).unwrap_or("not a number, and no octets of a header (such as tcp[13])");
-                Err(self.refuse(reason))
-            }
-        }
-    }
-
-    /// `tcp[offset:width]`.
-    fn octets(&mut self) -> Parsed<Value> {
-        let Some(layer) = Value::layer(self.peek().text) else {
-            let reason = refusal(self.peek().text).unwrap_or("octets of ip, ip6 and tcp can be asked for");
-            return Err(self.refuse(reason));
-        };
-        self.skip();
-        self.skip();
-        let place = self.peek().at.start;
-        let offset = self.within(|parser| parser.sum(0))?;
-        let offset_at = place..self.tokens.get(self.next.saturating_sub(1)).map_or(place, |token| token.at.end);
-        let (mut width, mut width_at) = (1, None);
-        if self.peek().text == ":" {
-            self.skip();
-            width = number(self.peek().text)
-                .filter(|width| [1, 2, 4].contains(width))
-                .ok_or_else(|| self.refuse("so many octets are not compared at once (1, 2 or 4)"))?;
-            width_at = Some(self.peek().at.end);
-            self.skip();
-        }
-        self.expect("]", "a bracket is not closed before this")?;
-        let at = offset_at.start..width_at.unwrap_or(offset_at.end);
-        Value::octets(layer, offset, width as u8).map_err(|reason| Error::new(self.text, at, reason))
-    }
-
     fn expect(&mut self, symbol: &str, missing: &str) -> Parsed<()> {
         if self.peek().text != symbol {
             return Err(self.refuse(missing));
@@ -590,69 +501,6 @@ fn short(text: &str) -> Option<(Ipv4Addr, u8)> {
     }
     Some((octets.into(), count as u8 * 8))
 }
-
-/// Whether a word looks like a value.
-fn is_address(text: &str) -> bool {
-    text.starts_with(|c: char| c.is_ascii_digit()) || text.contains(':')
-}
-
-fn is_keyword(text: &str) -> bool {
-    KEYWORDS.contains(&text)
-}
-
-fn is_operator(text: &str) -> bool {
-    super::arithmetic::Relation::of(text).is_some() || LEVELS.iter().any(|level| level.contains(&text))
-}
-
-/// Why a word of pcap-filter(7) cannot be used.
-fn refusal(word: &str) -> Option<&'static str> {
-    REFUSALS.iter().find(|(words, _)| words.split(' ').any(|known| known == word)).map(|&(_, reason)| reason)
-}
-
-const KEYWORDS: [&str; 18] = [
-    "tcp",
-    "ip",
-    "ip6",
-    "src",
-    "dst",
-    "client",
-    "server",
-    "host",
-    "net",
-    "mask",
-    "port",
-    "portrange",
-    "proto",
-    "vlan",
-    "sample",
-    "and",
-    "or",
-    "not",
-];
-
-const REFUSALS: [(&str, &str); 9] = [
-    (
-        "udp sctp icmp icmp6 igmp igrp pim ah esp vrrp carp arp rarp atalk aarp decnet iso clnp esis isis es-is is-is stp \
-         ipx netbeui lat moprc mopdl l1 l2 iih lsp snp csnp psnp gre",
-        TCP_ALONE,
-    ),
-    (
-        "ether link fddi tr wlan ppp slip llc addr1 addr2 addr3 addr4 ra ta type subtype dir",
-        "what lies below IP is not looked at, but for VLAN tags (vlan)",
-    ),
-    ("gateway", "a gateway is known by its Ethernet address, which is not looked at"),
-    ("broadcast multicast", "TCP has one receiver"),
-    ("len length less greater", "the length of a frame is not looked at"),
-    ("inbound outbound", "the direction has a flag (--direction rx or tx)"),
-    ("ifname on ifidx ifindex", "interfaces have a flag (--interface)"),
-    ("mpls pppoes pppoed geneve vxlan", "whether tunnels are looked into is said by a flag (--decap)"),
-    ("protochain", "chains of headers are followed without asking (try proto)"),
-];
-
-const TCP_ALONE: &str = "xdpflow captures TCP alone";
-
-/// Operators of arithmetic; those further down bind closer.
-const LEVELS: [&[&str]; 4] = [&["|", "&", "^"], &["<<", ">>"], &["+", "-"], &["*", "/", "%"]];
 
 /// More than anybody writes, and little enough for the stack.
 const DEPTH_MAX: usize = 100;

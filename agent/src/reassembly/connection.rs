@@ -675,7 +675,7 @@ impl Connection {
         let is_news = |ack: Acknowledgment| self.stream(direction.reverse()).is_ahead(ack.number);
         if more == 0 && !ack.is_some_and(is_news) {
             if let Some(ack) = ack.filter(|_| !asked) {
-                self.stream_mut(direction.reverse()).catch_up(ack.number);
+                self.stream_mut(direction.reverse()).hear_again(ack.number);
             }
             return;
         }

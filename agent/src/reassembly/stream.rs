@@ -322,20 +322,23 @@ impl Stream {
         summary
     }
 
-    /// Where a sequence number lies, if that is believable: the one place where a sequence number becomes an offset.
+    /// Where a sequence number lies, if that is believable.
     fn offset_of(&self, seq: SeqNum, window: i64) -> Option<i64> {
-        self.offset_near(self.highest(), seq, window)
+        let highest = self.highest();
+        self.offset_near(highest, seq, window.saturating_add_unsigned(self.acked.saturating_sub(highest)))
     }
 
-    fn offset_near(&self, highest: u64, seq: SeqNum, window: i64) -> Option<i64> {
-        let distance = i64::from(seq.distance_from(self.base.advance(highest)));
+    /// The same seen from `known`, and no further than a window from there: the one place where a sequence number becomes an
+    /// offset.
+    fn offset_near(&self, known: u64, seq: SeqNum, window: i64) -> Option<i64> {
+        let distance = i64::from(seq.distance_from(self.base.advance(known)));
         let ahead = if distance < -BEHIND_MAX { distance + (1 << 32) } else { distance };
         // The very next octet is always believed: it may be a window probe.
-        (ahead < window.max(1)).then(|| highest.cast_signed() + ahead)
+        (ahead < window.max(1)).then(|| known.cast_signed() + ahead)
     }
 
     /// Highest position known: delivered, queued, held, withheld, acknowledged or the FIN. What was asked for does not count:
-    /// the segments that come out of the ring are not there yet.
+    /// the segments that come out of the ring are not there yet, and 32 bits would not tell them from those far ahead.
     fn highest(&self) -> u64 {
         let (acked, queued) = self.extra.as_ref().map_or((self.acked, 0), |extra| {
             let unseen = extra.beyond.max(extra.reach);
@@ -344,11 +347,6 @@ impl Stream {
         });
         let picked_up = if self.start == Start::Pickup { PICKUP_ROOM } else { 0 };
         self.edge().max(acked).max(self.fin.offset().unwrap_or(0)).max(queued).max(picked_up)
-    }
-
-    /// The same with what was asked for.
-    fn farthest(&self) -> u64 {
-        self.highest().max(self.acked)
     }
 
     /// Everything below has been delivered, or is missing for a reason that is known.

@@ -57,6 +57,10 @@ fn a_syn_with_another_number_begins_another_connection() {
     assert_eq!((again.segments, again.reach), ([3, 1], 50), "a SYN sent again");
     let reused = bed.one(true, SYN, 9000, 0, 0);
     assert_eq!((reused.segments, reused.reach), ([1, 0], 0));
+    // A split handshake: the peer's bare ACK has the number of its SYN, and begins nothing.
+    bed.one(false, ACK, 700, 9001, 0);
+    let split = bed.one(false, SYN, 700, 0, 0);
+    assert_eq!((split.segments, split.reach), ([2, 1], 0));
     assert_eq!(reused.flags & OF_FLOW, flags::FLOW | flags::CLIENT_SOURCE);
     // The other side may be the client this time.
     let turned = bed.one(false, SYN, 7, 0, 0);

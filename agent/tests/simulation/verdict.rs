@@ -271,8 +271,8 @@ impl Checker<'_> {
             false => packet.ack.is_some_and(|ack| ack > end),
         };
         let waited = |cause: GapCause| match cause {
-            // Behind it more was sent, of which nothing is wanted.
-            GapCause::NotCaptured if at_wall && ledger.sent_end[1] > end => true,
+            // Behind it more was sent, of which nothing is wanted, or the kernel has believed somebody else that it was.
+            GapCause::NotCaptured if at_wall && (spoilt || ledger.sent_end[1] > end) => true,
             GapCause::NotCaptured => {
                 far || acked.is_some_and(held)
                     || spoilt && ledger.forged_acks.iter().any(forged)
@@ -426,7 +426,8 @@ impl Checker<'_> {
         let most = acks.map_or(acked, |ack| acked.max(ack.reach.saturating_sub(1)));
         let reach = base + stream.edge + trailing.map_or(0, |gap| Position::from(gap.len));
         let talk = &self.ledger.talks[open.talk];
-        let shed = talk.shed && open.since == 0 && self.is_alone(open);
+        // Accounts that begin anew may not know that it was.
+        let shed = talk.shed && !talk.spoilt && open.since == 0 && self.is_alone(open);
         if let Some(gap) = trailing {
             let start = base + Position::from(gap.offset);
             let end = start + Position::from(gap.len);

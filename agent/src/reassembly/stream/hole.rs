@@ -1,6 +1,6 @@
 //! Holes: what the peer has acknowledged, how long is waited, and when a hole becomes a gap.
 
-use super::{Context, Extra, Parked, Start, Stream, WINDOW_ANY, window::goes_on};
+use super::{Context, Extra, Parked, Start, Stream, window::goes_on};
 use crate::{
     reassembly::{
         config::Config,
@@ -40,11 +40,14 @@ impl Stream {
                 self.corroborate(ack, window, cx);
             }
         }
-        if !asked {
-            self.catch_up(ack);
-        }
         let Some(offset) = self.offset_of_ack(ack, window, asked) else { return false };
-        let Some(offset) = u64::try_from(offset).ok().filter(|&offset| offset >= self.acked) else { return true };
+        let Ok(offset) = u64::try_from(offset) else { return true };
+        if !asked {
+            self.catch_up(offset);
+        }
+        if offset < self.acked {
+            return true;
+        }
         self.note_peer_ack(ack);
         if offset > self.acked {
             if asked {
@@ -58,16 +61,21 @@ impl Stream {
 
     /// It stands behind the last octet that the window has room for.
     fn offset_of_ack(&self, ack: SeqNum, window: i64, asked: bool) -> Option<i64> {
-        let highest = if asked { self.farthest() } else { self.highest() };
-        self.offset_near(highest, ack, window.saturating_add(1))
+        let window = window.saturating_add(1);
+        if asked { self.offset_near(self.highest().max(self.acked), ack, window) } else { self.offset_of(ack, window) }
     }
 
-    /// The ring has come to an ACK of the peer, for which the kernel may have been asked before.
-    pub(in crate::reassembly) fn catch_up(&mut self, ack: SeqNum) {
-        let Some(told) = self.extra.as_ref().and_then(|extra| extra.told) else { return };
-        let offset = self.offset_of(ack, WINDOW_ANY).and_then(|offset| u64::try_from(offset).ok());
-        if let Some(offset) = offset.filter(|offset| (told..=self.acked).contains(offset)) {
-            self.extra.get_or_insert_default().told = Some(offset).filter(|&offset| offset < self.acked);
+    /// The ring has come to an ACK of the peer that the kernel was asked for before.
+    pub(in crate::reassembly) fn hear_again(&mut self, ack: SeqNum) {
+        if let Some(offset) = self.offset_of(ack, 1).and_then(|offset| u64::try_from(offset).ok()) {
+            self.catch_up(offset);
+        }
+    }
+
+    /// The ring has come as far as the peer's ACK of `offset`.
+    fn catch_up(&mut self, offset: u64) {
+        if let Some(extra) = &mut self.extra {
+            extra.told = extra.told.map(|told| told.max(offset)).filter(|&told| told < self.acked);
         }
     }
 

@@ -87,7 +87,7 @@ impl Stream {
     pub(super) fn unpark<S: Sink>(&mut self, window: i64, cx: &mut Context<'_, S>) {
         while let Some(extra) = &self.extra
             && let Some((at, offset)) = (extra.parked.iter().enumerate())
-                .find_map(|(at, parked)| Some((at, self.offset_near(self.farthest(), parked.seq, window)?)))
+                .find_map(|(at, parked)| Some((at, self.offset_of(parked.seq, window)?)))
             && let Some(parked) = self.extra.as_mut().and_then(|extra| extra.parked.remove(at))
         {
             self.place(offset, &parked.piece(self.refused), cx);

@@ -11,6 +11,7 @@ use crate::{
     checker::{Checker, Declared, Open, OpenStream, Step},
     drive::EPOCH,
     ledger::{Ack, ForgedAck, SideLedger, SideRecord},
+    network::Record,
     packet::{Packet, Position, Side},
     scenario::generous,
 };
@@ -224,7 +225,8 @@ impl Checker<'_> {
         let talk = &self.ledger.talks[open.talk];
         let end = base + stream.edge + behind;
         let forged = || ledger.forged_acks.iter().any(|ack| [end, end + 1].contains(&ack.position));
-        let spoilt = talk.spoilt && (stream.edge == self.wall() || talk.shed || forged());
+        let succeeded = || self.is_ahead() && self.passes().any(|record| self.succeeds(open, &record.packet));
+        let spoilt = talk.spoilt && (stream.edge == self.wall() || talk.shed || forged() || succeeded());
         if !spoilt && stream.edge + behind > 0 && end > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
@@ -264,7 +266,7 @@ impl Checker<'_> {
         let held = |since: u64| closing || self.small_limits() || elapsed(since) >= self.config.gap_hold;
         // An ACK that stands for many may have gone as far as somebody else says.
         let forged = |ack: &ForgedAck| ack.position >= end && ack.record <= until && held(ack.time);
-        let ahead = || self.passing_ahead(declared);
+        let ahead = || self.passing_ahead(declared.record, declared.time).map(|record| &record.packet);
         let told = |packet: &Packet| match packet.from == side {
             _ if packet.conversation != open.talk => false,
             true => at_wall && packet.position() + packet.stream_octets() > end,
@@ -443,7 +445,10 @@ impl Checker<'_> {
                 }
                 _ if surely == Position::from(gap.len) => false,
                 // Its count comes with records, and what it has cost a stream is also told when asked for.
-                GapCause::RingFull => self.ledger.refused > 0 || ledger.lost[0] > 0,
+                GapCause::RingFull => {
+                    let mut ahead = self.passes().filter(|record| record.packet.conversation == open.talk);
+                    self.ledger.refused > 0 || ledger.lost[0] > 0 || ahead.any(|record| record.squeezed)
+                }
                 GapCause::Fragment => perhaps,
                 _ if surely_fragmented => false,
                 GapCause::NotCaptured => true,
@@ -518,11 +523,15 @@ impl Checker<'_> {
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
     }
 
-    /// What the kernel may have told of, and had not come out of the ring when a gap was declared.
-    fn passing_ahead(&self, declared: &Declared) -> impl Iterator<Item = &Packet> {
-        let until = declared.time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
-        let ahead = self.capture.records.iter().skip(declared.record);
-        ahead.take_while(move |record| record.time <= until).map(|record| &record.packet)
+    /// What the kernel may have told of by `time`, when the ring had come to `record`.
+    fn passing_ahead(&self, record: usize, time: u64) -> impl Iterator<Item = &Record> {
+        let until = time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
+        self.capture.records.iter().skip(record).take_while(move |record| record.time <= until)
+    }
+
+    /// What it may have told of by now.
+    pub(crate) fn passes(&self) -> impl Iterator<Item = &Record> {
+        self.passing_ahead(self.ledger.record, self.now())
     }
 
     /// Whether a packet belongs to a later conversation on the same endpoints.

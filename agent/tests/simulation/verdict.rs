@@ -132,7 +132,9 @@ impl Checker<'_> {
             least = least.min(self.config.fin_timeout);
         }
         let mut records = talk.sides.iter().flat_map(|side| &side.records);
-        if !talk.is_plausible() || records.all(|record| record.record < open.opened || record.opens) {
+        // What comes behind octets that were withheld, and forgotten, is not believed.
+        let forgotten = talk.spoilt && (talk.shed || self.config.cutoff.is_some());
+        if !talk.is_plausible() || forgotten || records.all(|record| record.record < open.opened || record.opens) {
             least = least.min(self.config.handshake_timeout);
         }
         least
@@ -221,7 +223,9 @@ impl Checker<'_> {
         let talk = &self.ledger.talks[open.talk];
         let end = base + stream.edge + behind;
         let forged = || ledger.forged_acks.iter().any(|ack| [end, end + 1].contains(&ack.position));
-        let spoilt = talk.spoilt && (stream.edge == self.wall() || talk.shed || forged());
+        // Or of another connection on the same endpoints, which is ahead of what has come out of the ring.
+        let succeeded = || self.passing_ahead(self.ledger.record, self.now()).any(|packet| self.succeeds(open, packet));
+        let spoilt = talk.spoilt && (stream.edge == self.wall() || talk.shed || forged() || succeeded());
         if !spoilt && stream.edge + behind > 0 && end > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
@@ -261,7 +265,7 @@ impl Checker<'_> {
         let held = |since: u64| closing || self.small_limits() || elapsed(since) >= self.config.gap_hold;
         // An ACK that stands for many may have gone as far as somebody else says.
         let forged = |ack: &ForgedAck| ack.position >= end && ack.record <= until && held(ack.time);
-        let ahead = || self.passing_ahead(declared);
+        let ahead = || self.passing_ahead(declared.record, declared.time);
         let told = |packet: &Packet| match packet.from == side {
             _ if packet.conversation != open.talk => false,
             true => at_wall && packet.position() + packet.stream_octets() > end,
@@ -279,8 +283,10 @@ impl Checker<'_> {
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.may_be_full(ledger, start, until),
             GapCause::Close => {
-                // Of what is ahead of an RST nobody asks.
-                let told = |ack: &Ack| ack.believable >= end && (ack.handed || !self.is_ahead());
+                // Of what is ahead of an RST nobody asks: an ACK comes itself, or beside what its peer sends after it.
+                let passed = |ack: &Ack| ledger.records.iter().any(|r| (ack.record + 1..=until).contains(&r.record));
+                let comes = |ack: &Ack| ack.handed && ack.position >= end || passed(ack);
+                let told = |ack: &Ack| ack.believable >= end && (!self.is_ahead() || comes(ack));
                 // While a stream is picked up, an ACK far ahead of the one before it is not believed.
                 let doubtful = spoilt || open.since > 0 && self.scenario.long;
                 closing && (doubtful || !ledger.acks.iter().rev().filter(|ack| ack.record <= until).any(told))
@@ -511,10 +517,10 @@ impl Checker<'_> {
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
     }
 
-    /// What the kernel may have told of, and had not come out of the ring when a gap was declared.
-    fn passing_ahead(&self, declared: &Declared) -> impl Iterator<Item = &Packet> {
-        let until = declared.time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
-        let ahead = self.capture.records.iter().skip(declared.record);
+    /// What the kernel may have told of by some time, behind a record: it has not come out of the ring.
+    fn passing_ahead(&self, record: usize, time: u64) -> impl Iterator<Item = &Packet> {
+        let until = time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
+        let ahead = self.capture.records.iter().skip(record);
         ahead.take_while(move |record| record.time <= until).map(|record| &record.packet)
     }
 

@@ -313,10 +313,11 @@ impl Connection {
         // Accounts that have begun anew say no more than that somebody was heard, until there is a record with them.
         let missing = self.missing_in(Direction::BOTH, sides.each_ref().map(|side| side.segments));
         let anew = missing.iter().any(|missing| *missing > 0);
+        let segments = sides.iter().fold(0_u64, |sum, side| sum.wrapping_add(side.segments));
         let sides = Direction::BOTH.into_iter().zip(&sides).filter(|(_, side)| side.last_seen <= until);
         sides.clone().for_each(|(_, side)| _ = self.hear(side.last_seen, core));
         for (direction, side) in sides.clone().filter(|_| !anew) {
-            self.handle_reach(direction, side.reach, side.segments, side.lost, side.cut || shed);
+            self.handle_reach(direction, side.reach, segments, side.lost, side.cut || shed);
         }
         for (direction, side) in sides.filter(|_| !anew) {
             self.handle_withheld(direction, side.segments, side.ack, side.last_seen, true, core);
@@ -550,7 +551,8 @@ impl Connection {
             self.streams.iter_mut().for_each(Stream::shed);
         }
         self.keep_accounts(note, segment, direction);
-        self.handle_reach(direction, note.reach, note.segments[0], note.lost, note.cut || note.shed);
+        let counted = note.segments[0].wrapping_add(note.segments[1]);
+        self.handle_reach(direction, note.reach, counted, note.lost, note.cut || note.shed);
         let segments = self.count_up_to(direction, note.segments[0]).max(1);
         // Without an ACK it stands for itself alone: what those before it have acknowledged is still to be asked for.
         let segments = if segment.flags.contains(Flags::ACK) {
@@ -639,9 +641,11 @@ impl Connection {
         }
     }
 
-    /// What the kernel says of the octets that one side has sent, some of which it has `withheld`.
+    /// What the kernel says of the octets that one side has sent, some of which it has `withheld`, when it has counted so many
+    /// segments of both.
     fn handle_reach(&mut self, direction: Direction, reach: u64, segments: u64, lost: u64, withheld: bool) {
         let ahead = self.ahead(direction);
+        let earlier = ahead.segments.wrapping_add(self.ahead(direction.reverse()).segments);
         let window = self.window(direction);
         let stream = self.stream_mut(direction);
         if let Some(before) = ahead.lost.or_else(|| (!ahead.is_open).then_some(0)) {
@@ -651,7 +655,7 @@ impl Connection {
             // As many octets as the first one lies further on now are none of the stream's.
             let moved = ahead.first.zip(stream.first()).map_or(0, |(then, now)| i64::from(now.distance_from(then)));
             let reach = reach.wrapping_sub(ahead.reach.wrapping_add_signed(moved));
-            stream.note_reach(reach, segments.wrapping_sub(ahead.segments), window);
+            stream.note_reach(reach, segments.wrapping_sub(earlier), window);
         }
     }
 
@@ -711,8 +715,8 @@ impl Connection {
         }
     }
 
-    /// Takes an ACK number of `direction`, which came at `at`, the last of so many. Each may have acknowledged a window more
-    /// than the one before it. What it makes due is done with a segment or by a timer.
+    /// Takes an ACK number of `direction`, which came at `at`, the last of so many. What it makes due is done with a segment or
+    /// by a timer.
     fn acknowledge<S: Sink>(
         &mut self,
         ack: SeqNum,
@@ -723,25 +727,46 @@ impl Connection {
         core: &mut Core<'_, S>,
     ) {
         let (serial, reverse) = (self.serial, direction.reverse());
-        let window = self.window(reverse);
-        let window = window.saturating_mul(acks).clamp(window, window.max(JUMP_MAX));
-        let reset = self.reset();
-        let cx = &mut core.stream(serial, reverse);
-        let acked = &mut self.streams[reverse as usize];
-        acked.handle_ack(ack, window, at, asked, cx);
-        let Some(reset) = reset else { return };
-        if !acked.held_was_acked(reset.acked[reverse as usize]) {
+        if !self.believe(ack, direction, at, acks, asked, core) {
+            // How far the other side has come, only the kernel may know, which has withheld that.
+            let is_near = self.has_flow && !asked && {
+                self.ask(core);
+                self.believe(ack, direction, at, acks, asked, core)
+            };
+            if !is_near {
+                self.stream_mut(reverse).note_far_ack(ack);
+            }
+        }
+        let Some(reset) = self.reset() else { return };
+        if !self.stream(reverse).held_was_acked(reset.acked[reverse as usize]) {
             return;
         }
         if let Some(extra) = &mut self.extra {
             extra.reset = None;
         }
-        cx.stats.reopened += 1;
+        core.stats.reopened += 1;
         for direction in Direction::BOTH {
             let window = self.window(direction);
             let cx = &mut core.stream(serial, direction);
             self.stream_mut(direction).release(window, cx);
         }
+    }
+
+    /// Takes an ACK number, unless it is far from everything known. Each of so many may have acknowledged a window more than the
+    /// one before it.
+    fn believe<S: Sink>(
+        &mut self,
+        ack: SeqNum,
+        direction: Direction,
+        at: Timestamp,
+        acks: i64,
+        asked: bool,
+        core: &mut Core<'_, S>,
+    ) -> bool {
+        let (serial, reverse) = (self.serial, direction.reverse());
+        let window = self.window(reverse);
+        let window = window.saturating_mul(acks).clamp(window, window.max(JUMP_MAX));
+        self.stream_mut(reverse).handle_ack(ack, window, at, asked, &mut core.stream(serial, reverse))
     }
 
     /// Whether an RST is believable: see row 10 of the byte contract.

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::segment::{SeqNum, Timestamp};
 use held::Held;
-use parked::{FarAcks, Parked};
+use parked::Parked;
 use pickup::PICKUP_ROOM;
 
 /// Sequence numbers stop here: everything behind it sees 64-bit offsets, where offset 0 is the octet after the SYN or the
@@ -123,8 +123,8 @@ struct Extra {
     /// Segments far from everything known, until something corroborates them.
     parked: VecDeque<Parked>,
     held: Held,
-    /// The last ACKs far from everything known.
-    far_acks: Option<FarAcks>,
+    /// The last ACK far from everything known.
+    far_ack: Option<SeqNum>,
     gaps: Gaps,
     /// Octets from `next` up to here were cut off by the snaplen. They are a gap once something is captured behind them.
     cut_until: u64,

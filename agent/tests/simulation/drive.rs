@@ -34,6 +34,8 @@ impl<'a> Watch<'a> for Checker<'a> {
 
 /// The capture clock does not begin at zero.
 pub(crate) const EPOCH: u64 = 3_000_000_000_000_000_000;
+/// Ticks in a silence, at the most.
+pub(crate) const SILENCE: u64 = 100;
 /// Ticks and updates of a few connections that end by the idle timeout stay well below.
 const TIMEOUTS_MAX: usize = 400_000;
 
@@ -168,7 +170,7 @@ impl Driver<'_> {
             return;
         };
         // A long silence takes its ticks in larger steps, or they would be all there is.
-        let tick = self.scenario.tap.tick.map(|tick| tick.max(time.saturating_sub(last) / 100));
+        let tick = self.scenario.tap.tick.map(|tick| tick.max(time.saturating_sub(last) / SILENCE));
         while self.reassembler.poll_timeout().is_some_and(|due| tick.is_some() || due < self.stamp(time)) {
             let Some(at) = self.next_tick(tick).filter(|at| *at < time) else { break };
             if !self.tick(at, sink) {

@@ -91,6 +91,8 @@ pub(crate) struct SideLedger {
     pub(crate) answered: Option<(usize, Position)>,
     /// ACKs of the peer for this side.
     pub(crate) acks: Vec<Ack>,
+    /// The highest one that the kernel tells.
+    told_ack: Option<Ack>,
     /// When a segment of the peer was last lost to the ring of whose ACK the kernel does not tell.
     pub(crate) lost_word: u64,
     /// Records of this side.
@@ -205,9 +207,17 @@ impl Ledger {
     pub(crate) fn forget(&mut self, record: &Record, copied: &Copied) {
         let talk = &mut self.talks[record.packet.conversation];
         let TalkLedger { spoilt, shed, sides, .. } = std::mem::take(talk);
-        let sides = sides.map(|SideLedger { forged_acks, .. }| SideLedger { forged_acks, ..SideLedger::default() });
+        let sides = sides.map(SideLedger::forget);
         *talk = TalkLedger { spoilt, shed, sides, ..TalkLedger::default() };
         self.apply(record, copied);
+    }
+
+    /// A connection is given up, and the kernel is told to forget it.
+    pub(crate) fn give_up(&mut self, talk: usize) {
+        for side in &mut self.talks[talk].sides {
+            side.forged_acks.clear();
+            (side.told_ack, side.account, side.ended) = (None, None, false);
+        }
     }
 
     fn apply(&mut self, record: &Record, copied: &Copied) {
@@ -247,13 +257,16 @@ impl Ledger {
         let ack = packet.ack.and_then(|ack| ack.checked_sub(1));
         let told = ack.is_some_and(|ack| seen.is_none_or(|seen| ack <= seen));
         sender.ended |= packet.fin;
+        if let Some(ack) = ack.filter(|_| told && copied.is_accounted_for())
+            && peer.told_ack.is_none_or(|known| known.position < ack)
+        {
+            let [position, reach] = [ack; 2];
+            peer.told_ack =
+                Some(Ack { record: index, time: now, position, reach, believable: 0, of_rst: false, handed: false });
+        }
         if talk.opener.is_none() {
             // Nothing is open to take it, and what is opened later hears of it.
-            if let Some(position) = ack.filter(|_| told && copied.is_accounted_for()) {
-                let reach = peer.acks.last().map_or(0, |last| last.reach).max(position);
-                let (record, time) = (index, now);
-                peer.acks.push(Ack { record, time, position, reach, believable: 0, of_rst: packet.rst, handed: false });
-            }
+            peer.acks = peer.told_ack.into_iter().collect();
             return;
         }
         // A bare ACK confirms no SYN: it may be an old one.
@@ -402,6 +415,13 @@ impl TalkLedger {
 }
 
 impl SideLedger {
+    /// What the kernel still tells.
+    fn forget(self) -> Self {
+        let Self { forged_acks, told_ack, account, sent_end, ended, .. } = self;
+        let acks = told_ack.into_iter().collect();
+        Self { acks, forged_acks, told_ack, account, sent_end, ended, ..Self::default() }
+    }
+
     fn park(&mut self, record: usize, position: Position, end: Position) {
         self.parked.push((record, position, end));
         if self.parked.len() > 2 {

@@ -2,6 +2,7 @@
 
 use crate::{
     checker::{Checker, Open, OpenStream},
+    drive::SILENCE,
     ledger::{SideLedger, TalkLedger},
     packet::Side,
 };
@@ -20,7 +21,8 @@ impl Checker<'_> {
         for (slot, open) in &mut open {
             let idle = now.saturating_sub(self.last_seen(open).max(open.opened_at));
             // What has not come out of the ring counts as heard, and between two ticks nobody looks.
-            let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead + self.scenario.tap.tick.unwrap_or(0));
+            let tick = self.scenario.tap.tick.map_or(0, |tick| tick.max(idle / SILENCE));
+            let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead + tick);
             if idle > self.most_timeout(open) + TICK + ahead && !self.ledger.talks[open.talk].spoilt {
                 wrong = Some(format!("slot {slot} has been idle for {idle} ns"));
             }

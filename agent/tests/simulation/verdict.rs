@@ -10,7 +10,7 @@ use crate::{
     census,
     checker::{Checker, Declared, Open, OpenStream, Step},
     drive::EPOCH,
-    ledger::{Ack, ForgedAck, SideLedger},
+    ledger::{Ack, ForgedAck, SideLedger, SideRecord},
     packet::{Packet, Position, Side},
     scenario::generous,
 };
@@ -65,6 +65,9 @@ impl Checker<'_> {
         }
         if let Some(why) = wrong {
             self.fail(|| format!("{id:?}, conversation {}, {ended:?}: {why}", open.talk));
+        }
+        if matches!(ended, Ended::Idle | Ended::Evicted) {
+            self.ledger.give_up(open.talk);
         }
     }
 
@@ -360,7 +363,11 @@ impl Checker<'_> {
         end: Position,
     ) -> bool {
         let beyond = ledger.records.iter().filter(|r| r.record > open.since && r.record <= declared.record);
-        let opened = beyond.clone().find(|r| r.occupies && r.position + r.len >= end && r.position >= start);
+        // Behind the cut-off only a FIN says that something is missing before it.
+        let wall = start - Position::from(declared.gap.offset) + self.wall();
+        let opens = |r: &&SideRecord| r.position < wall || ledger.fin.is_some_and(|(record, _)| record == r.record);
+        let opened = beyond.clone().filter(opens);
+        let opened = opened.clone().find(|r| r.occupies && r.position + r.len >= end && r.position >= start);
         let Some(opened) = opened else { return false };
         let before = ledger.octets.within(0, start).map(|(.., record)| record).max().unwrap_or(0);
         let since = opened.record.max(before);

@@ -16,8 +16,8 @@ const ACKS_MAX: usize = 16;
 const FRAGMENTED_MAX: usize = 8;
 
 impl Stream {
-    /// Takes an ACK number of the peer, which came at `at`. The kernel may have been `asked` for it: then it says nothing of
-    /// where the segments are that are still in the ring.
+    /// Takes an ACK number of the peer, which came at `at`. Not if it is far from everything known: then this is false. The
+    /// kernel may have been `asked` for it: then it says nothing of where the segments are that are still in the ring.
     pub(in crate::reassembly) fn handle_ack<S: Sink>(
         &mut self,
         ack: SeqNum,
@@ -25,12 +25,13 @@ impl Stream {
         at: Timestamp,
         asked: bool,
         cx: &mut Context<'_, S>,
-    ) {
+    ) -> bool {
         if !self.is_located() {
             if goes_on(self.peer_ack(), ack, false) {
                 self.note_peer_ack(ack);
             }
-            return self.note_ack_time(at);
+            self.note_ack_time(at);
+            return true;
         }
         if self.extra.is_some() {
             self.note_ack_time(at);
@@ -39,13 +40,13 @@ impl Stream {
                 self.corroborate(ack, window, cx);
             }
         }
-        let Some(offset) = self.offset_of_ack(ack, window, asked) else { return self.note_far_ack(ack, window) };
-        let Ok(offset) = u64::try_from(offset) else { return };
+        let Some(offset) = self.offset_of_ack(ack, window, asked) else { return false };
+        let Ok(offset) = u64::try_from(offset) else { return true };
         if !asked {
             self.catch_up(offset);
         }
         if offset < self.acked {
-            return;
+            return true;
         }
         self.note_peer_ack(ack);
         if offset > self.acked {
@@ -55,6 +56,7 @@ impl Stream {
             self.set_acked(offset, at, cx.config);
             self.unpark(window, cx);
         }
+        true
     }
 
     /// It stands behind the last octet that the window has room for.

@@ -14,13 +14,6 @@ pub(super) struct Parked {
     pub(super) seen: Timestamp,
 }
 
-/// ACKs far from everything known, each within a window of the one before it.
-#[derive(Clone, Copy)]
-pub(super) struct FarAcks {
-    first: SeqNum,
-    last: SeqNum,
-}
-
 const PARKED_MAX: usize = 2;
 
 impl Parked {
@@ -69,7 +62,7 @@ impl Stream {
         }
         let parked = Parked::new(piece, cx.now);
         let extra = self.extra.get_or_insert_default();
-        if extra.far_acks.take_if(|acks| parked.agrees_with(acks.last, piece.window)).is_some() {
+        if extra.far_ack.take_if(|ack| parked.agrees_with(*ack, piece.window)).is_some() {
             return self.believe(&parked, cx);
         }
         // Of two copies the first stays, as everywhere.
@@ -112,18 +105,8 @@ impl Stream {
     }
 
     /// Remembers an ACK of the peer that lies far from everything known: it corroborates a segment that is still to come.
-    pub(super) fn note_far_ack(&mut self, ack: SeqNum, window: i64) {
-        let acks = &mut self.extra.get_or_insert_default().far_acks;
-        let goes_on = |acks: &FarAcks| (0..=window).contains(&i64::from(ack.distance_from(acks.last)));
-        let first = acks.filter(goes_on).map_or(ack, |acks| acks.first);
-        *acks = Some(FarAcks { first, last: ack });
-    }
-
-    /// Where the last of those lies, if the first is near what is known by now.
-    pub(super) fn far_ack(&self, window: i64) -> Option<u64> {
-        let FarAcks { first, last } = self.extra.as_ref()?.far_acks?;
-        let offset = self.offset_of(first, window)?.saturating_add(last.distance_from(first).into());
-        u64::try_from(offset).ok()
+    pub(in crate::reassembly) fn note_far_ack(&mut self, ack: SeqNum) {
+        self.extra.get_or_insert_default().far_ack = Some(ack);
     }
 
     /// Whether a parked segment is ahead of everything known, and before `offset`.

@@ -9,9 +9,6 @@ use crate::{
 /// No connection has this many octets: what is below zero, modulo 2^64, is not below this.
 const ACCOUNT_MAX: u64 = 1 << 56;
 
-/// Positions that are no further apart are told apart by 32 bits of them, with a window.
-const FAR: u64 = 1 << 31;
-
 impl Stream {
     /// No octet from here on is wanted.
     pub(super) fn wall(&self, config: &Config) -> u64 {
@@ -47,8 +44,9 @@ impl Stream {
 
     /// Takes note of how far this sender has come by the accounts of the kernel, which has withheld some of it: positions are
     /// told by these from now on, since 32 bits of a sequence number no longer do. Also when they say what an acknowledgment has
-    /// said, whose last octet may have been the FIN. Each of the `segments` that it has counted may have gone a window further
-    /// than the one before it; what goes beyond that somebody else has sent.
+    /// said, whose last octet may have been the FIN. Each of the `segments` that it has counted of both sides, some of which
+    /// acknowledge what did not pass, may have gone a window further than the one before it; what goes beyond that somebody else
+    /// has sent.
     pub(in crate::reassembly) fn note_reach(&mut self, reach: u64, segments: u64, window: i64) {
         let highest = self.highest();
         if !self.is_located() || !(highest.max(1)..ACCOUNT_MAX).contains(&reach) {
@@ -63,13 +61,6 @@ impl Stream {
         (extra.reach, extra.reached_with) = (reach, segments);
         if reach > highest {
             self.note_sent_up_to(self.base.advance(reach));
-        }
-        // An acknowledgment that was far from what was known may be near now. Where 32 bits do not tell it from an older one it
-        // goes no further than the FIN, since it came before.
-        let is_clear = reach - highest < FAR;
-        let room = if is_clear { window.saturating_add(1) } else { 2 };
-        if let Some(offset) = self.far_ack(room).filter(|&offset| is_clear || offset < reach + 2) {
-            self.acked = self.acked.max(offset);
         }
     }
 

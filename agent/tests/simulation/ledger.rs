@@ -238,7 +238,7 @@ impl Ledger {
         sender.unheard_segments = if handed && packet.ack.is_some() { 0 } else { sender.unheard_segments + 1 };
         if packet.kind == Kind::Forged {
             sender.segments += 1;
-            let believed = packet.ack.and_then(|ack| ack.checked_sub(1)).filter(|_| stands_for_many);
+            let believed = packet.ack.and_then(|ack| ack.checked_sub(1)).filter(|_| stands_for_many || copied.told);
             peer.forged_acks.extend(believed.map(|position| ForgedAck { record: index, time: now, position }));
             return;
         }

@@ -16,8 +16,8 @@ const ACKS_MAX: usize = 16;
 const FRAGMENTED_MAX: usize = 8;
 
 impl Stream {
-    /// Takes an ACK number of the peer, which came at `at`, unless it is far from everything known. The kernel may have been
-    /// `asked` for it: then it says nothing of where the segments are that are still in the ring.
+    /// Takes an ACK number of the peer, which came at `at`. Not if it is far from everything known: then this is false. The
+    /// kernel may have been `asked` for it: then it says nothing of where the segments are that are still in the ring.
     pub(in crate::reassembly) fn handle_ack<S: Sink>(
         &mut self,
         ack: SeqNum,

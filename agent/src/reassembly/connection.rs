@@ -52,6 +52,8 @@ struct Extra {
     unheard: [i64; 2],
     /// Segments of either side of which the kernel has told when it was asked, and which the ring has not come to.
     asked: [i64; 2],
+    /// When the last of them came, on the clock of the frames.
+    asked_until: Timestamp,
 }
 
 /// Of one side, modulo 2^64.
@@ -321,8 +323,12 @@ impl Connection {
         for (direction, side) in sides.clone().filter(|_| !anew) {
             self.handle_reach(direction, side.reach, segments, side.lost, side.cut || shed);
         }
+        let until = sides.clone().map(|(_, side)| side.last_seen).max();
         for (direction, side) in sides.filter(|_| !anew) {
             self.handle_withheld(direction, side.segments, side.ack, side.last_seen, true, core);
+        }
+        if let Some((extra, until)) = self.extra.as_mut().zip(until).filter(|_| !anew) {
+            extra.asked_until = until;
         }
     }
 
@@ -582,8 +588,15 @@ impl Connection {
         // What they count that is not of the connection: all before this segment, or, where they began in its middle, nothing.
         let before = if anew { [0; 2] } else { [note.segments[0].wrapping_sub(1), note.segments[1]] };
         if anew || !self.has_flow && before != known {
+            // What the kernel told ahead of this segment were these accounts.
+            let until = self.extra.as_ref().map_or(Timestamp::default(), |extra| extra.asked_until);
+            let told = if until >= segment.timestamp { asked } else { [0; 2] };
+            if let Some(extra) = &mut self.extra {
+                extra.asked = told;
+            }
             for (place, side) in sides.into_iter().enumerate() {
-                let segments = before[place].wrapping_sub(known[place]);
+                let known = known[place].wrapping_sub(told[side as usize].cast_unsigned());
+                let segments = before[place].wrapping_sub(known);
                 let lost = anew.then(|| 0_u64.wrapping_sub(self.stream(side).lost()));
                 self.extra.get_or_insert_default().ahead[side as usize] =
                     Ahead { segments, lost, is_open: true, ..Ahead::default() };

@@ -251,7 +251,7 @@ impl Trace {
     /// A segment that lies in the ring from now on.
     pub(crate) fn fill(&mut self, seg: Seg) -> &mut Self {
         let (_, note) = self.kernel().copy(&segment(&seg, self.now)).expect("one that is copied");
-        self.ring.push((seg, note));
+        self.ring.push((Seg { at: Some(self.now), ..seg }, note));
         self
     }
 
@@ -259,7 +259,8 @@ impl Trace {
     pub(crate) fn drain(&mut self) -> &mut Self {
         let Listener { reassembler, heard, .. } = &mut self.copied;
         for (seg, note) in self.ring.drain(..) {
-            reassembler.handle_segment(&Segment { flow: Some(&note), ..segment(&seg, self.now) }, heard);
+            reassembler
+                .handle_segment(&Segment { flow: Some(&note), ..segment(&seg, seg.at.unwrap_or(self.now)) }, heard);
         }
         self
     }

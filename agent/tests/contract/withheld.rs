@@ -260,3 +260,14 @@ fn row_27_what_was_counted_ahead_of_the_ring_counts_once() {
     trace.wait_until(2_000).drain().finish();
     assert_eq!(trace.summary(0, ClientToServer).segments, 2 + 2 + 100);
 }
+
+#[test]
+fn row_27_so_does_what_accounts_that_began_anew_have_counted_ahead_of_it() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1005, "e").ack(5001)).kernel().forget();
+    for n in 0..10 {
+        trace.fill(C.data(1006 + n, "x").ack(5001 + n)).fill(S.data(5001 + n, "y").ack(1007 + n));
+    }
+    trace.wait_until(2_000).drain().finish();
+    assert_eq!(trace.summary(0, ClientToServer).segments, 2 + 2 + 10);
+}

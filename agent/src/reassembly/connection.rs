@@ -589,7 +589,7 @@ impl Connection {
         let before = if anew { [0; 2] } else { [note.segments[0].wrapping_sub(1), note.segments[1]] };
         if anew || !self.has_flow && before != known {
             // What the kernel told ahead of this segment were these accounts.
-            let until = self.extra.as_ref().map_or(Timestamp::default(), |extra| extra.asked_until);
+            let until = self.extra.as_ref().map_or_else(Timestamp::default, |extra| extra.asked_until);
             let told = if until >= segment.timestamp { asked } else { [0; 2] };
             if let Some(extra) = &mut self.extra {
                 extra.asked = told;

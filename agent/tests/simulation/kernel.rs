@@ -49,8 +49,6 @@ pub(crate) struct Copied {
     pub(crate) refused: u64,
     /// The connection was shed.
     pub(crate) shed: bool,
-    /// It tells the acknowledgment from now on.
-    pub(crate) told: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,7 +64,7 @@ pub(crate) enum Taken {
 impl Copied {
     pub(crate) fn whole(record: &Record) -> Self {
         let captured = record.packet.len;
-        Self { extent: Taken::Whole, captured, lost: 0, note: None, refused: record.refused, shed: false, told: false }
+        Self { extent: Taken::Whole, captured, lost: 0, note: None, refused: record.refused, shed: false }
     }
 
     /// Whether the kernel has accounts that it is in.
@@ -243,8 +241,7 @@ impl Accounts {
         untold.segments = note.is_none();
         untold.octets[side] = note.is_none() && (len > 0 || untold.octets[side]);
         let captured = if extent.is_copied() { whole.min(self.snaplen.map_or(whole, Position::from)) } else { 0 };
-        let told = packet.ack.is_some() && has(flow, state::ACKED << side) && flow.sides[side].ack == head.ack();
-        Copied { extent, captured, lost, note, refused, shed: has(flow, state::SHED), told }
+        Copied { extent, captured, lost, note, refused, shed: has(flow, state::SHED) }
     }
 
     /// Forgets the flow that was silent longest, if there is no room for another one.

@@ -234,11 +234,15 @@ impl Ledger {
         self.fresh = 0;
         let [one, other] = &mut talk.sides;
         let (sender, peer) = if packet.from == 0 { (one, other) } else { (other, one) };
-        let stands_for_many = sender.unheard_segments > 0 || !handed;
+        // The kernel tells an acknowledgment only if it has seen what that is of, or nothing of whom it is for.
+        let seen = peer.account.map(|first| peer.sent_end[1].max(first) + Position::from(peer.ended));
+        let ack = packet.ack.and_then(|ack| ack.checked_sub(1));
+        let told = ack.is_some_and(|ack| seen.is_none_or(|seen| ack <= seen));
+        let stands_for_many = sender.unheard_segments > 0 || told && copied.is_accounted_for();
         sender.unheard_segments = if handed && packet.ack.is_some() { 0 } else { sender.unheard_segments + 1 };
         if packet.kind == Kind::Forged {
             sender.segments += 1;
-            let believed = packet.ack.and_then(|ack| ack.checked_sub(1)).filter(|_| stands_for_many || copied.told);
+            let believed = ack.filter(|_| stands_for_many);
             peer.forged_acks.extend(believed.map(|position| ForgedAck { record: index, time: now, position }));
             return;
         }
@@ -252,10 +256,6 @@ impl Ledger {
                 sender.sent_end[1] = sender.sent_end[1].max(packet.position() + packet.len);
             }
         }
-        // The kernel tells an acknowledgment only if it has seen what that is of.
-        let seen = peer.account.map(|first| peer.sent_end[1].max(first) + Position::from(peer.ended));
-        let ack = packet.ack.and_then(|ack| ack.checked_sub(1));
-        let told = ack.is_some_and(|ack| seen.is_none_or(|seen| ack <= seen));
         sender.ended |= packet.fin;
         if let Some(ack) = ack.filter(|_| told && copied.is_accounted_for())
             && peer.told_ack.is_none_or(|known| known.position < ack)

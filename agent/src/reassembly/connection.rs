@@ -791,9 +791,9 @@ impl Connection {
         answers_syn || stream.may_reset(segment.seq, peer)
     }
 
-    /// Whether this is a SYN of this connection, the first one or again.
+    /// Whether this is a SYN of this connection, the first one or again. Nobody shakes hands behind an RST.
     fn is_own_syn(&self, segment: &Segment<'_>, direction: Direction) -> bool {
-        let shaking_hands = self.stream(direction.reverse()).isn().is_some();
+        let shaking_hands = self.reset().is_none() && self.stream(direction.reverse()).isn().is_some();
         segment.flags.contains(Flags::SYN)
             && self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands)
     }

@@ -216,7 +216,7 @@ impl Ledger {
     pub(crate) fn give_up(&mut self, talk: usize) {
         for side in &mut self.talks[talk].sides {
             side.forged_acks.clear();
-            (side.told_ack, side.account, side.ended) = (None, None, false);
+            (side.told_ack, side.account, side.sent_end, side.ended) = (None, None, [0; 2], false);
         }
     }
 

@@ -238,7 +238,7 @@ impl Ledger {
         let seen = peer.account.map(|first| peer.sent_end[1].max(first) + Position::from(peer.ended));
         let ack = packet.ack.and_then(|ack| ack.checked_sub(1));
         let told = ack.is_some_and(|ack| seen.is_none_or(|seen| ack <= seen));
-        let stands_for_many = sender.unheard_segments > 0 || told && copied.is_accounted_for();
+        let stands_for_many = sender.unheard_segments > 0 || !handed;
         sender.unheard_segments = if handed && packet.ack.is_some() { 0 } else { sender.unheard_segments + 1 };
         if packet.kind == Kind::Forged {
             sender.segments += 1;

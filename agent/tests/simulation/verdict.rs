@@ -227,6 +227,7 @@ impl Checker<'_> {
         let talk = &self.ledger.talks[open.talk];
         let end = base + stream.edge + behind;
         let forged = || ledger.forged_acks.iter().any(|ack| [end, end + 1].contains(&ack.position));
+        // Or of another connection on the same endpoints, which is ahead of what has come out of the ring.
         let succeeded = || self.is_ahead() && self.passes().any(|record| self.succeeds(open, &record.packet));
         let spoilt = talk.spoilt && (stream.edge == self.wall() || talk.shed || forged() || succeeded());
         if !spoilt && stream.edge + behind > 0 && end > sent + probes {

@@ -276,3 +276,11 @@ fn row_11_the_syn_ack_behind_the_data_of_its_sender() {
     trace.send(S.syn(5000).ack(1001)).send(C.ack(1001, 5001)).send(C.data(1001, "ping").ack(5001)).finish();
     trace.expect(&["handshake finish c2s=ping s2c=pong[2 close]end"]);
 }
+
+#[test]
+fn row_11_the_syn_ack_behind_the_data_of_its_sender_that_took_some_of_the_syns() {
+    let mut trace = Trace::new(Config { max_stream_chunks: 1, ..Config::default() });
+    trace.send(C.syn(1000).with("ping")).send(S.data(5004, "pong").ack(1003)).send(S.data(5010, "end").ack(1003));
+    trace.send(S.syn(5000).ack(1003)).send(C.ack(1005, 5001)).send(C.data(1005, "!").ack(5001)).finish();
+    trace.expect(&["handshake finish c2s=ping! s2c=pong[2 close]end"]);
+}

@@ -799,11 +799,12 @@ impl Connection {
     }
 
     /// Whether this is the SYN-ACK of a connection that was picked up, and comes late: both its numbers lie right before
-    /// what is known, as those of the next connection do not (RFC 6528 section 3).
+    /// what is known, as those of the next connection do not (RFC 6528 section 3). Of data in a SYN it acknowledges some.
     fn is_old_syn_ack(&self, segment: &Segment<'_>, direction: Direction) -> bool {
+        let peer = self.stream(direction.reverse());
         segment.flags.contains(Flags::ACK)
             && self.stream(direction).may_begin_at(segment.seq.advance(1))
-            && self.stream(direction.reverse()).may_begin_at(segment.ack)
+            && (peer.may_begin_at(segment.ack) || peer.is_answered_by(segment.ack))
     }
 
     /// Remembers a SYN in place of its sender's last one. The same SYN again brings nothing new, unless more data.

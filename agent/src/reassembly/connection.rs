@@ -263,6 +263,8 @@ impl Connection {
                     segment.window_scale,
                     &mut core.stream(serial, direction),
                 );
+                let [c2s, s2c] = &mut self.streams;
+                c2s.agree_on_scales(s2c);
             }
         } else if syn && !self.is_old_syn_ack(segment, direction) {
             let syn = PendingSyn::new(segment, direction);

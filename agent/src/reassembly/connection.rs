@@ -265,6 +265,8 @@ impl Connection {
                     segment.window_scale,
                     &mut core.stream(serial, direction),
                 );
+                let [c2s, s2c] = &mut self.streams;
+                c2s.agree_on_scales(s2c);
             }
         } else if syn && !self.is_old_syn_ack(segment, direction) {
             let syn = PendingSyn::new(segment, direction);
@@ -804,19 +806,20 @@ impl Connection {
         answers_syn || stream.may_reset(segment.seq, peer)
     }
 
-    /// Whether this is a SYN of this connection, the first one or again.
+    /// Whether this is a SYN of this connection, the first one or again. Nobody shakes hands behind an RST.
     fn is_own_syn(&self, segment: &Segment<'_>, direction: Direction) -> bool {
-        let shaking_hands = self.stream(direction.reverse()).isn().is_some();
+        let shaking_hands = self.reset().is_none() && self.stream(direction.reverse()).isn().is_some();
         segment.flags.contains(Flags::SYN)
             && self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands)
     }
 
     /// Whether this is the SYN-ACK of a connection that was picked up, and comes late: both its numbers lie right before
-    /// what is known, as those of the next connection do not (RFC 6528 section 3).
+    /// what is known, as those of the next connection do not (RFC 6528 section 3). Of data in a SYN it acknowledges some.
     fn is_old_syn_ack(&self, segment: &Segment<'_>, direction: Direction) -> bool {
+        let peer = self.stream(direction.reverse());
         segment.flags.contains(Flags::ACK)
             && self.stream(direction).may_begin_at(segment.seq.advance(1))
-            && self.stream(direction.reverse()).may_begin_at(segment.ack)
+            && (peer.may_begin_at(segment.ack) || peer.is_answered_by(segment.ack))
     }
 
     /// Remembers a SYN in place of its sender's last one. The same SYN again brings nothing new, unless more data.

@@ -123,10 +123,11 @@ impl Tap<'_> {
             && (self.next < least || ahead > 0 && record.time <= time + ahead)
         {
             let ends = self.scenario.endpoints(self.capture.talks[record.packet.conversation].pair);
-            self.copied.push_back(kernel.copy(record, self.capture, ends));
+            let copied = kernel.copy(record, self.capture, ends);
+            checker.census.add_many("row 27 flow forgotten", u64::from(copied.forgotten.is_some()));
+            self.copied.push_back(copied);
             self.next += 1;
         }
-        checker.census.add_many("row 27 flow forgotten", kernel.take_forgotten());
         for talk in kernel.take_spoilt() {
             checker.ledger.talks[talk].spoilt = true;
         }

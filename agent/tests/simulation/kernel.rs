@@ -49,8 +49,8 @@ pub(crate) struct Copied {
     pub(crate) refused: u64,
     /// The connection was shed.
     pub(crate) shed: bool,
-    /// It tells the acknowledgment from now on.
-    pub(crate) told: bool,
+    /// The conversation that was forgotten to make room for this one.
+    pub(crate) forgotten: Option<usize>,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -66,7 +66,15 @@ pub(crate) enum Taken {
 impl Copied {
     pub(crate) fn whole(record: &Record) -> Self {
         let captured = record.packet.len;
-        Self { extent: Taken::Whole, captured, lost: 0, note: None, refused: record.refused, shed: false, told: false }
+        Self {
+            extent: Taken::Whole,
+            captured,
+            lost: 0,
+            note: None,
+            refused: record.refused,
+            shed: false,
+            forgotten: None,
+        }
     }
 
     /// Whether the kernel has accounts that it is in.
@@ -101,7 +109,6 @@ struct Accounts {
     /// Those of which a ring has heard.
     announced: HashSet<usize>,
     asked: bool,
-    forgotten: u64,
 }
 
 struct Entry {
@@ -134,7 +141,6 @@ impl Kernel {
             spoilt: Vec::new(),
             announced: HashSet::new(),
             asked: false,
-            forgotten: 0,
         })))
     }
 
@@ -150,11 +156,6 @@ impl Kernel {
     /// Whether it was asked since the last time.
     pub(crate) fn take_asked(&self) -> bool {
         std::mem::take(&mut self.lock().asked)
-    }
-
-    /// Flows that it had no room for, since the last time.
-    pub(crate) fn take_forgotten(&self) -> u64 {
-        std::mem::take(&mut self.lock().forgotten)
     }
 
     fn lock(&self) -> MutexGuard<'_, Accounts> {
@@ -193,7 +194,7 @@ impl Accounts {
         let (packet, now) = (&record.packet, EPOCH + record.time);
         let (key, side) = FlowKey::of(&head);
         self.clock += 1;
-        self.make_room(&key);
+        let forgotten = self.make_room(&key);
         let new = Entry { flow: Flow::NONE, used: 0, conversation: packet.conversation, untold: Untold::default() };
         let Entry { flow, used, conversation, untold } = self.flows.entry(key).or_insert(new);
         *used = self.clock;
@@ -243,17 +244,16 @@ impl Accounts {
         untold.segments = note.is_none();
         untold.octets[side] = note.is_none() && (len > 0 || untold.octets[side]);
         let captured = if extent.is_copied() { whole.min(self.snaplen.map_or(whole, Position::from)) } else { 0 };
-        let told = packet.ack.is_some() && has(flow, state::ACKED << side) && flow.sides[side].ack == head.ack();
-        Copied { extent, captured, lost, note, refused, shed: has(flow, state::SHED), told }
+        Copied { extent, captured, lost, note, refused, shed: has(flow, state::SHED), forgotten }
     }
 
     /// Forgets the flow that was silent longest, if there is no room for another one.
-    fn make_room(&mut self, key: &FlowKey) {
+    fn make_room(&mut self, key: &FlowKey) -> Option<usize> {
         let full = self.plan.table.is_some_and(|size| self.flows.len() >= size) && !self.flows.contains_key(key);
         let oldest = self.flows.iter().min_by_key(|(_, entry)| entry.used).map(|(key, _)| *key);
-        let Some(entry) = oldest.filter(|_| full).and_then(|key| self.flows.remove(&key)) else { return };
-        self.forgotten += 1;
+        let entry = self.flows.remove(&oldest.filter(|_| full)?)?;
         self.spoil(&entry);
+        Some(entry.conversation)
     }
 
     /// What is forgotten before anybody has heard of it.

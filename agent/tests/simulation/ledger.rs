@@ -76,7 +76,8 @@ pub(crate) struct SideLedger {
     pub(crate) lost: [Position; 2],
     /// Behind all that the kernel, or the reassembler, has seen of this side; with the last record, and now.
     pub(crate) sent_end: [Position; 2],
-    /// Where the first segment of it stood that the kernel has seen: what lies before it has passed, for all it knows.
+    /// Behind all that the kernel's accounts have of this side: what lies before the first segment has passed, for all they
+    /// know.
     account: Option<Position>,
     /// The kernel has withheld some of it.
     pub(crate) withheld: bool,
@@ -214,15 +215,23 @@ impl Ledger {
 
     /// A connection is given up, and the kernel is told to forget it.
     pub(crate) fn give_up(&mut self, talk: usize) {
+        self.forget_accounts(talk);
+        self.talks[talk].sides.iter_mut().for_each(|side| side.forged_acks.clear());
+    }
+
+    /// The kernel's accounts of it begin anew.
+    pub(crate) fn forget_accounts(&mut self, talk: usize) {
         for side in &mut self.talks[talk].sides {
-            side.forged_acks.clear();
-            (side.told_ack, side.account, side.sent_end, side.ended) = (None, None, [0; 2], false);
+            (side.told_ack, side.account, side.ended) = (None, None, false);
         }
     }
 
     fn apply(&mut self, record: &Record, copied: &Copied) {
         let (index, now, packet) = (self.record, self.now, record.packet);
         let (captured, handed) = (copied.captured, copied.extent.is_copied());
+        if let Some(forgotten) = copied.forgotten {
+            self.forget_accounts(forgotten);
+        }
         let talk = &mut self.talks[packet.conversation];
         talk.last_seen = now;
         talk.last_stamp = self.stamp;
@@ -235,14 +244,14 @@ impl Ledger {
         let [one, other] = &mut talk.sides;
         let (sender, peer) = if packet.from == 0 { (one, other) } else { (other, one) };
         // The kernel tells an acknowledgment only if it has seen what that is of, or nothing of whom it is for.
-        let seen = peer.account.map(|first| peer.sent_end[1].max(first) + Position::from(peer.ended));
+        let seen = peer.account.map(|account| account + Position::from(peer.ended));
         let ack = packet.ack.and_then(|ack| ack.checked_sub(1));
         let told = ack.is_some_and(|ack| seen.is_none_or(|seen| ack <= seen));
         let stands_for_many = sender.unheard_segments > 0 || !handed;
         sender.unheard_segments = if handed && packet.ack.is_some() { 0 } else { sender.unheard_segments + 1 };
         if packet.kind == Kind::Forged {
             sender.segments += 1;
-            let believed = ack.filter(|_| stands_for_many || copied.told);
+            let believed = ack.filter(|_| stands_for_many);
             peer.forged_acks.extend(believed.map(|position| ForgedAck { record: index, time: now, position }));
             return;
         }
@@ -251,9 +260,11 @@ impl Ledger {
             talk.opener.get_or_insert(index);
         }
         if !packet.rst {
-            sender.account.get_or_insert_with(|| packet.position());
+            let account = sender.account.get_or_insert_with(|| packet.position());
             if packet.stream_octets() > 0 {
-                sender.sent_end[1] = sender.sent_end[1].max(packet.position() + packet.len);
+                let end = packet.position() + packet.len;
+                *account = end.max(*account);
+                sender.sent_end[1] = end.max(sender.sent_end[1]);
             }
         }
         sender.ended |= packet.fin;

@@ -228,7 +228,7 @@ impl Checker<'_> {
         let end = base + stream.edge + behind;
         let forged = || ledger.forged_acks.iter().any(|ack| [end, end + 1].contains(&ack.position));
         // Or of another connection on the same endpoints, which is ahead of what has come out of the ring.
-        let succeeded = || self.passes().any(|it| self.succeeds(open, &it.packet));
+        let succeeded = || self.is_ahead() && self.passes().any(|record| self.succeeds(open, &record.packet));
         let spoilt = talk.spoilt && (stream.edge == self.wall() || talk.shed || forged() || succeeded());
         if !spoilt && stream.edge + behind > 0 && end > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
@@ -531,11 +531,15 @@ impl Checker<'_> {
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
     }
 
-    /// What the kernel may have told of by some time, behind a record: it has not come out of the ring.
+    /// What the kernel may have told of by `time`, when the ring had come to `record`.
     fn passing_ahead(&self, record: usize, time: u64) -> impl Iterator<Item = &Record> {
         let until = time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
-        let ahead = self.capture.records.iter().skip(record);
-        ahead.take_while(move |record| record.time <= until)
+        self.capture.records.iter().skip(record).take_while(move |record| record.time <= until)
+    }
+
+    /// What it may have told of by now.
+    pub(crate) fn passes(&self) -> impl Iterator<Item = &Record> {
+        self.passing_ahead(self.ledger.record, self.now())
     }
 
     /// Whether the kernel may have told of what the ring has cost a stream behind `record`.
@@ -544,11 +548,6 @@ impl Checker<'_> {
         self.passing_ahead(record, time).any(|Record { squeezed, packet, .. }| {
             *squeezed && packet.conversation == open.talk && std::ptr::eq(&sides[packet.from], ledger)
         })
-    }
-
-    /// What it may have told of by now.
-    pub(crate) fn passes(&self) -> impl Iterator<Item = &Record> {
-        self.passing_ahead(self.ledger.record, self.now())
     }
 
     /// Whether a packet belongs to a later conversation on the same endpoints.

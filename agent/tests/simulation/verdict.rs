@@ -11,6 +11,7 @@ use crate::{
     checker::{Checker, Declared, Open, OpenStream, Step},
     drive::EPOCH,
     ledger::{Ack, ForgedAck, SideLedger, SideRecord},
+    network::Record,
     packet::{Packet, Position, Side},
     scenario::generous,
 };
@@ -426,6 +427,11 @@ impl Checker<'_> {
         let most = acks.map_or(acked, |ack| acked.max(ack.reach.saturating_sub(1)));
         let reach = base + stream.edge + trailing.map_or(0, |gap| Position::from(gap.len));
         let talk = &self.ledger.talks[open.talk];
+        let has_lost = |record: &Record| {
+            let Packet { conversation, from, len, .. } = record.packet;
+            record.squeezed && len > 0 && conversation == open.talk && std::ptr::eq(&talk.sides[from], ledger)
+        };
+        let loses_ahead = || self.is_ahead() && self.in_ring(self.ledger.record, self.ledger.now).any(has_lost);
         // Accounts that begin anew may not know that it was.
         let shed = talk.shed && !talk.spoilt && open.since == 0 && self.is_alone(open);
         if let Some(gap) = trailing {
@@ -443,7 +449,7 @@ impl Checker<'_> {
                 }
                 _ if surely == Position::from(gap.len) => false,
                 // Its count comes with records, and what it has cost a stream is also told when asked for.
-                GapCause::RingFull => self.ledger.refused > 0 || ledger.lost[0] > 0,
+                GapCause::RingFull => self.ledger.refused > 0 || ledger.lost[0] > 0 || loses_ahead(),
                 GapCause::Fragment => perhaps,
                 _ if surely_fragmented => false,
                 GapCause::NotCaptured => true,
@@ -520,9 +526,13 @@ impl Checker<'_> {
 
     /// What the kernel may have told of, and had not come out of the ring when a gap was declared.
     fn passing_ahead(&self, declared: &Declared) -> impl Iterator<Item = &Packet> {
-        let until = declared.time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
-        let ahead = self.capture.records.iter().skip(declared.record);
-        ahead.take_while(move |record| record.time <= until).map(|record| &record.packet)
+        self.in_ring(declared.record, declared.time).map(|record| &record.packet)
+    }
+
+    /// What the kernel may have seen at `time`, of which the reassembler knows as much as `record`.
+    fn in_ring(&self, record: usize, time: u64) -> impl Iterator<Item = &Record> {
+        let until = time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
+        self.capture.records.iter().skip(record).take_while(move |record| record.time <= until)
     }
 
     /// Whether a packet belongs to a later conversation on the same endpoints.

@@ -3,7 +3,7 @@
 use bytemuck::{Pod, Zeroable};
 
 /// Version of this layout. The agent refuses records of another one.
-pub const VERSION: u8 = 2;
+pub const VERSION: u8 = 3;
 
 /// Most bytes of one frame that reach userspace: BIG TCP's largest skb (`GSO_MAX_SIZE`, 8 * 65,535) and its headers
 /// fit into 512 KiB + 512.
@@ -30,18 +30,16 @@ pub struct FrameHeader {
     pub timestamp: u64,
     /// Length of the frame where it was tapped (pcap `len`). Of a merged frame, all of it.
     pub len: u32,
-    /// Octets that follow (pcap `caplen`).
+    /// Octets that follow (pcap `caplen`): fewer because of the snaplen, of [`CAPLEN_MAX`], or of the 131,070 octets that an
+    /// XDP program can copy; or, with [`flags::CUTOFF`] or [`flags::SHED`], because the headers are all that is copied of a
+    /// SYN, FIN or RST.
     pub caplen: u32,
-    /// Segments the frame was merged from or will be cut into (`gso_segs`); 1 where the kernel does not say.
-    pub wire_segments: u16,
-    /// Outer VLAN tag (TCI) that the NIC or the stack had taken out of the frame; valid with [`flags::VLAN`].
-    pub vlan: u16,
-    /// Processor that ran the program.
-    pub cpu: u32,
     /// Generation of the filter that let the frame through.
     pub generation: u32,
-    /// Hash that picked the shard.
-    pub hash: u32,
+    /// Outer VLAN tag (TCI) that the NIC or the stack had taken out of the frame; valid with [`flags::VLAN`].
+    pub vlan: u16,
+    /// Of the peer's last acknowledgment, as in the header; with [`flags::PEER_ACKED`].
+    pub peer_window: u16,
     /// Records this ring had refused for want of room before this one, ever: a hole that opens while it grows may be
     /// our own doing.
     pub refused: u64,
@@ -53,42 +51,33 @@ pub struct FrameHeader {
     pub reach: u64,
     /// Segments so far of the sender, this one included, and of its peer.
     pub segments: [u64; 2],
-    /// The peer's highest acknowledgment, when it came (boot clock, nanoseconds), and its window, as in the header; with
-    /// [`flags::PEER_ACKED`].
+    /// The peer's highest acknowledgment, and when it came (boot clock, nanoseconds); with [`flags::PEER_ACKED`].
     pub peer_ack_time: u64,
     pub peer_ack: u32,
-    pub peer_window: u16,
     /// Zero.
-    pub reserved: u16,
+    pub reserved: u32,
 }
 
-const _: () = assert!(size_of::<FrameHeader>() == 96);
+const _: () = assert!(size_of::<FrameHeader>() == 88);
 
 /// Bits of [`FrameHeader::flags`].
 pub mod flags {
-    /// Sent by this host (tc egress); clear: received.
-    pub const TX: u16 = 1 << 0;
-    /// `caplen < len` because of the snaplen, of `CAPLEN_MAX`, or of the 131,070 octets that an XDP program can copy; or,
-    /// with [`CUTOFF`] or [`SHED`], because the headers are all that is copied of a SYN, FIN or RST.
-    pub const CUT: u16 = 1 << 1;
     /// [`FrameHeader::vlan`](super::FrameHeader::vlan) holds a tag that is not in the frame's bytes.
-    pub const VLAN: u16 = 1 << 2;
+    pub const VLAN: u16 = 1 << 0;
     /// The TCP checksum may be partial (offload), so it must not be verified: set on all that is sent and on merged
     /// frames. A frame received from a neighbour on the same host may be partial without it.
-    pub const CHECKSUM_PARTIAL: u16 = 1 << 3;
-    /// An IP fragment: ports are unknown, so it matched by address alone.
-    pub const FRAGMENT: u16 = 1 << 4;
+    pub const CHECKSUM_PARTIAL: u16 = 1 << 1;
     /// There is a flow record, and the fields that come from it are valid.
-    pub const FLOW: u16 = 1 << 5;
+    pub const FLOW: u16 = 1 << 2;
     /// Payload of the sender was withheld because of the cut-off, in this frame or before it.
-    pub const CUTOFF: u16 = 1 << 6;
+    pub const CUTOFF: u16 = 1 << 3;
     /// The connection was shed when it began: no payload of it is copied.
-    pub const SHED: u16 = 1 << 7;
+    pub const SHED: u16 = 1 << 4;
     /// The peer has acknowledged something.
-    pub const PEER_ACKED: u16 = 1 << 8;
+    pub const PEER_ACKED: u16 = 1 << 5;
     /// The handshake was seen, and the sender of this frame opened the connection, or its peer did.
-    pub const CLIENT_SOURCE: u16 = 1 << 9;
-    pub const CLIENT_DESTINATION: u16 = 1 << 10;
+    pub const CLIENT_SOURCE: u16 = 1 << 6;
+    pub const CLIENT_DESTINATION: u16 = 1 << 7;
 }
 
 /// A LINKTYPE_ value of the pcap registry.

@@ -23,9 +23,7 @@ use aya_ebpf::{
     Global,
     bindings::{BPF_NOEXIST, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, xdp_action::XDP_PASS},
     btf_maps::{self, lpm_trie::Key},
-    helpers::generated::{
-        bpf_get_smp_processor_id, bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_ringbuf_query,
-    },
+    helpers::generated::{bpf_jiffies64, bpf_ktime_get_boot_ns, bpf_ktime_get_ns, bpf_ringbuf_query},
     macros::{btf_map, classifier, map, xdp},
     maps::{Array, HashMap, LruHashMap, PerCpuArray},
     programs::{TcContext, XdpContext},
@@ -161,7 +159,7 @@ const RX: Tap = Tap { link_type: LinkType::ETHERNET, flags: 0 };
 const RX_IP: Tap = Tap { link_type: LinkType::RAW, flags: 0 };
 /// The checksum of a segment that leaves is as a rule still to be completed, by the NIC or later in the stack, and a
 /// program cannot ask (`ip_summed` is not in `__sk_buff`), so none of them is vouched for.
-const TX: Tap = Tap { link_type: LinkType::ETHERNET, flags: flags::TX | flags::CHECKSUM_PARTIAL };
+const TX: Tap = Tap { link_type: LinkType::ETHERNET, flags: flags::CHECKSUM_PARTIAL };
 const TX_IP: Tap = Tap { link_type: LinkType::RAW, ..TX };
 
 /// Looks at one frame. Nothing that it finds changes what becomes of the frame.
@@ -401,19 +399,13 @@ fn capture<P: Packet>(
         unsafe { (*flow).hear(subject.side(), advances, timestamp) };
     }
     let head = &subject.head;
-    let (hash, shard) = shard(head);
+    let shard = shard(head);
     let Some(ring) = RINGS.get(shard) else { return };
     let Some(stats) = RING_STATS.get_ptr_mut(shard) else { return };
     let snaplen = if filter.snaplen == 0 { u64::from(CAPLEN_MAX) } else { u64::from(filter.snaplen) };
     let caplen = wanted.min(snaplen).min(P::LOAD_MAX);
     let metadata = packet.metadata();
     let mut flags = tap.flags;
-    if caplen < len {
-        flags |= flags::CUT;
-    }
-    if head.fragment {
-        flags |= flags::FRAGMENT;
-    }
     if metadata.vlan.is_some() {
         flags |= flags::VLAN;
     }
@@ -432,12 +424,8 @@ fn capture<P: Packet>(
         timestamp,
         len: len as u32,
         caplen: caplen as u32,
-        wire_segments: metadata.segments.max(1),
-        vlan: metadata.vlan.unwrap_or(0),
-        // SAFETY: a helper without arguments.
-        cpu: unsafe { bpf_get_smp_processor_id() },
         generation,
-        hash,
+        vlan: metadata.vlan.unwrap_or(0),
         // SAFETY: as before; other processors only ever add to it.
         refused: unsafe { refused.read_volatile() },
         ..FrameHeader::default()
@@ -489,7 +477,7 @@ fn account(flow: &mut Flow, subject: &Subject, len: u64, counters: *mut Counters
     if SHED_LEVEL.load() != u64::MAX
         && begins
         && flow.is_new()
-        && RINGS.get(shard(head).1).is_some_and(|ring| level(ring) > SHED_LEVEL.load())
+        && RINGS.get(shard(head)).is_some_and(|ring| level(ring) > SHED_LEVEL.load())
     {
         flow.set(state::SHED);
         count(counters, Counter::ShedConnections);
@@ -530,11 +518,10 @@ fn tell(header: &mut FrameHeader, flow: &Flow, side: usize) {
     }
 }
 
-/// The hash that picks a shard, and the shard.
 #[inline(always)]
-fn shard(head: &Head) -> (u32, u32) {
-    let hash = SHARD_KEY.load().hash(head);
-    (hash, ShardKey::pick(hash, SHARDS.load()))
+fn shard(head: &Head) -> u32 {
+    // Of one, nothing is to be computed.
+    if SHARDS.load() == 1 { 0 } else { ShardKey::pick(SHARD_KEY.load().hash(head), SHARDS.load()) }
 }
 
 /// Why a frame that matched is not in a ring.

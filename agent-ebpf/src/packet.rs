@@ -70,8 +70,6 @@ pub(crate) trait Packet: EbpfContext {
 
 /// What is known about a frame beyond its octets.
 pub(crate) struct Metadata {
-    /// 0 when the kernel does not say.
-    pub(crate) segments: u16,
     /// Merged from several segments or to be cut into them.
     pub(crate) gso: bool,
     /// The tag that was taken out of the frame.
@@ -123,7 +121,7 @@ impl Packet for XdpContext {
 
     #[inline(always)]
     fn metadata(&self) -> Metadata {
-        Metadata { segments: 1, gso: false, vlan: None }
+        Metadata { gso: false, vlan: None }
     }
 }
 
@@ -170,7 +168,6 @@ impl Packet for TcContext {
     #[inline(always)]
     fn metadata(&self) -> Metadata {
         Metadata {
-            segments: field!(self, gso_segs) as u16,
             gso: field!(self, gso_size) != 0,
             vlan: (field!(self, vlan_present) != 0).then(|| field!(self, vlan_tci) as u16),
         }

@@ -50,6 +50,8 @@ struct Extra {
     ahead: [Ahead; 2],
     /// Segments of either side that count, and of which it is still to be asked what they have acknowledged.
     unheard: [i64; 2],
+    /// Segments of either side of which the kernel has told when it was asked, and which the ring has not come to.
+    asked: [i64; 2],
 }
 
 /// Of one side, modulo 2^64.
@@ -261,6 +263,8 @@ impl Connection {
                     segment.window_scale,
                     &mut core.stream(serial, direction),
                 );
+                let [c2s, s2c] = &mut self.streams;
+                c2s.agree_on_scales(s2c);
             }
         } else if syn && !self.is_old_syn_ack(segment, direction) {
             let syn = PendingSyn::new(segment, direction);
@@ -553,7 +557,7 @@ impl Connection {
         self.keep_accounts(note, segment, direction);
         let counted = note.segments[0].wrapping_add(note.segments[1]);
         self.handle_reach(direction, note.reach, counted, note.lost, note.cut || note.shed);
-        let segments = self.count_up_to(direction, note.segments[0]).max(1);
+        let segments = self.count_up_to(direction, note.segments[0], false).max(1);
         // Without an ACK it stands for itself alone: what those before it have acknowledged is still to be asked for.
         let segments = if segment.flags.contains(Flags::ACK) {
             segments.saturating_add(self.take_unheard(direction))
@@ -573,8 +577,10 @@ impl Connection {
         let sides = [direction, direction.reverse()];
         let known = sides.map(|side| self.stream(side).segments());
         let counted = note.segments[0].wrapping_add(note.segments[1]);
+        let asked = self.extra.as_ref().map_or([0; 2], |extra| extra.asked);
         let missing = || self.missing_in(sides, note.segments).into_iter().fold(0, i64::saturating_add);
-        let anew = self.has_flow && (counted <= 1 || missing() > DISORDER_MAX);
+        let most = asked.into_iter().fold(DISORDER_MAX, i64::saturating_add);
+        let anew = self.has_flow && (counted <= 1 || missing() > most);
         // What they count that is not of the connection: all before this segment, or, where they began in its middle, nothing.
         let before = if anew { [0; 2] } else { [note.segments[0].wrapping_sub(1), note.segments[1]] };
         if anew || !self.has_flow && before != known {
@@ -624,10 +630,20 @@ impl Connection {
         self.extra.as_ref().map_or_else(Ahead::default, |extra| extra.ahead[direction as usize])
     }
 
-    /// How many segments of this side the kernel, which has counted up to `count`, knows of and we do not.
-    fn count_up_to(&mut self, direction: Direction, count: u64) -> i64 {
+    /// How many segments of this side the kernel, which has counted up to `count`, knows of and we do not. If it was `asked`, the
+    /// ring has still to come to them.
+    fn count_up_to(&mut self, direction: Direction, count: u64, asked: bool) -> i64 {
+        let [missing, _] = self.missing_in([direction; 2], [count; 2]);
         let count = count.wrapping_sub(self.ahead(direction).segments);
-        self.stream_mut(direction).count_up_to(count)
+        let more = self.stream_mut(direction).count_up_to(count);
+        if asked && more > 0 {
+            let ahead = &mut self.extra.get_or_insert_default().asked[direction as usize];
+            *ahead = ahead.saturating_add(more);
+        } else if !asked && let Some(extra) = &mut self.extra {
+            let ahead = &mut extra.asked[direction as usize];
+            *ahead = missing.clamp(0, *ahead);
+        }
+        more
     }
 
     fn take_unheard(&mut self, direction: Direction) -> i64 {
@@ -670,7 +686,7 @@ impl Connection {
         asked: bool,
         core: &mut Core<'_, S>,
     ) {
-        let more = self.count_up_to(direction, segments).saturating_add(self.take_unheard(direction));
+        let more = self.count_up_to(direction, segments, asked).saturating_add(self.take_unheard(direction));
         // A later record of this side has counted them all, and need not acknowledge as much.
         let is_news = |ack: Acknowledgment| self.stream(direction.reverse()).is_ahead(ack.number);
         if more == 0 && !ack.is_some_and(is_news) {
@@ -777,9 +793,9 @@ impl Connection {
         answers_syn || stream.may_reset(segment.seq, peer)
     }
 
-    /// Whether this is a SYN of this connection, the first one or again.
+    /// Whether this is a SYN of this connection, the first one or again. Nobody shakes hands behind an RST.
     fn is_own_syn(&self, segment: &Segment<'_>, direction: Direction) -> bool {
-        let shaking_hands = self.stream(direction.reverse()).isn().is_some();
+        let shaking_hands = self.reset().is_none() && self.stream(direction.reverse()).isn().is_some();
         segment.flags.contains(Flags::SYN)
             && self.stream(direction).agrees_with(segment.seq, octets(segment), shaking_hands)
     }

@@ -218,7 +218,7 @@ impl Stream {
     }
 
     pub(super) fn count_segment(&mut self) {
-        self.segments += 1;
+        self.segments = self.segments.wrapping_add(1);
     }
 
     pub(super) fn count_urgent(&mut self) {

@@ -125,7 +125,11 @@ impl Queue {
     }
 
     pub(super) fn wake(&self) {
-        self.announce(self.lock());
+        let state = self.lock();
+        // A shard that has nothing to say leaves its writer asleep.
+        if !state.messages.is_empty() {
+            self.announce(state);
+        }
     }
 
     /// Whether the writer takes nothing any more.

@@ -198,3 +198,10 @@ fn row_21_the_window_of_a_syn_counts_beside_a_smaller_one() {
         assert_eq!(trace.reassembler().stats().queued, 3);
     }
 }
+
+#[test]
+fn row_21_the_window_of_a_syn_is_not_scaled_where_the_other_side_does_not_scale() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000).scale(8)).send(S.syn(5000).ack(1001)).send(C.ack(1001, 5001).window(10));
+    trace.send(S.data(6001, "zzz").ack(1001)).finish().expect(&["handshake finish c2s= s2c=[1000 close]zzz"]);
+}

@@ -278,6 +278,14 @@ fn row_11_the_syn_ack_behind_the_data_of_its_sender() {
 }
 
 #[test]
+fn row_11_the_first_syn_of_a_side_behind_an_rst_is_of_another_connection() {
+    let mut trace = Trace::new(Config::default());
+    trace.send(C.syn(1000)).send(C.data(1001, "old").ack(5001)).send(C.rst(1004).at(10));
+    trace.send(S.syn(900_000_000).with("new").at(20));
+    trace.expect(&["handshake rst c2s=old s2c=", "handshake open c2s=new s2c="]);
+}
+
+#[test]
 fn row_11_the_syn_ack_behind_the_data_of_its_sender_that_took_some_of_the_syns() {
     let mut trace = Trace::new(Config { max_stream_chunks: 1, ..Config::default() });
     trace.send(C.syn(1000).with("ping")).send(S.data(5004, "pong").ack(1003)).send(S.data(5010, "end").ack(1003));

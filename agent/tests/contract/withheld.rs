@@ -248,3 +248,15 @@ fn row_21_what_lies_in_the_ring_is_not_far_because_the_kernel_was_asked_what_com
     trace.expect(&["handshake open c2s=abc[3 not-captured]ghi s2c=x"]).drain();
     trace.expect(&["handshake open c2s=abc[3 not-captured]ghijkl s2c=x"]);
 }
+
+#[test]
+fn row_27_what_was_counted_ahead_of_the_ring_counts_once() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1005, "e").ack(5001));
+    for n in 0..100 {
+        trace.fill(C.data(1006 + n, "x").ack(5001));
+    }
+    // Of the hole the kernel is asked.
+    trace.wait_until(2_000).drain().finish();
+    assert_eq!(trace.summary(0, ClientToServer).segments, 2 + 2 + 100);
+}

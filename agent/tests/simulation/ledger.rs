@@ -243,13 +243,17 @@ impl Ledger {
         self.fresh = 0;
         let [one, other] = &mut talk.sides;
         let (sender, peer) = if packet.from == 0 { (one, other) } else { (other, one) };
+        // The kernel tells an acknowledgment only if it has seen what that is of, or nothing of whom it is for.
+        let seen = peer.account.map(|account| account + Position::from(peer.ended));
+        let ack = packet.ack.and_then(|ack| ack.checked_sub(1));
+        let told = ack.is_some_and(|ack| seen.is_none_or(|seen| ack <= seen));
         let stands_for_many = sender.unheard_segments > 0 || !handed;
         sender.unheard_segments = if handed && packet.ack.is_some() { 0 } else { sender.unheard_segments + 1 };
         if packet.kind == Kind::Forged {
             sender.segments += 1;
             // Of a side that it has not seen the kernel believes any acknowledgment, and tells it ever after.
             let tells = peer.account.is_none() && copied.is_accounted_for();
-            let believed = packet.ack.and_then(|ack| ack.checked_sub(1)).filter(|_| stands_for_many || tells);
+            let believed = ack.filter(|_| stands_for_many || tells);
             peer.forged_acks.extend(believed.map(|position| ForgedAck { record: index, time: now, position }));
             return;
         }
@@ -265,10 +269,6 @@ impl Ledger {
                 sender.sent_end[1] = end.max(sender.sent_end[1]);
             }
         }
-        // The kernel tells an acknowledgment only if it has seen what that is of.
-        let seen = peer.account.map(|account| account + Position::from(peer.ended));
-        let ack = packet.ack.and_then(|ack| ack.checked_sub(1));
-        let told = ack.is_some_and(|ack| seen.is_none_or(|seen| ack <= seen));
         sender.ended |= packet.fin;
         if let Some(ack) = ack.filter(|_| told && copied.is_accounted_for())
             && peer.told_ack.is_none_or(|known| known.position < ack)

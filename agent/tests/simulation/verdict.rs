@@ -136,7 +136,9 @@ impl Checker<'_> {
             least = least.min(self.config.fin_timeout);
         }
         let mut records = talk.sides.iter().flat_map(|side| &side.records);
-        if !talk.is_plausible() || records.all(|record| record.record < open.opened || record.opens) {
+        // What comes behind octets that were withheld, and forgotten, is not believed.
+        let forgotten = talk.spoilt && (talk.shed || self.config.cutoff.is_some());
+        if !talk.is_plausible() || forgotten || records.all(|record| record.record < open.opened || record.opens) {
             least = least.min(self.config.handshake_timeout);
         }
         least
@@ -225,7 +227,9 @@ impl Checker<'_> {
         let talk = &self.ledger.talks[open.talk];
         let end = base + stream.edge + behind;
         let forged = || ledger.forged_acks.iter().any(|ack| [end, end + 1].contains(&ack.position));
-        let spoilt = talk.spoilt && (stream.edge == self.wall() || talk.shed || forged());
+        // Or of another connection on the same endpoints, which is ahead of what has come out of the ring.
+        let succeeded = || self.is_ahead() && self.passes().any(|record| self.succeeds(open, &record.packet));
+        let spoilt = talk.spoilt && (stream.edge == self.wall() || talk.shed || forged() || succeeded());
         if !spoilt && stream.edge + behind > 0 && end > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
@@ -265,7 +269,7 @@ impl Checker<'_> {
         let held = |since: u64| closing || self.small_limits() || elapsed(since) >= self.config.gap_hold;
         // An ACK that stands for many may have gone as far as somebody else says.
         let forged = |ack: &ForgedAck| ack.position >= end && ack.record <= until && held(ack.time);
-        let ahead = || self.passing_ahead(declared);
+        let ahead = || self.passing_ahead(declared.record, declared.time).map(|record| &record.packet);
         let told = |packet: &Packet| match packet.from == side {
             _ if packet.conversation != open.talk => false,
             true => at_wall && packet.position() + packet.stream_octets() > end,
@@ -283,8 +287,10 @@ impl Checker<'_> {
             GapCause::Timeout => self.judge_timeout(open, ledger, declared, start, end),
             GapCause::Limit => self.may_be_full(ledger, start, until),
             GapCause::Close => {
-                // Of what is ahead of an RST nobody asks.
-                let told = |ack: &Ack| ack.believable >= end && (ack.handed || !self.is_ahead());
+                // Of what is ahead of an RST nobody asks: an ACK comes itself, or beside what its peer sends after it.
+                let passed = |ack: &Ack| ledger.records.iter().any(|r| (ack.record + 1..=until).contains(&r.record));
+                let comes = |ack: &Ack| ack.handed && ack.position >= end || passed(ack);
+                let told = |ack: &Ack| ack.believable >= end && (!self.is_ahead() || comes(ack));
                 // While a stream is picked up, an ACK far ahead of the one before it is not believed.
                 let doubtful = spoilt || open.since > 0 && self.scenario.long;
                 closing && (doubtful || !ledger.acks.iter().rev().filter(|ack| ack.record <= until).any(told))
@@ -307,7 +313,10 @@ impl Checker<'_> {
             _ if surely > 0 && !far && !(at_wall && surely < end - start) => {
                 return Some(format!("{cut} octets of it were cut off by the snaplen"));
             }
-            GapCause::RingFull => declared.refused > 0 || closing && ledger.lost[0] > 0,
+            GapCause::RingFull => {
+                let hurt = || self.is_hurt_ahead(open, ledger, until, declared.time);
+                declared.refused > 0 || closing && (ledger.lost[0] > 0 || hurt())
+            }
             GapCause::Fragment => {
                 let causes = [GapCause::NotCaptured, GapCause::Timeout, GapCause::Limit, GapCause::Close];
                 perhaps && causes.into_iter().any(waited)
@@ -427,11 +436,6 @@ impl Checker<'_> {
         let most = acks.map_or(acked, |ack| acked.max(ack.reach.saturating_sub(1)));
         let reach = base + stream.edge + trailing.map_or(0, |gap| Position::from(gap.len));
         let talk = &self.ledger.talks[open.talk];
-        let has_lost = |record: &Record| {
-            let Packet { conversation, from, len, .. } = record.packet;
-            record.squeezed && len > 0 && conversation == open.talk && std::ptr::eq(&talk.sides[from], ledger)
-        };
-        let loses_ahead = || self.is_ahead() && self.in_ring(self.ledger.record, self.ledger.now).any(has_lost);
         // Accounts that begin anew may not know that it was.
         let shed = talk.shed && !talk.spoilt && open.since == 0 && self.is_alone(open);
         if let Some(gap) = trailing {
@@ -449,7 +453,10 @@ impl Checker<'_> {
                 }
                 _ if surely == Position::from(gap.len) => false,
                 // Its count comes with records, and what it has cost a stream is also told when asked for.
-                GapCause::RingFull => self.ledger.refused > 0 || ledger.lost[0] > 0 || loses_ahead(),
+                GapCause::RingFull => {
+                    let hurt = || self.is_hurt_ahead(open, ledger, self.ledger.record, self.now());
+                    self.ledger.refused > 0 || ledger.lost[0] > 0 || hurt()
+                }
                 GapCause::Fragment => perhaps,
                 _ if surely_fragmented => false,
                 GapCause::NotCaptured => true,
@@ -524,15 +531,23 @@ impl Checker<'_> {
         !doubtful && this.time < first.time + self.config.pickup_hold && !self.small_limits()
     }
 
-    /// What the kernel may have told of, and had not come out of the ring when a gap was declared.
-    fn passing_ahead(&self, declared: &Declared) -> impl Iterator<Item = &Packet> {
-        self.in_ring(declared.record, declared.time).map(|record| &record.packet)
-    }
-
-    /// What the kernel may have seen at `time`, of which the reassembler knows as much as `record`.
-    fn in_ring(&self, record: usize, time: u64) -> impl Iterator<Item = &Record> {
+    /// What the kernel may have told of by `time`, when the ring had come to `record`.
+    fn passing_ahead(&self, record: usize, time: u64) -> impl Iterator<Item = &Record> {
         let until = time + self.scenario.kernel.map_or(0, |plan| plan.ahead);
         self.capture.records.iter().skip(record).take_while(move |record| record.time <= until)
+    }
+
+    /// What it may have told of by now.
+    pub(crate) fn passes(&self) -> impl Iterator<Item = &Record> {
+        self.passing_ahead(self.ledger.record, self.now())
+    }
+
+    /// Whether the kernel may have told of what the ring has cost a stream behind `record`.
+    fn is_hurt_ahead(&self, open: &Open, ledger: &SideLedger, record: usize, time: u64) -> bool {
+        let sides = &self.ledger.talks[open.talk].sides;
+        self.passing_ahead(record, time).any(|Record { squeezed, packet, .. }| {
+            *squeezed && packet.conversation == open.talk && std::ptr::eq(&sides[packet.from], ledger)
+        })
     }
 
     /// Whether a packet belongs to a later conversation on the same endpoints.

@@ -169,8 +169,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "ACKs beyond the window are believed",
         file: "stream/hole.rs",
-        right: "let Some(offset) = self.offset_of(ack, window.saturating_add(1))",
-        wrong: "let Some(offset) = self.offset_of(ack, window.max(1 << 30))",
+        right: "        let window = window.saturating_add(1);\n        if asked {",
+        wrong: "        let window = window.max(1 << 30);\n        if asked {",
     },
     Bug {
         what: "every RST is believed",
@@ -343,8 +343,8 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "octets behind an ignored RST are dropped",
         file: "connection.rs",
-        right: "if !acked.held_was_acked(reset.acked[reverse as usize]) {",
-        wrong: "if true || !acked.held_was_acked(reset.acked[reverse as usize]) {",
+        right: "if !self.stream(reverse).held_was_acked(reset.acked[reverse as usize]) {",
+        wrong: "if true || !self.stream(reverse).held_was_acked(reset.acked[reverse as usize]) {",
     },
     Bug {
         what: "segments are not counted",
@@ -487,14 +487,14 @@ const BUGS: &[Bug] = &[
     Bug {
         what: "the note's ACK is ignored",
         file: "connection.rs",
-        right: "        self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, core);\n",
-        wrong: "        self.handle_withheld(direction.reverse(), note.segments[1], None, heard, core);\n",
+        right: "        self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, false, core);\n",
+        wrong: "        self.handle_withheld(direction.reverse(), note.segments[1], None, heard, false, core);\n",
     },
     Bug {
         what: "how far the kernel has counted is ignored",
         file: "connection.rs",
-        right: "            stream.note_reach(reach, segments.wrapping_sub(ahead.segments), window);\n",
-        wrong: "            stream.note_reach(reach & 0, segments.wrapping_sub(ahead.segments), window);\n",
+        right: "            stream.note_reach(reach, segments.wrapping_sub(earlier), window);\n",
+        wrong: "            stream.note_reach(reach & 0, segments.wrapping_sub(earlier), window);\n",
     },
     Bug {
         what: "nobody is asked",

@@ -21,11 +21,18 @@ impl Stream {
         first.zip(end).zip(offered).is_some_and(|((first, end), window)| end - first > window.max(1))
     }
 
-    /// The scale of the windows that this side offers, where both SYNs were seen: it takes both sides (RFC 7323 section
-    /// 2.2), and a shift beyond 14 counts as 14 (section 2.3).
+    /// Where the SYN of one side has no scale, the other side's does not count (RFC 7323 section 2.2).
+    pub(in crate::reassembly) fn agree_on_scales(&mut self, peer: &mut Self) {
+        if self.start == Start::Syn && peer.start == Start::Syn && (self.scale.is_none() || peer.scale.is_none()) {
+            (self.scale, peer.scale) = (None, None);
+        }
+    }
+
+    /// The scale of the windows that this side offers, where both SYNs were seen. A shift beyond 14 counts as 14 (RFC 7323
+    /// section 2.3).
     fn shift_for(&self, peer: &Self) -> Option<u8> {
         let both = self.start == Start::Syn && peer.start == Start::Syn;
-        both.then(|| self.scale.filter(|_| peer.scale.is_some()).unwrap_or(0).min(14))
+        both.then(|| self.scale.unwrap_or(0).min(14))
     }
 
     /// Takes note of what a segment of this sender has used and offers, after its contents have been taken. `end` is

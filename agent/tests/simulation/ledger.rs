@@ -251,7 +251,9 @@ impl Ledger {
         sender.unheard_segments = if handed && packet.ack.is_some() { 0 } else { sender.unheard_segments + 1 };
         if packet.kind == Kind::Forged {
             sender.segments += 1;
-            let believed = ack.filter(|_| stands_for_many);
+            // Of a side that it has not seen the kernel believes any acknowledgment, and tells it ever after.
+            let tells = peer.account.is_none() && copied.is_accounted_for();
+            let believed = ack.filter(|_| stands_for_many || tells);
             peer.forged_acks.extend(believed.map(|position| ForgedAck { record: index, time: now, position }));
             return;
         }

@@ -192,7 +192,7 @@ const BUGS: &[Bug] = &[
     },
     Bug {
         what: "reuse is not recognised by a SYN-ACK",
-        file: "connection.rs",
+        file: "connection/pending.rs",
         right: "            syn && answers\n",
         wrong: "            false && syn && answers\n",
     },
@@ -486,19 +486,19 @@ const BUGS: &[Bug] = &[
     },
     Bug {
         what: "the note's ACK is ignored",
-        file: "connection.rs",
+        file: "connection/accounts.rs",
         right: "        self.handle_withheld(direction.reverse(), note.segments[1], note.peer_ack, heard, false, core);\n",
         wrong: "        self.handle_withheld(direction.reverse(), note.segments[1], None, heard, false, core);\n",
     },
     Bug {
         what: "how far the kernel has counted is ignored",
-        file: "connection.rs",
+        file: "connection/accounts.rs",
         right: "            stream.note_reach(reach, segments.wrapping_sub(earlier), window);\n",
         wrong: "            stream.note_reach(reach & 0, segments.wrapping_sub(earlier), window);\n",
     },
     Bug {
         what: "nobody is asked",
-        file: "connection.rs",
+        file: "connection/accounts.rs",
         right: "        if !self.has_flow {\n            return;",
         wrong: "        if self.has_flow || !self.has_flow {\n            return;",
     },
@@ -516,7 +516,7 @@ const BUGS: &[Bug] = &[
     },
     Bug {
         what: "that a connection was shed is told late",
-        file: "connection.rs",
+        file: "connection/accounts.rs",
         right: "if note.shed && (!self.has_flow || self.is_own_syn(segment, direction)) {",
         wrong: "if note.shed && self.has_flow {",
     },
@@ -528,7 +528,7 @@ const BUGS: &[Bug] = &[
     },
     Bug {
         what: "what a full ring has cost is not noted",
-        file: "connection.rs",
+        file: "connection/accounts.rs",
         right: "            stream.note_lost(lost.wrapping_sub(before));\n",
         wrong: "            _ = before;\n",
     },
@@ -552,7 +552,7 @@ const BUGS: &[Bug] = &[
     },
     Bug {
         what: "what the kernel has heard is no sign of life",
-        file: "connection.rs",
+        file: "connection/accounts.rs",
         right: "        self.last_seen = self.last_seen.max(heard);\n",
         wrong: "",
     },

@@ -367,9 +367,12 @@ impl Checker<'_> {
         end: Position,
     ) -> bool {
         let beyond = ledger.records.iter().filter(|r| r.record > open.since && r.record <= declared.record);
-        // Behind the cut-off only a FIN says that something is missing before it.
+        // Behind the cut-off only a FIN says that something is missing before it; where that is, nobody knows before the start.
         let wall = start - Position::from(declared.gap.offset) + self.wall();
-        let opens = |r: &&SideRecord| r.position < wall || ledger.fin.is_some_and(|(record, _)| record == r.record);
+        let first = beyond.clone().find(|r| r.occupies && ledger.syn.or(ledger.syn_ack).is_none());
+        let begins = first.map_or(0, |first| first.time + self.config.pickup_hold);
+        let is_fin = |r: &SideRecord| ledger.fin.is_some_and(|(record, _)| record == r.record);
+        let opens = |r: &&SideRecord| r.position < wall || r.time < begins || is_fin(r);
         let opened = beyond.clone().filter(opens);
         let opened = opened.clone().find(|r| r.occupies && r.position + r.len >= end && r.position >= start);
         let Some(opened) = opened else { return false };

@@ -10,6 +10,9 @@ use crate::{
 /// The reassembler may be a tick of its timers late: 2^24 ns.
 const TICK: u64 = 2 << 24;
 
+/// Acknowledgments of holes of one stream (README, limits).
+const ACKS_REMEMBERED: usize = 16;
+
 impl Checker<'_> {
     /// Timers have run up to `now`.
     pub(crate) fn judge_overdue(&mut self, now: u64) {
@@ -94,8 +97,10 @@ impl Checker<'_> {
                 let highest = ledger.acks.partition_point(|ack| ack.believable < last.believable);
                 let (highest, handed) = (ledger.acks[highest].time, ledger.acks[highest].handed);
                 // Asked for before what is in the ring, it may not be believed, and is asked for again a hold later. If its
-                // sender says it again before anybody asks, it counts from then.
-                let again = if handed && !self.is_ahead() { 0 } else { self.config.gap_hold };
+                // sender says it again before anybody asks, it counts from then. Of too many, it becomes one with the next.
+                let later = ledger.acks.iter().filter(|ack| ack.believable > edge);
+                let asked = self.is_ahead() || self.scenario.kernel.is_some() && later.count() >= ACKS_REMEMBERED;
+                let again = if handed && !asked { 0 } else { self.config.gap_hold };
                 overdue(highest, self.config.gap_hold + again)
                     .then(|| format!("{edge}..{behind} was acknowledged {} ns ago", now - highest))
             }

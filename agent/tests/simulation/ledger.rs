@@ -57,6 +57,8 @@ pub(crate) struct SideLedger {
     /// Payload that was captured, and what the snaplen cut off, with the record that brought it first.
     pub(crate) octets: Spans,
     pub(crate) cut: Spans,
+    /// What the kernel has copied no more than the headers of.
+    pub(crate) bare: Spans,
     /// What was captured last of these octets was not what was sent.
     pub(crate) tampered: Spans,
     /// Nor what was captured first: the true copy closed a connection of which nothing is remembered.
@@ -370,9 +372,8 @@ impl Ledger {
                 sender.tampered.remove(position, position + captured);
             }
             sender.captured_end[1] = sender.captured_end[1].max(position + captured);
-            if copied.extent == Taken::Whole {
-                sender.cut.add(position + captured, position + len, index);
-            }
+            let missing = if copied.extent == Taken::Whole { &mut sender.cut } else { &mut sender.bare };
+            missing.add(position + captured, position + len, index);
         } else if packet.kind == Kind::KeepAlive && packet.len > 0 {
             sender.ambiguous.add(position, position + 1, index);
         }

@@ -220,6 +220,9 @@ impl Connection {
             return Outcome::Open;
         }
         if segment.flags.contains(Flags::ACK) {
+            if segments > 1 && self.has_flow && self.may_have_wrapped(direction, segments) {
+                self.ask_before(segment.timestamp, core);
+            }
             self.handle_ack(segment, direction, segments, core);
         }
         let piece = self.piece(segment, direction, twin);
@@ -498,6 +501,11 @@ impl Connection {
             let cx = &mut core.stream(serial, direction);
             self.stream_mut(direction).release(window, cx);
         }
+    }
+
+    /// Whether the ACKs of so many segments of `direction` may have gone further than 32 bits tell: how far, the kernel knows.
+    fn may_have_wrapped(&self, direction: Direction, segments: i64) -> bool {
+        self.window(direction.reverse()).saturating_mul(segments) > JUMP_MAX.cast_signed()
     }
 
     /// Takes an ACK number, unless it is far from everything known. Each of so many may have acknowledged a window more than the

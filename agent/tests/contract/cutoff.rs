@@ -371,6 +371,22 @@ fn row_27_an_old_ack_says_nothing_of_what_was_sent_four_gibibytes_later() {
 }
 
 #[test]
+fn row_27_an_ack_that_stands_for_many_lies_where_the_kernel_says() {
+    // Of octets that did not pass, behind more of which nothing was copied than 32 bits tell.
+    const SIZE: u64 = 4 << 30;
+    const MORE: u32 = 5_000_000;
+    let (orders, config) = keep(4);
+    let mut trace = Trace::live(orders, config);
+    trace.send(C.syn(1000).scale(14)).send(S.syn(5000).ack(1001).scale(14)).send(C.ack(1001, 5001));
+    trace.send(C.data(1001, "abcdefgh").ack(5001)).skip(C, SIZE);
+    for _ in 0..70 {
+        trace.send(S.ack(5001, 1009).window(0xFFFF));
+    }
+    trace.send(S.ack(5001, 1009 + MORE).window(0xFFFF)).finish();
+    trace.expect(&[&format!("handshake finish c2s=abcd{{{} cutoff}} s2c=", SIZE + 4 + u64::from(MORE) - 1)]);
+}
+
+#[test]
 fn row_27_acks_that_go_beyond_what_was_withheld() {
     let mut trace = cut_at(2);
     trace.send(C.syn(1000)).send(S.syn(5000).ack(1001).window(8)).send(C.ack(1001, 5001));

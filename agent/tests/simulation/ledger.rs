@@ -57,6 +57,8 @@ pub(crate) struct SideLedger {
     /// Payload that was captured, and what the snaplen cut off, with the record that brought it first.
     pub(crate) octets: Spans,
     pub(crate) cut: Spans,
+    /// What the kernel has copied no more than the headers of.
+    pub(crate) bare: Spans,
     /// What was captured last of these octets was not what was sent.
     pub(crate) tampered: Spans,
     /// Nor what was captured first: the true copy closed a connection of which nothing is remembered.
@@ -314,7 +316,8 @@ impl Ledger {
                     peer.heard = peer.heard.max(ack);
                 }
             }
-            peer.corroborate(reset, |_, start, end| start < ack && ack <= end);
+            let room = room(peer);
+            peer.corroborate(room, reset, |_, start, end| start < ack && ack <= end);
         }
         let offered = Position::from(packet.window);
         peer.window = Some(match (sender.scale, packet.syn) {
@@ -370,9 +373,8 @@ impl Ledger {
                 sender.tampered.remove(position, position + captured);
             }
             sender.captured_end[1] = sender.captured_end[1].max(position + captured);
-            if copied.extent == Taken::Whole {
-                sender.cut.add(position + captured, position + len, index);
-            }
+            let missing = if copied.extent == Taken::Whole { &mut sender.cut } else { &mut sender.bare };
+            missing.add(position + captured, position + len, index);
         } else if packet.kind == Kind::KeepAlive && packet.len > 0 {
             sender.ambiguous.add(position, position + 1, index);
         }
@@ -389,7 +391,7 @@ impl Ledger {
                 sender.unheard.get_or_insert(index);
             }
         }
-        if occupies && sender.corroborate(reset, |_, _, end| end == position) {
+        if occupies && sender.corroborate(window, reset, |_, _, end| end == position) {
             sender.highest = sender.highest.max(position + len);
         } else if !plausible && occupies {
             sender.implausible.get_or_insert(index);
@@ -444,7 +446,12 @@ impl SideLedger {
 
     /// Row 21: a segment far from everything known is believed when the peer acknowledges within it, or another one
     /// continues it. Whether there was one. What comes behind an RST may be dropped, and then corroborates nothing.
-    fn corroborate(&mut self, reset: bool, is_it: impl Fn(usize, Position, Position) -> bool) -> bool {
+    fn corroborate(
+        &mut self,
+        window: Position,
+        reset: bool,
+        is_it: impl Fn(usize, Position, Position) -> bool,
+    ) -> bool {
         let Some(at) = self.parked.iter().position(|&(record, start, end)| is_it(record, start, end)) else {
             return false;
         };
@@ -452,7 +459,7 @@ impl SideLedger {
         self.corroborated += 1;
         self.highest = self.highest.max(end);
         // What is still far away after that remains in doubt.
-        self.parked.retain(|(_, start, _)| *start > end + (1 << 30));
+        self.parked.retain(|(_, start, _)| *start >= end + window);
         if self.parked.is_empty() && !reset {
             self.resumed = Some(record);
         }

@@ -233,7 +233,9 @@ impl Checker<'_> {
         if !spoilt && stream.edge + behind > 0 && end > sent + probes {
             return Some(format!("{} and {behind} octets long, but only {sent} were sent", base + stream.edge));
         }
-        if ended == Ended::Fin && ledger.fin.is_none_or(|(_, at)| at != base + stream.edge + behind) {
+        // Where these are what positions are told by, of a FIN no more is certain than its sequence number.
+        let agrees = |at: Position| at == end || spoilt && at as u32 == end as u32;
+        if ended == Ended::Fin && !ledger.fin.is_some_and(|(_, at)| agrees(at)) {
             return Some(format!("ended by FIN at {}, but that was {:?}", base + stream.edge + behind, ledger.fin));
         }
         stream
@@ -259,6 +261,7 @@ impl Checker<'_> {
         }
         let rst = self.ledger.talks[open.talk].real_rst.unwrap_or(usize::MAX);
         let (cut, surely) = ledger.cut_within(start, end, known, rst);
+        let bare = self.bare_within(open, ledger, start..end, base, until);
         let closing = declared.step == self.steps || open_after_rst(self, open, until);
         let acked = ledger.acked(end, until);
         let spoilt = self.ledger.talks[open.talk].spoilt;
@@ -305,9 +308,8 @@ impl Checker<'_> {
             }
             // Of a keep-alive's octet nobody can know that it is none, if it was cut off as well.
             GapCause::Snaplen => {
-                far || at_wall && cut > 0
-                    || base > 0 && ledger.withheld
-                    || cut == end - start
+                far || at_wall && cut + bare > 0
+                    || cut + bare >= end - start
                     || ledger.ambiguous.within(start, end).next().is_some()
             }
             _ if surely > 0 && !far && !(at_wall && surely < end - start) => {
@@ -329,6 +331,21 @@ impl Checker<'_> {
             let waited = acked.map(elapsed);
             format!("not a legal cause (acknowledged {waited:?} ns ago, cut {cut}, closing {closing}, record {until})")
         })
+    }
+
+    /// Octets of which the kernel has copied the headers alone by record `until`, although they lie before the cut-off: its
+    /// accounts begin elsewhere, or somebody has spoilt them. To the reassembler they were cut off.
+    fn bare_within(
+        &self,
+        open: &Open,
+        ledger: &SideLedger,
+        range: Range<Position>,
+        base: Position,
+        until: usize,
+    ) -> Position {
+        let elsewhere = base > 0 || self.ledger.talks[open.talk].spoilt;
+        let spans = ledger.bare.within(range.start, range.end).filter(|span| elsewhere && span.2 <= until);
+        spans.map(|(from, to, _)| to - from).sum()
     }
 
     /// Whether a segment within `range` was begun by a fragment by record `until`: perhaps, and surely.
@@ -452,7 +469,8 @@ impl Checker<'_> {
                 GapCause::Shed => talk.shed || !self.is_alone(open),
                 // One tail has one cause, though part of it may have been lost otherwise.
                 GapCause::Snaplen => {
-                    cut > 0 || base > 0 && ledger.withheld || ledger.ambiguous.within(start, end).next().is_some()
+                    let bare = self.bare_within(open, ledger, start..end, base, self.ledger.record);
+                    cut + bare > 0 || ledger.ambiguous.within(start, end).next().is_some()
                 }
                 _ if surely == Position::from(gap.len) => false,
                 // Its count comes with records, and what it has cost a stream is also told when asked for.

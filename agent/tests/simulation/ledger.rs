@@ -332,7 +332,8 @@ impl Ledger {
             if packet.kind == Kind::KeepAlive {
                 sender.withheld_probes.add(packet.position(), packet.position() + packet.len, index);
             }
-            if plausible {
+            // Where a bare ACK stands nobody takes for octets, nor tells.
+            if plausible && packet.stream_octets() > 0 {
                 sender.highest = sender.highest.max(packet.position() + packet.stream_octets());
             }
             return;

@@ -262,7 +262,7 @@ impl Checker<'_> {
         let closing = declared.step == self.steps || open_after_rst(self, open, until);
         let acked = ledger.acked(end, until);
         let spoilt = self.ledger.talks[open.talk].spoilt;
-        let far = !ledger.all_plausible() || spoilt && ledger.is_unheard(until);
+        let far = !ledger.all_plausible() || (spoilt || ledger.lost_ack) && ledger.is_unheard(until);
         let elapsed = |since: u64| self.elapsed(declared, since);
         let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, until);
         let at_wall = closing && Position::from(declared.gap.offset + declared.gap.len) == self.wall();

@@ -521,8 +521,8 @@ impl Connection {
     ) -> bool {
         let (serial, reverse) = (self.serial, direction.reverse());
         let window = self.window(reverse);
-        let window = window.saturating_mul(acks).clamp(window, window.max(JUMP_MAX.cast_signed()));
-        self.stream_mut(reverse).handle_ack(ack, window, at, asked, &mut core.stream(serial, reverse))
+        let reach = window.saturating_mul(acks).clamp(window, window.max(JUMP_MAX.cast_signed()));
+        self.stream_mut(reverse).handle_ack(ack, [window, reach], at, asked, &mut core.stream(serial, reverse))
     }
 
     /// Whether an RST is believable: see row 10 of the byte contract.

@@ -92,6 +92,22 @@ fn row_27_what_withheld_acks_made_room_for_waits_like_any_other() {
 }
 
 #[test]
+fn row_27_what_is_far_from_each_of_many_withheld_acks_is_far_from_all() {
+    let mut trace = live();
+    trace.send(C.data(1001, "abc").ack(5001)).send(C.data(1_000_000, "far").ack(5001));
+    for n in 0..40 {
+        trace.send(C.data(1004 + n, "x").ack(5001));
+    }
+    for n in 0..40 {
+        trace.send(S.ack(5001, 1005 + n));
+    }
+    trace.send(C.data(1044, "y").ack(5001)).finish();
+    let octets = format!("abc{}y", "x".repeat(40));
+    trace.expect(&[&format!("handshake finish c2s={octets} s2c=")]);
+    assert_eq!(trace.reassembler().stats().implausible, 3);
+}
+
+#[test]
 fn row_27_so_may_each_that_a_full_ring_has_refused() {
     let mut trace = live();
     trace.send(C.data(1001, "abc").ack(5001));

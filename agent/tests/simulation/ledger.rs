@@ -98,6 +98,9 @@ pub(crate) struct SideLedger {
     told_ack: Option<Ack>,
     /// When a segment of the peer was last lost to the ring of whose ACK the kernel does not tell.
     pub(crate) lost_word: u64,
+    /// The ring has refused some of whose ACK it does: of several it tells the highest alone, which may be too far without the
+    /// others.
+    pub(crate) lost_ack: bool,
     /// Records of this side.
     pub(crate) records: Vec<SideRecord>,
     /// Octets of keep-alives: while nothing says that they lie before RCV.NXT, they may be taken for data (row 16).
@@ -299,6 +302,7 @@ impl Ledger {
         if copied.extent == Taken::Lost && !told {
             peer.lost_word = now;
         } else if let Some(ack) = ack {
+            peer.lost_ack |= copied.extent == Taken::Lost;
             // Of what is lost to the ring the acknowledgment is not, and what its flags would have done is.
             let (syn, rst) = (packet.syn && handed, packet.rst && handed);
             let plausible = ack <= reach(peer) && !rst;
@@ -335,7 +339,8 @@ impl Ledger {
             if packet.kind == Kind::KeepAlive {
                 sender.withheld_probes.add(packet.position(), packet.position() + packet.len, index);
             }
-            if plausible {
+            // Where a bare ACK stands nobody takes for octets, nor tells.
+            if plausible && packet.stream_octets() > 0 {
                 sender.highest = sender.highest.max(packet.position() + packet.stream_octets());
             }
             return;

@@ -23,10 +23,7 @@ impl Checker<'_> {
         let mut open = std::mem::take(&mut self.open);
         for (slot, open) in &mut open {
             let idle = now.saturating_sub(self.last_seen(open).max(open.opened_at));
-            // What has not come out of the ring counts as heard, and between two ticks nobody looks.
-            let tick = self.scenario.tap.tick.map_or(0, |tick| tick.max(idle / SILENCE));
-            let ahead = self.scenario.kernel.map_or(0, |plan| plan.ahead + tick);
-            if idle > self.most_timeout(open) + TICK + ahead && !self.ledger.talks[open.talk].spoilt {
+            if idle > self.most_timeout(open) + TICK + self.ahead(idle) && !self.ledger.talks[open.talk].spoilt {
                 wrong = Some(format!("slot {slot} has been idle for {idle} ns"));
             }
             for side in 0..2 {
@@ -41,6 +38,12 @@ impl Checker<'_> {
         if let Some(why) = wrong {
             self.fail(|| why);
         }
+    }
+
+    /// What has not come out of the ring counts as heard, and between two ticks nobody looks, `idle` for so long.
+    fn ahead(&self, idle: u64) -> u64 {
+        let tick = self.scenario.tap.tick.map_or(0, |tick| tick.max(idle / SILENCE));
+        self.scenario.kernel.map_or(0, |plan| plan.ahead + tick)
     }
 
     /// Of all conversations on the same endpoints.
@@ -97,10 +100,12 @@ impl Checker<'_> {
                 let highest = ledger.acks.partition_point(|ack| ack.believable < last.believable);
                 let (highest, handed) = (ledger.acks[highest].time, ledger.acks[highest].handed);
                 // Asked for before what is in the ring, it may not be believed, and is asked for again a hold later. If its
-                // sender says it again before anybody asks, it counts from then. Of too many, it becomes one with the next.
+                // sender says it again before anybody asks, or more, it counts from then. Of too many, it becomes one with the
+                // next.
                 let later = ledger.acks.iter().filter(|ack| ack.believable > edge);
                 let asked = self.is_ahead() || self.scenario.kernel.is_some() && later.count() >= ACKS_REMEMBERED;
-                let again = if handed && !asked { 0 } else { self.config.gap_hold };
+                let ahead = if self.is_ahead() { self.ahead(now.saturating_sub(highest)) } else { 0 };
+                let again = if handed && !asked { 0 } else { self.config.gap_hold + ahead };
                 overdue(highest, self.config.gap_hold + again)
                     .then(|| format!("{edge}..{behind} was acknowledged {} ns ago", now - highest))
             }

@@ -265,7 +265,7 @@ impl Checker<'_> {
         let closing = declared.step == self.steps || open_after_rst(self, open, until);
         let acked = ledger.acked(end, until);
         let spoilt = self.ledger.talks[open.talk].spoilt;
-        let far = !ledger.all_plausible() || spoilt && ledger.is_unheard(until);
+        let far = !ledger.all_plausible() || (spoilt || ledger.lost_ack) && ledger.is_unheard(until);
         let elapsed = |since: u64| self.elapsed(declared, since);
         let [perhaps, surely_fragmented] = self.is_fragmented(open, ledger, start..end, until);
         let at_wall = closing && Position::from(declared.gap.offset + declared.gap.len) == self.wall();
@@ -520,7 +520,10 @@ impl Checker<'_> {
         let [told, sent] = ledger.sent_end;
         let [told, sent] = if ledger.withheld || self.scenario.kernel.is_none() { [told, sent] } else { [0, sent] };
         let told = if matches!(ended, Ended::Fin | Ended::Rst) { told } else { sent };
-        let [least, most] = fin.map_or_else(|| [told.max(heard), sent.max(acked)], |fin| [fin; 2]);
+        // A FIN may have been near only what was acknowledged and not told.
+        let unheard = ledger.fin.is_some_and(|(record, _)| talk.shed && ledger.is_unheard(record));
+        let least = told.max(heard);
+        let [least, most] = fin.map_or([least, sent.max(acked)], |fin| [if unheard { least } else { fin }, fin]);
         // A keep-alive's octet may have been taken for one that was sent.
         let most = most.max(ledger.probed_end());
         let most = if self.is_ahead() { Position::MAX } else { most };

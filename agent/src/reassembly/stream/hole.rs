@@ -16,12 +16,13 @@ const ACKS_MAX: usize = 16;
 const FRAGMENTED_MAX: usize = 8;
 
 impl Stream {
-    /// Takes an ACK number of the peer, which came at `at`. Not if it is far from everything known: then this is false. The
-    /// kernel may have been `asked` for it: then it says nothing of where the segments are that are still in the ring.
+    /// Takes an ACK number of the peer, which came at `at`, and may stand for many: it is believed as far as these `reach`, what
+    /// is parked no further than a window from it. Not if it is far from everything known: then this is false. The kernel may
+    /// have been `asked` for it: then it says nothing of where the segments are that are still in the ring.
     pub(in crate::reassembly) fn handle_ack<S: Sink>(
         &mut self,
         ack: SeqNum,
-        window: i64,
+        [window, reach]: [i64; 2],
         at: Timestamp,
         asked: bool,
         cx: &mut Context<'_, S>,
@@ -36,11 +37,11 @@ impl Stream {
         if self.extra.is_some() {
             self.note_ack_time(at);
             // What is near says no more of what is parked than that there was room for it.
-            if self.offset_of_ack(ack, window, asked).is_none() {
-                self.corroborate(ack, window, cx);
+            if self.offset_of_ack(ack, reach, asked).is_none() {
+                self.corroborate(ack, reach, cx);
             }
         }
-        let Some(offset) = self.offset_of_ack(ack, window, asked) else { return false };
+        let Some(offset) = self.offset_of_ack(ack, reach, asked) else { return false };
         let Ok(offset) = u64::try_from(offset) else { return true };
         if !asked {
             self.catch_up(offset);

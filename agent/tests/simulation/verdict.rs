@@ -523,7 +523,8 @@ impl Checker<'_> {
         // A FIN may have been near only what was acknowledged and not told.
         let unheard = ledger.fin.is_some_and(|(record, _)| talk.shed && ledger.is_unheard(record));
         let least = told.max(heard);
-        let [least, most] = fin.map_or([least, sent.max(acked)], |fin| [if unheard { least } else { fin }, fin]);
+        let [least, most] =
+            fin.map_or_else(|| [least, sent.max(acked)], |fin| [if unheard { least } else { fin }, fin]);
         // A keep-alive's octet may have been taken for one that was sent.
         let most = most.max(ledger.probed_end());
         let most = if self.is_ahead() { Position::MAX } else { most };
